@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Open-vocabulary video segmentation for GStreamer: frames go in, text prompts say what to look for,
+//! masks come out. The model is GCLIP (arXiv 2502.06818), training-free segmentation on CLIP, run by libtorch.
+//!
+//! # Map of the modules
+//!
+//! ```text
+//! model/      pure tch: checkpoints, both towers, last-block methods, preprocessing, decoding. No GStreamer
+//! batch       many sessions -> batches -> one function. No GStreamer, no torch
+//! registry    instance id -> the one shared value under that id. No GStreamer, no torch
+//! engine      one loaded model: its batcher, its text encoder, its entry in the registry
+//! frame       video frame -> model picture, mask -> buffer: the one file with both GStreamer and torch types
+//! meta/       GclipSegmentationMeta: the masks on a buffer, as every consumer reads them
+//! segment/    element gclipsegment    batches frames through the model, attaches masks
+//! overlay/    element gclipoverlay    draws the masks
+//! meta2json/  element gclipmeta2json  turns the metadata into JSON, one object a frame
+//! ```
+//!
+//! Who may import whom is checked by `tests/layering.rs`.
+
+pub mod batch;
+pub mod engine;
+pub mod frame;
+pub mod meta;
+pub mod model;
+pub mod registry;
+
+mod segment;
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    meta::register();
+    segment::register(plugin)?;
+    Ok(())
+}
+
+gst::plugin_define!(
+    gclip,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    env!("CARGO_PKG_VERSION"),
+    "MIT/X11",
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_REPOSITORY")
+);
