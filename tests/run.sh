@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Sets up and runs every check: formatting, lints, all tests.   usage: tests/run.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh --tests
+export G_DEBUG=fatal_warnings
+# A registry of our own: the tests must see neither a stale plugin cache nor another installed gclip.
+GST_REGISTRY=$(mktemp) && export GST_REGISTRY
+trap 'rm -f "$GST_REGISTRY"' EXIT
+cargo fmt --check
+cargo clippy --all-targets -- -D warnings
+cargo test
