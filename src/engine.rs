@@ -61,8 +61,8 @@ impl Engine {
         Engine::from_parts(info, Box::new(run), Box::new(encode))
     }
 
-    fn from_parts(info: ModelInfo, mut run: Box<RunFn>, text: Box<EncodeFn>) -> Result<Engine> {
-        let batcher = Batcher::spawn("gclip-model", move |requests| run(requests))?;
+    fn from_parts(info: ModelInfo, run: Box<RunFn>, text: Box<EncodeFn>) -> Result<Engine> {
+        let batcher = Batcher::spawn("gclip-model", run)?;
         Ok(Engine { info, batcher, text: Mutex::new(text) })
     }
 

@@ -28,3 +28,9 @@ impl<S: Clone + PartialEq + std::fmt::Debug, V> Registry<S, V> {
         load().map(Arc::new)
     }
 }
+
+impl<S: Clone + PartialEq + std::fmt::Debug, V> Default for Registry<S, V> {
+    fn default() -> Self {
+        Registry::new()
+    }
+}
