@@ -1,1 +1,36 @@
-fn main() {}
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `gclip`: text-prompted segmentation on the command line. One file per subcommand; the work is in the library.
+
+mod video;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Segment pictures and video by text.
+#[derive(Parser)]
+#[command(name = "gclip", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Segment a video, an RTSP stream or a camera; write the overlay as video and picture, the masks as JSON.
+    Video(video::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Video(args) => video::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, outermost context first: `what: why: root cause`.
+            eprintln!("gclip: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

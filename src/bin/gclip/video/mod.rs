@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `gclip video`: decode, segment, draw, encode. Leaves `NAME.mp4`, `NAME.png` and `NAME.jsonl`.
+
+mod picture;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use gst::prelude::*;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use picture::Showcase;
+use report::Report;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A video file, a URI (rtsp://, http://, file://) or a camera (/dev/video0).
+    source: String,
+    /// Checkpoint folder or file, or a Hugging Face id that is in the local cache.
+    #[arg(long)]
+    model: String,
+    /// What to look for: classes separated by `;`, synonyms by `,`. Or `@FILE`, one class a line.
+    #[arg(long)]
+    prompts: String,
+    /// Names that compete for pixels and stay undrawn, separated by `,`.
+    #[arg(long, default_value = "")]
+    background: String,
+    /// Folder for the results; made if missing.
+    #[arg(long, default_value = "out")]
+    out: PathBuf,
+    /// Base name of the results.
+    #[arg(long, default_value = "video")]
+    name: String,
+    /// Stop after this many seconds of video (a live source otherwise runs until Ctrl-C).
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Any other property of gclipsegment, such as `batch-size=8`; may be repeated.
+    #[arg(long = "set", value_name = "PROPERTY=VALUE")]
+    settings: Vec<String>,
+    /// Any property of gclipoverlay, such as `mode=contour`; may be repeated.
+    #[arg(long = "draw", value_name = "PROPERTY=VALUE")]
+    drawing: Vec<String>,
+}
+
+/// Paths of the three results.
+struct Results {
+    video: PathBuf,
+    picture: PathBuf,
+    json: PathBuf,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let file = |ending: &str| args.out.join(format!("{}.{ending}", args.name));
+    let results = Results { video: file("mp4"), picture: file("png"), json: file("jsonl") };
+    // Written under other names and renamed at the end: a run that fails leaves no half-written result.
+    let partial = Results { video: file("mp4.part"), picture: file("png"), json: file("jsonl.part") };
+
+    let pipeline = build(args, &partial)?;
+    let segment = pipeline.by_name("segment").context("the pipeline has no gclipsegment")?;
+    let overlay = pipeline.by_name("overlay").context("the pipeline has no gclipoverlay")?;
+    let showcase = Arc::new(Showcase::default());
+    Showcase::watch(&showcase, &overlay)?;
+    let report = Report::watch(&segment)?;
+
+    let outcome = play(&pipeline, args, &report);
+    let finished = report.finish(&segment);
+    // After an error the pipeline may still hold open files; NULL closes them either way.
+    pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
+    if let Err(error) = outcome {
+        let _ = (std::fs::remove_file(&partial.video), std::fs::remove_file(&partial.json));
+        return Err(error);
+    }
+    for (from, to) in [(&partial.video, &results.video), (&partial.json, &results.json)] {
+        std::fs::rename(from, to).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    showcase.write(&results.picture)?;
+    finished.print(&[&results.video, &results.picture, &results.json]);
+    Ok(())
+}
+
+/// The whole pipeline. Each branch has a queue, so that decoding, the model, drawing and encoding run beside
+/// each other; the queues' names become the threads' names, by which the report tells CPU time apart.
+fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
+    let source = if args.source.starts_with("/dev/video") {
+        "v4l2src name=source".to_string()
+    } else {
+        // expose-all-streams=false: the sound track is neither decoded nor left dangling.
+        "uridecodebin name=source expose-all-streams=false caps=video/x-raw".to_string()
+    };
+    let description = format!(
+        "{source} ! videoconvert ! queue name=decode max-size-buffers=8 max-size-bytes=0 max-size-time=0 \
+         ! gclipsegment name=segment ! tee name=masks \
+         masks. ! queue name=draw ! gclipoverlay name=overlay ! queue name=encode max-size-bytes=0 \
+         ! videoconvert ! x264enc speed-preset=veryfast bitrate=4096 ! h264parse ! mp4mux ! filesink name=video \
+         masks. ! queue name=json ! gclipmeta2json ! filesink name=json_file"
+    );
+    let pipeline = gst::parse::launch(&description)
+        .context("a GStreamer element is missing (scripts/setup.sh installs them all)")?
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| anyhow!("the description is not a pipeline"))?;
+
+    let element = |name: &str| pipeline.by_name(name).with_context(|| format!("the pipeline has no {name}"));
+    element("video")?.set_property("location", path_text(&results.video)?);
+    element("json_file")?.set_property("location", path_text(&results.json)?);
+    if args.source.starts_with("/dev/video") {
+        element("source")?.set_property("device", &args.source);
+    } else {
+        element("source")?.set_property("uri", uri_of(&args.source)?);
+    }
+    let segment = element("segment")?;
+    segment.set_property("model", &args.model);
+    match args.prompts.strip_prefix('@') {
+        Some(file) => segment.set_property("prompts-file", file),
+        None => segment.set_property("prompts", &args.prompts),
+    }
+    if !args.background.is_empty() {
+        segment.set_property("background", &args.background);
+    }
+    set_properties(&segment, &args.settings)?;
+    set_properties(&element("overlay")?, &args.drawing)?;
+    Ok(pipeline)
+}
+
+fn path_text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))
+}
+
+fn uri_of(source: &str) -> Result<String> {
+    if source.contains("://") {
+        return Ok(source.to_string());
+    }
+    let path = std::fs::canonicalize(source).with_context(|| format!("cannot read the video {source}"))?;
+    Ok(glib::filename_to_uri(&path, None)?.to_string())
+}
+
+fn set_properties(element: &gst::Element, assignments: &[String]) -> Result<()> {
+    let factory = element.factory().map(|factory| factory.name().to_string()).unwrap_or_default();
+    for assignment in assignments {
+        let (name, value) = assignment
+            .split_once('=')
+            .with_context(|| format!("`{assignment}` is not of the form PROPERTY=VALUE"))?;
+        let property = element
+            .find_property(name)
+            .with_context(|| format!("{factory} has no property `{name}` (gst-inspect-1.0 {factory} lists them)"))?;
+        glib::Value::deserialize_with_pspec(value, &property)
+            .map_err(|_| anyhow!("`{value}` is no value for the property `{name}` of {factory}"))
+            .map(|value| element.set_property_from_value(name, &value))?;
+    }
+    Ok(())
+}
+
+/// Plays to the end of the stream, to the time limit or to Ctrl-C, whichever is first.
+fn play(pipeline: &gst::Pipeline, args: &Args, report: &Report) -> Result<()> {
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
+    let progress = ProgressBar::no_length();
+    progress.set_style(
+        ProgressStyle::with_template("{spinner} {wide_bar} {percent:>3} %  {msg}")?.progress_chars("━╸ "),
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    // The first Ctrl-C ends the stream properly, the second ends the program.
+    signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, stop.clone())?;
+    signal_hook::flag::register(signal_hook::consts::SIGINT, stop.clone())?;
+
+    if pipeline.set_state(gst::State::Playing).is_err() {
+        return Err(first_error(&bus));
+    }
+    let started = Instant::now();
+    let mut ending = false;
+    loop {
+        let message = bus.timed_pop_filtered(
+            gst::ClockTime::from_mseconds(100),
+            &[gst::MessageType::Eos, gst::MessageType::Error, gst::MessageType::Warning],
+        );
+        match message.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Eos(_)) => break,
+            Some(gst::MessageView::Error(error)) => return Err(readable(error)),
+            Some(gst::MessageView::Warning(warning)) => progress.println(format!("gclip: {}", warning.error())),
+            _ => {}
+        }
+        let position = pipeline.query_position::<gst::ClockTime>().unwrap_or_default();
+        let duration = pipeline.query_duration::<gst::ClockTime>().map(|length| length.mseconds());
+        if let Some(length) = duration.filter(|length| *length > 0) {
+            progress.set_length(length);
+        }
+        progress.set_position(position.mseconds());
+        let frames = report.frames();
+        progress.set_message(format!("{frames} frames, {:.1}/s", frames as f64 / started.elapsed().as_secs_f64()));
+        let time_is_up = args.seconds.is_some_and(|limit| position >= gst::ClockTime::from_seconds_f64(limit));
+        if !ending && (time_is_up || stop.load(Ordering::Relaxed)) {
+            ending = true; // EOS rather than a hard stop: the MP4 index is written at the end
+            pipeline.send_event(gst::event::Eos::new());
+        }
+    }
+    progress.finish_and_clear();
+    Ok(())
+}
+
+fn first_error(bus: &gst::Bus) -> anyhow::Error {
+    let wait = gst::ClockTime::from_mseconds(Duration::from_secs(2).as_millis() as u64);
+    match bus.timed_pop_filtered(wait, &[gst::MessageType::Error]).as_ref().map(|message| message.view()) {
+        Some(gst::MessageView::Error(error)) => readable(error),
+        _ => anyhow!("the pipeline does not start"),
+    }
+}
+
+/// GStreamer's message in one sentence with its source; the debug text only helps developers.
+fn readable(error: &gst::message::Error) -> anyhow::Error {
+    let source = error.src().map(|source| source.name().to_string()).unwrap_or_default();
+    if source.is_empty() { anyhow!("{}", error.error()) } else { anyhow!("{source}: {}", error.error()) }
+}

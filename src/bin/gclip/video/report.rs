@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a run did: frames per second, where the CPU time went, memory, and what was seen.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use gst::prelude::*;
+use parking_lot::Mutex;
+
+use gstgclip::meta::Masks;
+
+/// Counts while the pipeline plays.
+pub struct Report {
+    started: Instant,
+    frames: Arc<AtomicU64>,
+    classes: Arc<Mutex<BTreeMap<String, Seen>>>,
+}
+
+/// One class over the whole run.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    frames: u64,
+    area: f64,
+    score: f64,
+}
+
+/// The finished run, read while its threads are still alive.
+pub struct Finished {
+    seconds: f64,
+    frames: u64,
+    classes: BTreeMap<String, Seen>,
+    /// Stage name, CPU seconds.
+    cpu: Vec<(&'static str, f64)>,
+    peak_mib: f64,
+    stats: gst::Structure,
+}
+
+impl Report {
+    /// Looks at every buffer that leaves `segment`.
+    pub fn watch(segment: &gst::Element) -> Result<Report> {
+        let report = Report { started: Instant::now(), frames: Default::default(), classes: Default::default() };
+        let (frames, classes) = (report.frames.clone(), report.classes.clone());
+        let pad = segment.static_pad("src").context("gclipsegment has no source pad")?;
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            frames.fetch_add(1, Ordering::Relaxed);
+            if let Some(masks) = info.buffer().and_then(|buffer| Masks::from_buffer(buffer)) {
+                let mut classes = classes.lock();
+                for region in masks.regions {
+                    let seen = classes.entry(region.label).or_default();
+                    seen.frames += 1;
+                    seen.area += region.area;
+                    seen.score += region.score;
+                }
+            }
+            gst::PadProbeReturn::Ok
+        });
+        Ok(report)
+    }
+
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// To be called before the pipeline goes to NULL: threads take their CPU times with them.
+    pub fn finish(self, segment: &gst::Element) -> Finished {
+        Finished {
+            seconds: self.started.elapsed().as_secs_f64(),
+            frames: self.frames(),
+            classes: self.classes.lock().clone(),
+            cpu: cpu_by_stage(),
+            peak_mib: peak_memory_mib(),
+            stats: segment.property::<gst::Structure>("stats"),
+        }
+    }
+}
+
+impl Finished {
+    pub fn print(&self, files: &[&Path]) {
+        let frames = self.frames.max(1) as f64;
+        println!("\n{:<24} {:>12} {:>14} {:>8}", "class", "in frames", "mean share", "score");
+        for (label, seen) in &self.classes {
+            println!(
+                "{label:<24} {:>10.0} % {:>12.1} % {:>8.2}",
+                100.0 * seen.frames as f64 / frames,
+                100.0 * seen.area / frames,
+                seen.score / seen.frames.max(1) as f64
+            );
+        }
+        let total: f64 = self.cpu.iter().map(|(_, seconds)| seconds).sum();
+        println!("\n{:<24} {:>12} {:>14}", "CPU time", "ms a frame", "share");
+        for (stage, seconds) in &self.cpu {
+            println!("{stage:<24} {:>12.1} {:>12.0} %", 1000.0 * seconds / frames, 100.0 * seconds / total.max(1e-9));
+        }
+        println!();
+        for (name, value) in self.stats.iter() {
+            if let Ok(text) = value.serialize() {
+                println!("{name:<24} {text}");
+            }
+        }
+        println!(
+            "\n{} frames in {:.1} s: {:.1} frames/s, start-up included; peak memory {:.0} MiB",
+            self.frames,
+            self.seconds,
+            frames / self.seconds,
+            self.peak_mib
+        );
+        for file in files {
+            println!("wrote {}", file.display());
+        }
+    }
+}
+
+/// CPU seconds of this process by stage. GStreamer names a streaming thread after its queue, and threads that
+/// libtorch or a codec starts inherit the name of the thread that started them.
+fn cpu_by_stage() -> Vec<(&'static str, f64)> {
+    const STAGES: [(&str, &str); 6] = [
+        ("gclip-model", "model"),
+        ("segment", "attach"),
+        ("decode", "hand over, copy"),
+        ("draw", "draw"),
+        ("encode", "encode"),
+        ("json", "JSON"),
+    ];
+    let mut seconds = [0.0; STAGES.len() + 1];
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let Some((name, time)) = thread_time(&task.path()) else { continue };
+        let stage = STAGES.iter().position(|(prefix, _)| name.starts_with(prefix)).unwrap_or(STAGES.len());
+        seconds[stage] += time;
+    }
+    let names = STAGES.iter().map(|(_, stage)| *stage).chain(["decode, start-up"]);
+    names.zip(seconds).filter(|(_, seconds)| *seconds > 0.0).collect()
+}
+
+/// Name and user + system seconds of one thread, from its `stat` line: `pid (name) state ppid ...`.
+fn thread_time(task: &Path) -> Option<(String, f64)> {
+    const TICKS_PER_SECOND: f64 = 100.0; // USER_HZ, fixed in Linux's user-space interface
+    let stat = std::fs::read_to_string(task.join("stat")).ok()?;
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some((name.to_string(), ticks / TICKS_PER_SECOND))
+}
+
+fn peak_memory_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).map_or(0.0, |kib| kib / 1024.0)
+}
