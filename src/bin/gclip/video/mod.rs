@@ -56,7 +56,8 @@ struct Results {
 pub fn run(args: &Args) -> Result<()> {
     gst::init().context("GStreamer does not start")?;
     gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let file = |ending: &str| args.out.join(format!("{}.{ending}", args.name));
     let results = Results { video: file("mp4"), picture: file("png"), json: file("jsonl") };
     // Written under other names and renamed at the end: a run that fails leaves no half-written result.
@@ -146,9 +147,9 @@ fn set_properties(element: &gst::Element, assignments: &[String]) -> Result<()> 
         let (name, value) = assignment
             .split_once('=')
             .with_context(|| format!("`{assignment}` is not of the form PROPERTY=VALUE"))?;
-        let property = element
-            .find_property(name)
-            .with_context(|| format!("{factory} has no property `{name}` (gst-inspect-1.0 {factory} lists them)"))?;
+        let property = element.find_property(name).with_context(|| {
+            format!("{factory} has no property `{name}` (gst-inspect-1.0 {factory} lists them)")
+        })?;
         glib::Value::deserialize_with_pspec(value, &property)
             .map_err(|_| anyhow!("`{value}` is no value for the property `{name}` of {factory}"))
             .map(|value| element.set_property_from_value(name, &value))?;
@@ -181,7 +182,9 @@ fn play(pipeline: &gst::Pipeline, args: &Args, report: &Report) -> Result<()> {
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => break,
             Some(gst::MessageView::Error(error)) => return Err(readable(error)),
-            Some(gst::MessageView::Warning(warning)) => progress.println(format!("gclip: {}", warning.error())),
+            Some(gst::MessageView::Warning(warning)) => {
+                progress.println(format!("gclip: {}", warning.error()))
+            }
             _ => {}
         }
         let position = pipeline.query_position::<gst::ClockTime>().unwrap_or_default();
@@ -191,8 +194,12 @@ fn play(pipeline: &gst::Pipeline, args: &Args, report: &Report) -> Result<()> {
         }
         progress.set_position(position.mseconds());
         let frames = report.frames();
-        progress.set_message(format!("{frames} frames, {:.1}/s", frames as f64 / started.elapsed().as_secs_f64()));
-        let time_is_up = args.seconds.is_some_and(|limit| position >= gst::ClockTime::from_seconds_f64(limit));
+        progress.set_message(format!(
+            "{frames} frames, {:.1}/s",
+            frames as f64 / started.elapsed().as_secs_f64()
+        ));
+        let time_is_up =
+            args.seconds.is_some_and(|limit| position >= gst::ClockTime::from_seconds_f64(limit));
         if !ending && (time_is_up || stop.load(Ordering::Relaxed)) {
             ending = true; // EOS rather than a hard stop: the MP4 index is written at the end
             pipeline.send_event(gst::event::Eos::new());

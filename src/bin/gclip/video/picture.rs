@@ -44,7 +44,11 @@ impl Showcase {
         });
         let mut best = self.best.lock();
         if best.as_ref().is_none_or(|best| (classes, area) > (best.classes, best.area)) {
-            *best = Some(Best { classes, area, sample: gst::Sample::builder().buffer(buffer).caps(caps).build() });
+            *best = Some(Best {
+                classes,
+                area,
+                sample: gst::Sample::builder().buffer(buffer).caps(caps).build(),
+            });
         }
     }
 

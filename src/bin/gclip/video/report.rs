@@ -42,7 +42,8 @@ pub struct Finished {
 impl Report {
     /// Looks at every buffer that leaves `segment`.
     pub fn watch(segment: &gst::Element) -> Result<Report> {
-        let report = Report { started: Instant::now(), frames: Default::default(), classes: Default::default() };
+        let report =
+            Report { started: Instant::now(), frames: Default::default(), classes: Default::default() };
         let (frames, classes) = (report.frames.clone(), report.classes.clone());
         let pad = segment.static_pad("src").context("gclipsegment has no source pad")?;
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -93,7 +94,11 @@ impl Finished {
         let total: f64 = self.cpu.iter().map(|(_, seconds)| seconds).sum();
         println!("\n{:<24} {:>12} {:>14}", "CPU time", "ms a frame", "share");
         for (stage, seconds) in &self.cpu {
-            println!("{stage:<24} {:>12.1} {:>12.0} %", 1000.0 * seconds / frames, 100.0 * seconds / total.max(1e-9));
+            println!(
+                "{stage:<24} {:>12.1} {:>12.0} %",
+                1000.0 * seconds / frames,
+                100.0 * seconds / total.max(1e-9)
+            );
         }
         println!();
         for (name, value) in self.stats.iter() {
@@ -148,5 +153,6 @@ fn thread_time(task: &Path) -> Option<(String, f64)> {
 fn peak_memory_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).map_or(0.0, |kib| kib / 1024.0)
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok())
+        .map_or(0.0, |kib| kib / 1024.0)
 }

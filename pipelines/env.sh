@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Sourced by the pipelines: builds the plugin, shows it to GStreamer, and fills in MODEL and PROMPTS.
+# GStreamer searches a plugin path recursively, so the library gets a folder of its own (target/plugins).
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if [ -z "${GCLIP_PLUGINS:-}" ]; then
+  bash "$root/scripts/setup.sh" >&2
+  (cd "$root" && cargo build --release --quiet --lib)
+  GCLIP_PLUGINS=$root/target/plugins
+  mkdir -p "$GCLIP_PLUGINS"
+  ln -sf ../release/libgstgclip.so "$GCLIP_PLUGINS/libgstgclip.so"
+fi
+export GST_PLUGIN_PATH=$GCLIP_PLUGINS${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
+MODEL=${MODEL:-$root/models/demo}
+SRC=${SRC:-$root/models/demo/demo.mp4}
+SINK=${SINK:-autovideosink}
