@@ -11,7 +11,9 @@ pub mod decode;
 pub mod device;
 pub mod method;
 pub mod preprocess;
+pub mod refine;
 pub mod vocabulary;
+pub mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +23,10 @@ use anyhow::{Result, bail};
 pub use decode::{DecodeOptions, Ids, MaskSize, Region, Segmentation};
 pub use device::{DeviceChoice, PrecisionChoice};
 pub use method::MethodSpec;
-pub use preprocess::{Colour, InputSize, Picture, PixelFormat};
+pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat};
+pub use refine::Refine;
 pub use vocabulary::{Prompts, Templates, Vocabulary};
+pub use windows::Window;
 
 /// Everything that decides which numbers a loaded model computes. Two elements may share one loaded model
 /// only if their specs are equal.
@@ -64,6 +68,9 @@ pub struct Request {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InferOptions {
     pub input_size: InputSize,
+    /// Sliding windows; `None` looks at the whole picture at once.
+    pub window: Option<Window>,
+    pub refine: Refine,
     pub decode: DecodeOptions,
 }
 

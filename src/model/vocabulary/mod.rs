@@ -1,7 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Prompts: the grammar users type, the templates around each name, and the vocabulary that scores patches.
+//!
+//! ```text
+//! "person, man; car"  --grammar-->  Prompts  --templates, text encoder-->  Vocabulary [queries, dim]
+//! ```
 
-/// What to look for, as parsed from the prompt grammar.
+mod build;
+mod grammar;
+mod imagenet;
+mod templates;
+#[cfg(test)]
+mod tests;
+
+pub use build::name_features;
+pub use grammar::MAX_CLASSES;
+pub use templates::Templates;
+
+/// What to look for, as parsed from the prompt grammar by [`Prompts::parse`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prompts {
     /// Foreground classes in order; mask value n is `classes[n - 1]`.
@@ -17,24 +32,12 @@ pub struct Class {
     pub names: Vec<String>,
 }
 
-/// The sentences a name is put into before it is encoded.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Templates {
-    /// The 80 ImageNet templates of the CLIP paper.
-    #[default]
-    Imagenet,
-    /// The name alone.
-    None,
-    /// Sentences with `{}` where the name goes.
-    Custom(Vec<String>),
-}
-
 /// Encoded prompts: plain data, shared by reference with every frame they score.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vocabulary {
     /// Label of mask value n at index n - 1.
     pub labels: Vec<String>,
-    /// For each query, the mask value it votes for (0 = background).
+    /// For each query, the mask value it votes for (0 = background). Classes come first, background last.
     pub query_value: Vec<u32>,
     /// `[queries, dim]` row-major, each row of unit length.
     pub features: Vec<f32>,

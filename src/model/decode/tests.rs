@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+use tch::Tensor;
+
+use super::*;
+
+fn vocabulary(labels: &[&str], query_value: &[u32]) -> Vocabulary {
+    Vocabulary {
+        labels: labels.iter().map(|label| label.to_string()).collect(),
+        query_value: query_value.to_vec(),
+        features: vec![0.0; query_value.len()],
+        dim: 1,
+    }
+}
+
+fn logits(rows: &[&[f32]], h: i64, w: i64) -> Tensor {
+    Tensor::from_slice(&rows.concat()).view([rows.len() as i64, h, w])
+}
+
+fn options() -> DecodeOptions {
+    DecodeOptions { mask_size: MaskSize::Grid, ..DecodeOptions::default() }
+}
+
+fn ids(segmentation: &Segmentation) -> Vec<u32> {
+    match &segmentation.ids {
+        Ids::U8(ids) => ids.iter().map(|&id| id.into()).collect(),
+        Ids::U16(ids) => ids.iter().map(|&id| id.into()).collect(),
+    }
+}
+
+#[test]
+fn best_query_decides_the_class() {
+    let vocabulary = vocabulary(&["tree", "sky"], &[1, 1, 2, 0]);
+    let logits = logits(
+        &[&[0.9, 0.0, 0.0, 0.0], &[0.0, 0.8, 0.0, 0.0], &[0.5, 0.5, 0.7, 0.1], &[0.0, 0.0, 0.0, 0.6]],
+        2,
+        2,
+    );
+    let out = decode(&logits, &vocabulary, &options(), (9, 9), (9, 9)).unwrap();
+    assert_eq!(ids(&out), [1, 1, 2, 0]);
+    assert_eq!((out.width, out.height), (2, 2));
+    assert_eq!(out.regions.len(), 2);
+    let tree = &out.regions[0];
+    assert_eq!((tree.label.as_str(), tree.value, tree.area), ("tree", 1, 0.5));
+    assert_eq!((tree.x, tree.y, tree.w, tree.h), (0.0, 0.0, 1.0, 0.5));
+    let sky = &out.regions[1];
+    assert_eq!((sky.x, sky.y, sky.w, sky.h), (0.0, 0.5, 0.5, 0.5));
+    // softmax over the four queries, scale 40
+    let expected = 1.0 / (1.0 + 3.0 * (-0.7f64 * 40.0).exp());
+    assert!((sky.score - expected).abs() < 1e-6, "{}", sky.score);
+}
+
+#[test]
+fn unsure_pixels_become_background() {
+    let vocabulary = vocabulary(&["a", "b"], &[1, 2]);
+    let logits = logits(&[&[0.50, 0.9], &[0.49, 0.1]], 1, 2);
+    let options = DecodeOptions { threshold: 0.7, ..options() };
+    let out = decode(&logits, &vocabulary, &options, (1, 2), (1, 2)).unwrap();
+    assert_eq!(ids(&out), [0, 1]);
+    assert_eq!(out.regions.len(), 1);
+}
+
+#[test]
+fn small_classes_give_way_to_the_next_best() {
+    let vocabulary = vocabulary(&["a", "b", "c"], &[1, 2, 3]);
+    let logits = logits(&[&[0.9, 0.9, 0.9, 0.1], &[0.1, 0.1, 0.1, 0.9], &[0.0, 0.0, 0.0, 0.8]], 1, 4);
+    let keep = decode(&logits, &vocabulary, &options(), (1, 4), (1, 4)).unwrap();
+    assert_eq!(ids(&keep), [1, 1, 1, 2]);
+    // b wins a quarter of the foreground, which is not more than 0.25; c wins nothing: both lose their scores.
+    let out =
+        decode(&logits, &vocabulary, &DecodeOptions { min_area: 0.25, ..options() }, (1, 4), (1, 4)).unwrap();
+    assert_eq!(ids(&out), [1, 1, 1, 1]);
+    let first = 1.0 / (1.0 + (-32f64).exp() + (-36f64).exp());
+    let last = (-32f64).exp() / (1.0 + (-4f64).exp() + (-32f64).exp());
+    assert!((out.regions[0].score - (3.0 * first + last) / 4.0).abs() < 1e-6);
+}
+
+#[test]
+fn sizes_of_the_mask() {
+    let vocabulary = vocabulary(&["a", "b"], &[1, 2]);
+    let logits = logits(&[&[1.0, 0.0], &[0.0, 1.0]], 1, 2);
+    for (mask_size, size) in
+        [(MaskSize::Grid, (2, 1)), (MaskSize::Model, (32, 16)), (MaskSize::Frame, (101, 50))]
+    {
+        let options = DecodeOptions { mask_size, ..options() };
+        let out = decode(&logits, &vocabulary, &options, (50, 101), (16, 32)).unwrap();
+        assert_eq!((out.width, out.height), size);
+        assert_eq!(ids(&out).len(), size.0 * size.1);
+        // the border lies in the middle; an exact tie there stays with the first class
+        assert_eq!(ids(&out)[size.0 / 2 - 1], 1);
+        assert_eq!(ids(&out)[size.0 - size.0 / 2], 2);
+    }
+}
+
+/// The chunked decode against the plain softmax, with enough queries at one size to need several chunks.
+#[test]
+fn chunks_do_not_change_the_answer() {
+    tch::manual_seed(1);
+    let (queries, classes, size) = (150, 100, (700, 800));
+    let query_value: Vec<u32> = (0..queries).map(|query| query % (classes + 1)).collect();
+    let labels: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    let vocabulary = vocabulary(&labels, &query_value);
+    let logits = Tensor::rand([queries.into(), 7, 8], (Kind::Float, tch::Device::Cpu));
+    let options = DecodeOptions { mask_size: MaskSize::Frame, threshold: 0.3, ..options() };
+    let out = decode(&logits, &vocabulary, &options, size, size).unwrap();
+    let (best, class) = class_probabilities(&logits, &vocabulary, 40.0, size).unwrap().max_dim(0, false);
+    let expected = class.where_scalarother(&best.ge(0.3), 0).view([-1]);
+    let got: Vec<i64> = ids(&out).into_iter().map(i64::from).collect();
+    let different = Tensor::from_slice(&got).not_equal_tensor(&expected).sum(Kind::Int64).int64_value(&[]);
+    // the two ways round differently where two classes score the same to the last bits, or at the threshold
+    assert!(different < 10, "{different} pixels differ");
+}
+
+#[test]
+fn many_classes_need_two_bytes() {
+    let query_value: Vec<u32> = (1..=300).collect();
+    let labels: Vec<String> = query_value.iter().map(u32::to_string).collect();
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    let vocabulary = vocabulary(&labels, &query_value);
+    let logits =
+        Tensor::from_slice(&(0..300).map(|i| i as f32 / 300.0).collect::<Vec<_>>()).view([300, 1, 1]);
+    let out = decode(&logits, &vocabulary, &options(), (1, 1), (1, 1)).unwrap();
+    assert_eq!(out.ids, Ids::U16(vec![300]));
+}
+
+#[test]
+fn broken_logits_are_an_error() {
+    let vocabulary = vocabulary(&["a", "b"], &[1, 2]);
+    let nan = logits(&[&[f32::NAN], &[0.0]], 1, 1);
+    let error = decode(&nan, &vocabulary, &options(), (1, 1), (1, 1)).unwrap_err();
+    assert!(error.to_string().contains("not numbers"), "{error}");
+    let short = logits(&[&[0.0]], 1, 1);
+    assert!(decode(&short, &vocabulary, &options(), (1, 1), (1, 1)).is_err());
+}
