@@ -1,6 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `GclipSegmentationMeta`: the masks on a buffer, a `GstCustomMeta` that C and Python read with stock GStreamer.
-//! Its fields are a public contract (version 1), listed at [`Masks`].
+//!
+//! Its structure is a public contract. Version 1 has these fields, every length relative to the frame (0..1):
+//!
+//! | field | type | meaning |
+//! | --- | --- | --- |
+//! | `version` | `guint` | 1 |
+//! | `generation` | `guint64` | generation of the prompts that the mask was made with |
+//! | `age` | `guint64` | nanoseconds between the frame the mask was made from and this one; 0 = this one |
+//! | `mask` | `GstBuffer` | GRAY8 or GRAY16_LE with its own `GstVideoMeta`; 0 = background, n = nth class |
+//! | `x` `y` `w` `h` | `gdouble` | the rectangle of the frame that the mask covers |
+//! | `regions` | `GstValueArray` | one `GstStructure` named `region` for each class that is present |
+//!
+//! Fields of a `region`: `value` (`guint`, as in the mask), `label` (`gchararray`), `score` (`gdouble`, 0..1),
+//! `area` (`gdouble`, share of the frame) and its box `x` `y` `w` `h` (`gdouble`).
+//!
+//! Versions: a field is never removed or given another meaning, a new one raises `version`. So a reader of version 1
+//! may read any later version and ignore what it does not know, and that is what [`Masks::from_buffer`] does.
+//!
+//! The meta has no tags: elements that resize, convert or encode keep it, and the normalised coordinates stay right.
+//! Elements that crop, rotate or mirror copy it too, *unchanged*: put them before the segmenter, not behind it.
+
+mod roi;
+#[cfg(test)]
+mod tests;
+mod view;
+mod wire;
+
+use std::sync::Once;
+
+pub use roi::attach_regions_of_interest;
+pub use view::{MaskRow, MaskView};
 
 /// Name under which the meta is registered, and of its structure.
 pub const NAME: &str = "GclipSegmentationMeta";
@@ -32,6 +62,11 @@ pub struct Rect {
     pub h: f64,
 }
 
+impl Rect {
+    /// The whole frame.
+    pub const FULL: Rect = Rect { x: 0.0, y: 0.0, w: 1.0, h: 1.0 };
+}
+
 /// The content of one meta.
 #[derive(Clone, Debug)]
 pub struct Masks {
@@ -46,15 +81,71 @@ pub struct Masks {
     pub regions: Vec<Region>,
 }
 
-/// Registers the meta with GStreamer; may be called any number of times.
-pub fn register() {}
+/// Registers the meta with GStreamer; may be called any number of times, after `gst::init`.
+pub fn register() {
+    static ONCE: Once = Once::new();
+    // The question first: another copy of this library in the process may have registered the name.
+    ONCE.call_once(|| {
+        if !gst::meta::CustomMeta::is_registered(NAME) {
+            gst::meta::CustomMeta::register_simple(NAME);
+        }
+    });
+}
 
 impl Masks {
-    /// Attaches the masks to a buffer.
-    pub fn attach(&self, _buffer: &mut gst::BufferRef) {}
+    /// Attaches the masks to a buffer, in the place of older ones.
+    pub fn attach(&self, buffer: &mut gst::BufferRef) {
+        register();
+        Masks::detach(buffer);
+        match gst::meta::CustomMeta::add(buffer, NAME) {
+            Ok(mut meta) => wire::write(self, meta.mut_structure()),
+            Err(error) => gst::error!(gst::CAT_DEFAULT, "cannot attach {NAME}: {error}"),
+        }
+    }
 
-    /// Reads the masks of a buffer, if it carries well-formed ones.
-    pub fn from_buffer(_buffer: &gst::BufferRef) -> Option<Masks> {
-        None
+    /// Takes the masks off a buffer, if it carries any.
+    pub fn detach(buffer: &mut gst::BufferRef) {
+        register();
+        while let Ok(meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, NAME) {
+            if meta.remove().is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Reads the masks of a buffer; `None` if it carries none, or some that are not well-formed:
+    /// a missing field, another type, a mask that is smaller than its `GstVideoMeta` says.
+    pub fn from_buffer(buffer: &gst::BufferRef) -> Option<Masks> {
+        register();
+        let meta = gst::meta::CustomMeta::from_buffer(buffer, NAME).ok()?;
+        wire::read(meta.structure())
+    }
+
+    /// Maps the mask for reading; `None` if it has no usable `GstVideoMeta` or cannot be mapped.
+    pub fn view(&self) -> Option<MaskView<'_>> {
+        MaskView::new(&self.mask)
+    }
+
+    /// Calls `read` with the mapped mask; `None` as for [`view`](Self::view).
+    pub fn with_ids<R>(&self, read: impl FnOnce(&MaskView) -> R) -> Option<R> {
+        self.view().map(|view| read(&view))
+    }
+
+    /// The region with a value.
+    pub fn region(&self, value: u32) -> Option<&Region> {
+        self.regions.iter().find(|region| region.value == value)
+    }
+
+    /// The region at a point of the frame, both coordinates 0..1; `None` outside the mask and on the background.
+    pub fn region_at(&self, x: f64, y: f64) -> Option<&Region> {
+        let (u, v) = ((x - self.rect.x) / self.rect.w, (y - self.rect.y) / self.rect.h);
+        if !(0.0..1.0).contains(&u) || !(0.0..1.0).contains(&v) {
+            return None;
+        }
+        let value = self.with_ids(|ids| {
+            let (column, row) = ((u * ids.width() as f64) as usize, (v * ids.height() as f64) as usize);
+            ids.get(column, row)
+        })??;
+        self.region(u32::from(value))
     }
 }

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! [`Masks`] to and from the structure of the meta.
+
+use glib::value::FromValue;
+use gst::prelude::*;
+
+use super::view::MaskLayout;
+use super::{Masks, Rect, Region, VERSION};
+
+const REGION: &str = "region";
+
+pub fn write(masks: &Masks, structure: &mut gst::StructureRef) {
+    structure.set("version", VERSION);
+    structure.set("generation", masks.generation);
+    structure.set("age", masks.age.nseconds());
+    structure.set("mask", masks.mask.clone());
+    structure.set("x", masks.rect.x);
+    structure.set("y", masks.rect.y);
+    structure.set("w", masks.rect.w);
+    structure.set("h", masks.rect.h);
+    structure
+        .set("regions", gst::Array::from_values(masks.regions.iter().map(|r| region(r).to_send_value())));
+}
+
+fn region(region: &Region) -> gst::Structure {
+    gst::Structure::builder(REGION)
+        .field("value", region.value)
+        .field("label", region.label.as_str())
+        .field("score", region.score)
+        .field("area", region.area)
+        .field("x", region.x)
+        .field("y", region.y)
+        .field("w", region.w)
+        .field("h", region.h)
+        .build()
+}
+
+/// `None` unless every field of version 1 is there, of its type, and makes sense.
+pub fn read(structure: &gst::StructureRef) -> Option<Masks> {
+    if field::<u32>(structure, "version")? < VERSION {
+        return None;
+    }
+    let mask = field::<gst::Buffer>(structure, "mask")?;
+    MaskLayout::of(&mask)?;
+    let (x, y, w, h) = rectangle(structure)?;
+    let regions = structure.get::<gst::ArrayRef>("regions").ok()?;
+    Some(Masks {
+        generation: field(structure, "generation")?,
+        age: gst::ClockTime::from_nseconds(u64_time(field(structure, "age")?)?),
+        mask,
+        rect: Rect { x, y, w, h },
+        regions: regions.as_slice().iter().map(read_region).collect::<Option<_>>()?,
+    })
+}
+
+fn read_region(value: &glib::SendValue) -> Option<Region> {
+    let structure = value.get::<gst::Structure>().ok().filter(|s| s.has_name(REGION))?;
+    let (x, y, w, h) = rectangle(&structure)?;
+    Some(Region {
+        value: field(&structure, "value")?,
+        label: field(&structure, "label")?,
+        score: finite(&structure, "score")?,
+        area: finite(&structure, "area")?,
+        x,
+        y,
+        w,
+        h,
+    })
+}
+
+fn field<'a, T: FromValue<'a>>(structure: &'a gst::StructureRef, name: &str) -> Option<T> {
+    structure.get(name).ok()
+}
+
+fn finite(structure: &gst::StructureRef, name: &str) -> Option<f64> {
+    field::<f64>(structure, name).filter(|value| value.is_finite())
+}
+
+/// Left, top, width, height; only a rectangle with some area.
+fn rectangle(structure: &gst::StructureRef) -> Option<(f64, f64, f64, f64)> {
+    let (w, h) = (finite(structure, "w")?, finite(structure, "h")?);
+    (w > 0.0 && h > 0.0).then_some(())?;
+    Some((finite(structure, "x")?, finite(structure, "y")?, w, h))
+}
+
+/// `ClockTime` panics on the value that stands for "none".
+fn u64_time(nanoseconds: u64) -> Option<u64> {
+    (nanoseconds != u64::MAX).then_some(nanoseconds)
+}
