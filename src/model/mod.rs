@@ -9,6 +9,7 @@
 
 pub mod decode;
 pub mod device;
+pub mod embeddings;
 pub mod method;
 pub mod preprocess;
 pub mod refine;

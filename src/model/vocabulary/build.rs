@@ -12,7 +12,7 @@ const TEXTS_AT_A_TIME: usize = 2560;
 
 impl Prompts {
     /// Every name with the mask value it votes for: classes in order, then background (value 0).
-    fn queries(&self) -> impl Iterator<Item = (&str, u32)> {
+    pub(in crate::model) fn queries(&self) -> impl Iterator<Item = (&str, u32)> {
         let classes = (1u32..).zip(&self.classes);
         let classes =
             classes.flat_map(|(value, class)| class.names.iter().map(move |name| (name.as_str(), value)));
