@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclip`: text-prompted segmentation on the command line. One file per subcommand; the work is in the library.
 
+mod pull;
 mod video;
 
 use std::process::ExitCode;
@@ -17,12 +18,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Fetch a checkpoint from the Hugging Face hub into the local cache.
+    Pull(pull::Args),
     /// Segment a video, an RTSP stream or a camera; write the overlay as video and picture, the masks as JSON.
     Video(video::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Pull(args) => pull::run(&args),
         Command::Video(args) => video::run(&args),
     };
     match result {
