@@ -1,5 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where and in which number format the model runs.
+//!
+//! The crate links libtorch's CPU half only. Its CUDA half is loaded when a GPU is asked for, so one binary serves
+//! machines with and without a GPU, and inspecting the plugin needs neither.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use anyhow::{Error, Result, bail};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use tch::{Cuda, Device, Kind};
 
 /// The device a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +25,33 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(DeviceChoice::Auto),
+            "cpu" => Ok(DeviceChoice::Cpu),
+            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            _ => match text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+                Some(index) => Ok(DeviceChoice::Cuda(index)),
+                None => bail!("unknown device {text:?}: use auto, cpu, cuda or cuda:N"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::Cuda(0) => f.write_str("cuda"),
+            DeviceChoice::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
 /// The number format a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PrecisionChoice {
@@ -21,4 +61,155 @@ pub enum PrecisionChoice {
     F32,
     Bf16,
     F16,
+}
+
+impl FromStr for PrecisionChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(PrecisionChoice::Auto),
+            "f32" => Ok(PrecisionChoice::F32),
+            "bf16" => Ok(PrecisionChoice::Bf16),
+            "f16" => Ok(PrecisionChoice::F16),
+            _ => bail!("unknown precision {text:?}: use auto, f32, bf16 or f16"),
+        }
+    }
+}
+
+impl fmt::Display for PrecisionChoice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            PrecisionChoice::Auto => "auto",
+            PrecisionChoice::F32 => "f32",
+            PrecisionChoice::Bf16 => "bf16",
+            PrecisionChoice::F16 => "f16",
+        })
+    }
+}
+
+/// The device that a choice comes to on this machine.
+pub fn device(choice: DeviceChoice) -> Result<Device> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        // Without the driver's device files no GPU can be used: spare everyone else the load of libtorch's CUDA half.
+        DeviceChoice::Auto if !Path::new("/dev/nvidiactl").exists() => Ok(Device::Cpu),
+        DeviceChoice::Auto => Ok(if usable_gpus().is_ok() { Device::Cuda(0) } else { Device::Cpu }),
+        DeviceChoice::Cuda(index) => match usable_gpus() {
+            Ok(count) if index < count => Ok(Device::Cuda(index)),
+            Ok(count) => {
+                bail!("device {choice} does not exist: this machine has {count} CUDA GPU(s), counted from 0")
+            }
+            Err(reason) => bail!("device {choice} cannot be used: {reason} (device cpu works everywhere)"),
+        },
+    }
+}
+
+/// The number format that a choice comes to on this device.
+pub fn precision(choice: PrecisionChoice, device: Device) -> Kind {
+    match choice {
+        PrecisionChoice::F32 => Kind::Float,
+        PrecisionChoice::Bf16 => Kind::BFloat16,
+        PrecisionChoice::F16 => Kind::Half,
+        PrecisionChoice::Auto if device.is_cuda() => Kind::Half,
+        PrecisionChoice::Auto if cpu_has_bf16() => Kind::BFloat16,
+        PrecisionChoice::Auto => Kind::Float,
+    }
+}
+
+/// `cpu`, `cuda:0` ...
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".into(),
+    }
+}
+
+/// `f32`, `bf16`, `f16`
+pub fn precision_name(kind: Kind) -> String {
+    let choice = match kind {
+        Kind::BFloat16 => PrecisionChoice::Bf16,
+        Kind::Half => PrecisionChoice::F16,
+        _ => PrecisionChoice::F32,
+    };
+    choice.to_string()
+}
+
+/// Emulated bf16 is slower than f32, so only instructions for it count.
+fn cpu_has_bf16() -> bool {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    info.split_whitespace().any(|flag| flag == "avx512_bf16" || flag == "amx_bf16")
+}
+
+/// How many GPUs libtorch can use, or why none.
+fn usable_gpus() -> Result<usize, &'static str> {
+    static ANSWER: LazyLock<Result<usize, String>> = LazyLock::new(|| {
+        load_libtorch_cuda()?;
+        match Cuda::device_count() {
+            count if count > 0 && Cuda::is_available() => Ok(count as usize),
+            _ => Err("libtorch finds no CUDA GPU with a working driver".into()),
+        }
+    });
+    ANSWER.as_ref().copied().map_err(String::as_str)
+}
+
+/// Loads libtorch's CUDA half, from the folder of the half that is linked. libtorch asks once which back ends there
+/// are: this has to happen before the first question about CUDA.
+fn load_libtorch_cuda() -> Result<(), String> {
+    let folder = libtorch_folder().ok_or("the folder of libtorch cannot be found")?;
+    let file = folder.join("libtorch_cuda.so");
+    if !file.exists() {
+        return Err(format!("this libtorch has no CUDA half ({} is missing)", file.display()));
+    }
+    // SAFETY: loading runs the library's initialisers. It is libtorch's own second half, from the folder of the first,
+    // and registers its kernels with it; RTLD_GLOBAL because those refer to one another across libraries.
+    let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) };
+    // Kernels stay registered until the process ends, so the library must stay too.
+    library.map(std::mem::forget).map_err(|error| format!("{} does not load: {error}", file.display()))
+}
+
+/// Where the linked libtorch was loaded from.
+fn libtorch_folder() -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    let file = Path::new(&line[line.find('/')?..]);
+    file.parent().map(Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_survive_printing_and_parsing() {
+        for text in ["auto", "cpu", "cuda", "cuda:3"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        for text in ["auto", "f32", "bf16", "f16"] {
+            assert_eq!(text.parse::<PrecisionChoice>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda:0".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
+    }
+
+    #[test]
+    fn unknown_choices_list_the_known_ones() {
+        assert_eq!(
+            "gpu".parse::<DeviceChoice>().unwrap_err().to_string(),
+            "unknown device \"gpu\": use auto, cpu, cuda or cuda:N"
+        );
+        assert!("cuda:x".parse::<DeviceChoice>().is_err());
+        assert!(
+            "int8".parse::<PrecisionChoice>().unwrap_err().to_string().contains("auto, f32, bf16 or f16")
+        );
+    }
+
+    #[test]
+    fn a_missing_gpu_is_one_sentence() {
+        if let Err(error) = device(DeviceChoice::Cuda(4096)) {
+            let text = error.to_string();
+            assert!(text.starts_with("device cuda:4096") && !text.contains('\n'), "{text}");
+        } else {
+            panic!("a machine with 4097 GPUs");
+        }
+    }
 }

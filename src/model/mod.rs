@@ -7,27 +7,46 @@
 //! ```
 //! Pure tch: nothing here knows GStreamer, threads or batching policy.
 
+mod clean;
+pub mod config;
 pub mod decode;
 pub mod device;
 pub mod embeddings;
 pub mod method;
 pub mod preprocess;
 pub mod refine;
+mod segmenter;
+mod text;
+pub mod tokenizer;
+mod transformer;
+pub mod vision;
 pub mod vocabulary;
+pub mod weights;
 pub mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use tch::Kind;
 
+pub use config::Architecture;
 pub use decode::{DecodeOptions, Ids, MaskSize, Region, Segmentation};
 pub use device::{DeviceChoice, PrecisionChoice};
 pub use method::MethodSpec;
 pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat};
 pub use refine::Refine;
+pub use segmenter::Segmenter;
+pub use text::TextEncoder;
+pub use vision::Positions;
 pub use vocabulary::{Prompts, Templates, Vocabulary};
 pub use windows::Window;
+
+use text::TextTower;
+use tokenizer::Tokenizer;
+use transformer::Loader;
+use vision::VisionTower;
+use weights::Checkpoint;
 
 /// Everything that decides which numbers a loaded model computes. Two elements may share one loaded model
 /// only if their specs are equal.
@@ -38,10 +57,11 @@ pub struct ModelSpec {
     pub method: MethodSpec,
     pub device: DeviceChoice,
     pub precision: PrecisionChoice,
+    pub positions: Positions,
 }
 
 /// What a loaded model tells about itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ModelInfo {
     /// SHA-256 of the weights, in hex: the identity that cached text embeddings are bound to.
     pub hash: String,
@@ -51,6 +71,9 @@ pub struct ModelInfo {
     pub patch_size: usize,
     /// Short side the checkpoint was trained at, in pixels.
     pub image_size: usize,
+    pub architecture: Architecture,
+    /// What the checkpoint multiplies cosines by, when it says so.
+    pub logit_scale: Option<f64>,
     /// Human-readable device and precision, such as `cpu` and `bf16`.
     pub device: String,
     pub precision: String,
@@ -94,26 +117,45 @@ pub struct Model {
 impl Model {
     /// Loads a checkpoint. Errors name the file and the cause.
     pub fn load(spec: &ModelSpec) -> Result<Model> {
-        bail!("cannot load {}: no loader yet", spec.model)
+        tch::no_grad(|| Model::load_without_grad(spec))
     }
-}
 
-/// The vision half: pictures to masks. Owned by one thread at a time.
-pub struct Segmenter {}
+    fn load_without_grad(spec: &ModelSpec) -> Result<Model> {
+        // What is cheap to check comes before gigabytes are read.
+        let device = device::device(spec.device)?;
+        let kind = device::precision(spec.precision, device);
+        let mut checkpoint = Checkpoint::open(&spec.model)?;
+        let architecture = checkpoint.architecture;
+        let mut method = method::build(&spec.method, architecture.vision.transformer.layers as usize)?;
 
-impl Segmenter {
-    /// Runs a batch; one segmentation per request, in order.
-    pub fn infer(&mut self, requests: &[Request]) -> Result<(Vec<Segmentation>, StageTimes)> {
-        bail!("{} requests and no model", requests.len())
-    }
-}
+        let mut loader = Loader { weights: &mut checkpoint.weights, device, kind };
+        let mut tower = VisionTower::load(&mut loader, &architecture, spec.positions)?;
+        let text = match architecture.text {
+            None => None,
+            Some(config) => {
+                let mut loader = Loader { weights: &mut checkpoint.weights, device, kind: Kind::Float };
+                let tower = TextTower::load(&mut loader, &architecture)?;
+                let folder = checkpoint.files.folder();
+                let tokenizer = Tokenizer::load(folder, config.vocab_size, config.context_length)?;
+                Some(TextEncoder::new(tokenizer, tower))
+            }
+        };
+        method.prepare(&mut tower).with_context(|| format!("cannot prepare method {}", spec.method.name))?;
 
-/// The text half: strings to unit features.
-pub struct TextEncoder {}
-
-impl TextEncoder {
-    /// Features of plain texts, `[texts, embed_dim]` row-major, each row of unit length.
-    pub fn encode(&mut self, texts: &[String]) -> Result<Vec<f32>> {
-        bail!("{} texts and no model", texts.len())
+        let patch_size = architecture.vision.patch_size as usize;
+        let (rows, columns) = architecture.vision.grid;
+        let info = ModelInfo {
+            hash: checkpoint.hash,
+            embed_dim: architecture.embed_dim as usize,
+            patch_size,
+            image_size: rows.min(columns) as usize * patch_size,
+            architecture,
+            logit_scale: checkpoint.logit_scale,
+            device: device::device_name(device),
+            precision: device::precision_name(kind),
+            method: method.describe(),
+        };
+        let vision = Segmenter::new(tower, method, checkpoint.normalisation, device);
+        Ok(Model { info, vision, text })
     }
 }

@@ -1,6 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What to do in the last block: one file per published method, one small trait between them and the tower.
 
+mod clearclip;
+mod clip;
+mod emergence;
+mod gclip;
+mod options;
+
+use anyhow::{Result, bail};
+use tch::Tensor;
+
+use super::vision::{Trunk, VisionTower, Wanted};
+use options::Options;
+
 /// A method as the user names it, with its switches (`key=value,key=value`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodSpec {
@@ -13,3 +25,70 @@ impl Default for MethodSpec {
         MethodSpec { name: "gclip".into(), options: String::new() }
     }
 }
+
+/// One way to get patch features that match text out of CLIP's last block.
+///
+/// Shapes: N pictures, h x w patches, L = 1 + h w tokens, D width, E joint width, Q queries.
+pub trait Method: Send {
+    /// What the tower must keep from the blocks before the last.
+    fn wanted(&self) -> Wanted {
+        Wanted::default()
+    }
+
+    /// Edits the tower's weights, or learns something from them; called once, before the first picture.
+    fn prepare(&mut self, tower: &mut VisionTower) -> Result<()> {
+        let _ = tower;
+        Ok(())
+    }
+
+    /// Patch features `[N, h w, E]`, f32, rows of unit length.
+    fn features(&self, tower: &VisionTower, trunk: &Trunk) -> Result<Tensor>;
+
+    /// Logits of picture `n` of the batch against queries `[Q, E]`: `[Q, h, w]`, f32, on the scale of cosines.
+    /// `features` is what the method of that name returned.
+    fn logits(
+        &self,
+        tower: &VisionTower,
+        trunk: &Trunk,
+        features: &Tensor,
+        n: i64,
+        queries: &Tensor,
+    ) -> Result<Tensor> {
+        let _ = tower;
+        cosines(&features.f_select(0, n)?, queries, trunk.grid)
+    }
+
+    /// The method with every option it resolved to, such as `gclip(fuse=6+7,suppress=7-10)`.
+    fn describe(&self) -> String;
+}
+
+/// `[h w, E]` x `[Q, E] -> [Q, h, w]`
+pub fn cosines(features: &Tensor, queries: &Tensor, (h, w): (i64, i64)) -> Result<Tensor> {
+    let (q, _) = queries.size2()?;
+    Ok(queries.f_matmul(&features.f_transpose(0, 1)?)?.f_reshape([q, h, w])?)
+}
+
+type Build = fn(&mut Options, usize) -> Result<Box<dyn Method>>;
+
+/// Every method by name. A builder gets the options and the number of blocks.
+const METHODS: [(&str, Build); 3] =
+    [("gclip", gclip::build), ("clip", clip::build), ("clearclip", clearclip::build)];
+
+/// The names a user can choose from.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().map(|(name, _)| *name)
+}
+
+/// Builds a method for a tower of `depth` blocks.
+pub fn build(spec: &MethodSpec, depth: usize) -> Result<Box<dyn Method>> {
+    let Some((name, build)) = METHODS.iter().find(|(name, _)| *name == spec.name) else {
+        bail!("unknown method {:?}: use one of {}", spec.name, names().collect::<Vec<_>>().join(", "));
+    };
+    let mut options = Options::parse(name, &spec.options)?;
+    let method = build(&mut options, depth)?;
+    options.finish()?;
+    Ok(method)
+}
+
+#[cfg(test)]
+mod tests;

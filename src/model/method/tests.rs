@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+use super::*;
+
+fn error(name: &str, options: &str) -> String {
+    let spec = MethodSpec { name: name.into(), options: options.into() };
+    match build(&spec, 12) {
+        Ok(method) => panic!("built {}", method.describe()),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn described(name: &str, options: &str) -> String {
+    build(&MethodSpec { name: name.into(), options: options.into() }, 12).unwrap().describe()
+}
+
+#[test]
+fn defaults_are_the_published_ones() {
+    assert_eq!(described("gclip", ""), "gclip(fuse=6+7,heads=mean,weights=third,suppress=7-10,bias=keep)");
+    assert_eq!(described("clearclip", ""), "clearclip(attention=qq,residual=drop)");
+    assert_eq!(described("clip", " "), "clip");
+}
+
+#[test]
+fn options_are_read() {
+    assert_eq!(
+        described("gclip", "fuse=5+6, heads=each,weights=half,suppress=none,bias=scale"),
+        "gclip(fuse=5+6,heads=each,weights=half,suppress=none,bias=scale)"
+    );
+}
+
+#[test]
+fn mistakes_are_one_sentence_that_lists_the_choices() {
+    assert!(error("glcip", "").starts_with("unknown method \"glcip\": use one of gclip, clip"));
+    assert_eq!(
+        error("gclip", "fusse=6+7"),
+        "unknown method option \"fusse\": gclip has fuse, suppress, heads, weights, bias"
+    );
+    assert_eq!(error("clip", "x=1"), "unknown method option \"x\": clip has none");
+    assert_eq!(error("gclip", "heads=all"), "gclip option heads=all is unknown: use one of mean, each");
+    assert_eq!(error("gclip", "fuse"), "method option \"fuse\" is not of the form key=value");
+    assert_eq!(error("gclip", "heads=mean,heads=each"), "method option heads is given twice");
+    // The last block is the method's own: it cannot be fused with itself.
+    assert!(error("gclip", "fuse=6+11").contains("\"11\" is no block before the last, which are 0 to 10"));
+    assert!(error("gclip", "suppress=10-7").contains("no range of blocks"));
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The residual attention block that both towers are made of, under openai/CLIP's names.
+//!
+//! Shapes: N pictures or texts, L tokens, D width, H heads of width D / H.
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use super::config::{Activation, Transformer};
+use super::weights::Weights;
+
+/// QuickGELU(x) = x * sigmoid(1.702 x).
+const QUICK_GELU: f64 = 1.702;
+
+/// Takes weights out of a checkpoint, onto a device, in a precision.
+pub struct Loader<'a> {
+    pub weights: &'a mut Weights,
+    pub device: Device,
+    pub kind: Kind,
+}
+
+impl Loader<'_> {
+    pub fn tensor(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let tensor = self.weights.take(name, shape)?;
+        self.place(&tensor)
+    }
+
+    fn place(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.f_to_device_(self.device, self.kind, false, false)?)
+    }
+
+    pub fn layer_norm(&mut self, name: &str, width: i64, eps: f64) -> Result<LayerNorm> {
+        let weight = self.tensor(&format!("{name}.weight"), &[width])?;
+        let bias = self.tensor(&format!("{name}.bias"), &[width])?;
+        Ok(LayerNorm { weight, bias, eps })
+    }
+
+    fn linear(&mut self, name: [&str; 2], rows: i64, columns: i64) -> Result<Linear> {
+        Ok(Linear { weight: self.tensor(name[0], &[rows, columns])?, bias: self.tensor(name[1], &[rows])? })
+    }
+
+    /// All blocks of a transformer whose tensors start with `prefix`.
+    pub fn blocks(&mut self, prefix: &str, config: &Transformer) -> Result<Vec<Block>> {
+        (0..config.layers).map(|index| self.block(&format!("{prefix}{index}"), config)).collect()
+    }
+
+    fn block(&mut self, name: &str, config: &Transformer) -> Result<Block> {
+        let &Transformer { width, mlp_width, heads, activation, eps, .. } = config;
+        let at = |part: &str| format!("{name}.{part}");
+        let attn = Attention {
+            in_proj: self.linear([&at("attn.in_proj_weight"), &at("attn.in_proj_bias")], 3 * width, width)?,
+            out_proj: self.linear([&at("attn.out_proj.weight"), &at("attn.out_proj.bias")], width, width)?,
+            heads,
+        };
+        // silu(1.702 x) / 1.702 is QuickGELU: with both factors in the weights, the hot path is one fused silu.
+        let factor = if activation == Activation::QuickGelu { QUICK_GELU } else { 1.0 };
+        let mut scaled = |part: &str, shape: &[i64], factor: f64| -> Result<Tensor> {
+            let tensor = self.weights.take(&at(part), shape)?;
+            self.place(&tensor.f_mul_scalar(factor)?)
+        };
+        let mlp = Mlp {
+            c_fc: Linear {
+                weight: scaled("mlp.c_fc.weight", &[mlp_width, width], factor)?,
+                bias: scaled("mlp.c_fc.bias", &[mlp_width], factor)?,
+            },
+            c_proj: Linear {
+                weight: scaled("mlp.c_proj.weight", &[width, mlp_width], 1.0 / factor)?,
+                bias: scaled("mlp.c_proj.bias", &[width], 1.0)?,
+            },
+            activation,
+        };
+        Ok(Block {
+            ln_1: self.layer_norm(&at("ln_1"), width, eps)?,
+            attn,
+            ln_2: self.layer_norm(&at("ln_2"), width, eps)?,
+            mlp,
+        })
+    }
+}
+
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// `[..., D] -> [..., D]`
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+}
+
+pub struct Linear {
+    /// `[out, in]`
+    pub weight: Tensor,
+    /// `[out]`
+    pub bias: Tensor,
+}
+
+impl Linear {
+    /// `[..., in] -> [..., out]`
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, Some(&self.bias))?)
+    }
+}
+
+/// Queries, keys and values of one block, each `[N, H, L, D / H]`.
+pub struct Qkv {
+    pub q: Tensor,
+    pub k: Tensor,
+    pub v: Tensor,
+}
+
+impl Qkv {
+    pub fn shallow_clone(&self) -> Qkv {
+        Qkv { q: self.q.shallow_clone(), k: self.k.shallow_clone(), v: self.v.shallow_clone() }
+    }
+}
+
+pub struct Attention {
+    in_proj: Linear,
+    pub out_proj: Linear,
+    pub heads: i64,
+}
+
+impl Attention {
+    /// `[N, L, D] -> 3 x [N, H, L, D / H]`
+    pub fn qkv(&self, x: &Tensor) -> Result<Qkv> {
+        let (n, l, d) = x.size3()?;
+        let joined = self.in_proj.forward(x)?; // [N, L, 3 D]
+        let joined = joined.f_reshape([n, l, 3, self.heads, d / self.heads])?.f_permute([2, 0, 3, 1, 4])?; // [3, N, H, L, D / H]
+        let [q, k, v] = [0, 1, 2].map(|part| joined.f_select(0, part));
+        Ok(Qkv { q: q?, k: k?, v: v? })
+    }
+
+    /// What the heads gathered, through the output projection: `[N, H, L, D / H] -> [N, L, D]`.
+    pub fn project(&self, gathered: &Tensor) -> Result<Tensor> {
+        self.out_proj.forward(&join_heads(gathered)?)
+    }
+}
+
+/// `[N, H, L, D / H] -> [N, L, D]`
+pub fn join_heads(x: &Tensor) -> Result<Tensor> {
+    let (n, heads, l, head_width) = x.size4()?;
+    Ok(x.f_transpose(1, 2)?.f_reshape([n, l, heads * head_width])?)
+}
+
+/// Pre-softmax scores `a b^T / sqrt(D / H)` in f32: two `[N, H, L, D / H] -> [N, H, L, L]`.
+pub fn scores(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (_, _, _, head_width) = a.size4()?;
+    let a = a.f_mul_scalar((head_width as f64).powf(-0.5))?;
+    Ok(a.f_matmul(&b.f_transpose(-2, -1)?)?.f_to_kind(Kind::Float)?)
+}
+
+/// Attention map `softmax(a b^T / sqrt(D / H))` in f32: two `[N, H, L, D / H] -> [N, H, L, L]`.
+pub fn attention_map(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Ok(scores(a, b)?.f_softmax(-1, Kind::Float)?)
+}
+
+/// `softmax(q k^T / sqrt(D / H)) v` without keeping the map: three `[N, H, L, D / H] -> [N, H, L, D / H]`.
+pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Result<Tensor> {
+    Ok(Tensor::f_scaled_dot_product_attention::<&Tensor>(q, k, v, None, 0.0, causal, None, false)?)
+}
+
+pub struct Mlp {
+    c_fc: Linear,
+    pub c_proj: Linear,
+    activation: Activation,
+}
+
+impl Mlp {
+    /// `[N, L, D] -> [N, L, D]`
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut hidden = self.c_fc.forward(x)?; // [N, L, MLP width]
+        let hidden = match self.activation {
+            Activation::QuickGelu => hidden.f_silu_()?,
+            Activation::Gelu => hidden.f_gelu_("none")?,
+            Activation::GeluTanh => hidden.f_gelu_("tanh")?,
+        };
+        self.c_proj.forward(&hidden)
+    }
+}
+
+pub struct Block {
+    pub ln_1: LayerNorm,
+    pub attn: Attention,
+    pub ln_2: LayerNorm,
+    pub mlp: Mlp,
+}
+
+impl Block {
+    /// `[N, L, D] -> 3 x [N, H, L, D / H]`
+    pub fn qkv(&self, x: &Tensor) -> Result<Qkv> {
+        self.attn.qkv(&self.ln_1.forward(x)?)
+    }
+
+    /// Adds what attention gathered and then the MLP: `[N, L, D]`, `[N, H, L, D / H] -> [N, L, D]`.
+    pub fn residual(&self, x: &Tensor, gathered: &Tensor) -> Result<Tensor> {
+        self.add_mlp(&x.f_add(&self.attn.project(gathered)?)?)
+    }
+
+    /// `x + MLP(LN2 x)`: `[N, L, D] -> [N, L, D]`
+    pub fn add_mlp(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_add(&self.mlp.forward(&self.ln_2.forward(x)?)?)?)
+    }
+
+    /// The block as it was trained: `[N, L, D] -> [N, L, D]`.
+    pub fn forward(&self, x: &Tensor, causal: bool) -> Result<Tensor> {
+        let Qkv { q, k, v } = self.qkv(x)?;
+        self.residual(x, &attend(&q, &k, &v, causal)?)
+    }
+}
+
+/// Rows of unit length in f32: `[..., E] -> [..., E]`.
+pub fn unit_rows(x: &Tensor) -> Result<Tensor> {
+    let x = x.f_to_kind(Kind::Float)?;
+    let norm = x.f_norm_scalaropt_dim(2, [-1], true)?.f_clamp_min(1e-12)?;
+    Ok(x.f_div(&norm)?)
+}

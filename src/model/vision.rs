@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The vision transformer up to its last block, which belongs to a method (`method/`).
+//!
+//! Shapes: N pictures, patches in a grid of h x w, L = 1 + h w tokens (class token first), D width, E joint width.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+
+use anyhow::{Context, Result, bail};
+use lru::LruCache;
+use tch::{Device, Kind, Tensor};
+
+use super::config::{Architecture, VisionConfig};
+use super::transformer::{Block, LayerNorm, Loader, Qkv, attend, attention_map, unit_rows};
+
+/// How the positional embedding is resized to another patch grid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Positions {
+    /// Bicubic by size, as Hugging Face does.
+    #[default]
+    Plain,
+    /// Bicubic by the scale factors `(h + 0.1) / trained`, as the code of SCLIP and its successors does.
+    Scale,
+}
+
+/// What a method asks the tower to keep from the blocks before the last, by block index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Attention maps, mean over the heads.
+    pub mean_maps: Vec<usize>,
+    /// Attention maps of every head.
+    pub head_maps: Vec<usize>,
+    /// Block outputs.
+    pub outputs: Vec<usize>,
+    pub qkv: Vec<usize>,
+}
+
+/// Everything a method needs to compute the last block.
+pub struct Trunk {
+    /// Normalised pictures, `[N, 3, h patch, w patch]`.
+    pub input: Tensor,
+    /// Rows and columns of the patch grid.
+    pub grid: (i64, i64),
+    /// Input of the last block, `[N, L, D]`.
+    pub x: Tensor,
+    /// Queries, keys and values of the last block.
+    pub qkv: Qkv,
+    /// Per wanted block, f32 `[N, L, L]`.
+    pub mean_maps: HashMap<usize, Tensor>,
+    /// Per wanted block, f32 `[N, H, L, L]`.
+    pub head_maps: HashMap<usize, Tensor>,
+    /// Per wanted block, `[N, L, D]`.
+    pub outputs: HashMap<usize, Tensor>,
+    pub earlier_qkv: HashMap<usize, Qkv>,
+}
+
+pub struct VisionTower {
+    pub config: VisionConfig,
+    pub positions: Positions,
+    /// Number format of the weights and of the pictures that go in.
+    pub kind: Kind,
+    conv1: Tensor,
+    class_embedding: Tensor,
+    /// As trained, f32 `[1 + grid, D]`.
+    positional_embedding: Tensor,
+    /// Positional embeddings of the grids seen last, `[1, L, D]`.
+    resized: RefCell<LruCache<(i64, i64), Tensor>>,
+    ln_pre: LayerNorm,
+    pub blocks: Vec<Block>,
+    ln_post: LayerNorm,
+    proj: Tensor,
+}
+
+/// Streams of this many sizes keep their positional embeddings.
+const GRIDS_KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
+
+impl VisionTower {
+    pub fn load(
+        loader: &mut Loader,
+        architecture: &Architecture,
+        positions: Positions,
+    ) -> Result<VisionTower> {
+        let config = architecture.vision;
+        let (width, patch, eps) = (config.transformer.width, config.patch_size, config.transformer.eps);
+        let tokens = 1 + config.grid.0 * config.grid.1;
+        let positional_embedding = loader.weights.take("visual.positional_embedding", &[tokens, width])?;
+        Ok(VisionTower {
+            config,
+            positions,
+            kind: loader.kind,
+            conv1: loader.tensor("visual.conv1.weight", &[width, 3, patch, patch])?,
+            class_embedding: loader.tensor("visual.class_embedding", &[width])?,
+            positional_embedding: positional_embedding.f_to_device(loader.device)?,
+            resized: RefCell::new(LruCache::new(GRIDS_KEPT)),
+            ln_pre: loader.layer_norm("visual.ln_pre", width, eps)?,
+            blocks: loader.blocks("visual.transformer.resblocks.", &config.transformer)?,
+            ln_post: loader.layer_norm("visual.ln_post", width, eps)?,
+            proj: loader.tensor("visual.proj", &[width, architecture.embed_dim])?,
+        })
+    }
+
+    pub fn device(&self) -> Device {
+        self.conv1.device()
+    }
+
+    pub fn last_block(&self) -> Result<&Block> {
+        self.blocks.last().context("a vision tower without blocks")
+    }
+
+    /// Patches and class token with their positions, through `ln_pre`: `[N, 3, H, W] -> [N, L, D]` and the grid.
+    fn embed(&self, input: &Tensor) -> Result<(Tensor, (i64, i64))> {
+        let (n, _, height, width) = input.size4()?;
+        let patch = self.config.patch_size;
+        if height < patch || width < patch || height % patch != 0 || width % patch != 0 {
+            bail!("an input of {width}x{height} pixels is not made of whole {patch}x{patch} patches");
+        }
+        let x = input.f_conv2d::<&Tensor>(&self.conv1, None, [patch, patch], [0, 0], [1, 1], 1)?; // [N, D, h, w]
+        let (_, d, h, w) = x.size4()?;
+        let x = x.f_flatten(2, 3)?.f_transpose(1, 2)?; // [N, h w, D]
+        let class = self.class_embedding.f_expand([n, 1, d], false)?;
+        let x = Tensor::f_cat(&[class, x], 1)?; // [N, L, D]
+        let x = self.ln_pre.forward(&x.f_add(&self.positional_embedding((h, w))?)?)?;
+        Ok((x, (h, w)))
+    }
+
+    /// `[1, L, D]` for this grid.
+    fn positional_embedding(&self, grid: (i64, i64)) -> Result<Tensor> {
+        if let Some(known) = self.resized.borrow_mut().get(&grid) {
+            return Ok(known.shallow_clone());
+        }
+        let resized = self.resize_positions(grid)?.f_to_kind(self.kind)?;
+        self.resized.borrow_mut().put(grid, resized.shallow_clone());
+        Ok(resized)
+    }
+
+    fn resize_positions(&self, (h, w): (i64, i64)) -> Result<Tensor> {
+        let (trained_h, trained_w) = self.config.grid;
+        if (h, w) == (trained_h, trained_w) {
+            return Ok(self.positional_embedding.f_unsqueeze(0)?);
+        }
+        let (tokens, d) = self.positional_embedding.size2()?;
+        let class = self.positional_embedding.f_narrow(0, 0, 1)?; // [1, D]
+        let patches = self.positional_embedding.f_narrow(0, 1, tokens - 1)?; // [trained h w, D]
+        let patches = patches.f_reshape([1, trained_h, trained_w, d])?.f_permute([0, 3, 1, 2])?; // [1, D, trained h, w]
+        let scale = |side: i64, trained: i64| match self.positions {
+            Positions::Plain => None,
+            Positions::Scale => Some((side as f64 + 0.1) / trained as f64),
+        };
+        let patches =
+            patches.f_upsample_bicubic2d([h, w], false, scale(h, trained_h), scale(w, trained_w))?; // [1, D, h, w]
+        let patches = patches.f_permute([0, 2, 3, 1])?.f_reshape([h * w, d])?; // [h w, D]
+        Ok(Tensor::f_cat(&[class, patches], 0)?.f_unsqueeze(0)?) // [1, L, D]
+    }
+
+    /// Runs all blocks but the last: `[N, 3, H, W] -> ` what the method wants.
+    pub fn trunk(&self, input: &Tensor, wanted: &Wanted) -> Result<Trunk> {
+        let (mut x, grid) = self.embed(input)?;
+        let (mut mean_maps, mut head_maps) = (HashMap::new(), HashMap::new());
+        let (mut outputs, mut earlier_qkv) = (HashMap::new(), HashMap::new());
+        let last = self.last_block()?;
+        for (index, block) in self.blocks.iter().enumerate().take(self.blocks.len() - 1) {
+            let qkv = block.qkv(&x)?;
+            let gathered = if wanted.mean_maps.contains(&index) || wanted.head_maps.contains(&index) {
+                let map = attention_map(&qkv.q, &qkv.k)?; // [N, H, L, L]
+                let gathered = map.f_to_kind(self.kind)?.f_matmul(&qkv.v)?;
+                if wanted.mean_maps.contains(&index) {
+                    mean_maps.insert(index, map.f_mean_dim([1i64].as_slice(), false, Kind::Float)?); // [N, L, L]
+                }
+                if wanted.head_maps.contains(&index) {
+                    head_maps.insert(index, map);
+                }
+                gathered
+            } else {
+                attend(&qkv.q, &qkv.k, &qkv.v, false)?
+            };
+            x = block.residual(&x, &gathered)?;
+            if wanted.outputs.contains(&index) {
+                outputs.insert(index, x.shallow_clone());
+            }
+            if wanted.qkv.contains(&index) {
+                earlier_qkv.insert(index, qkv);
+            }
+        }
+        let qkv = last.qkv(&x)?;
+        Ok(Trunk { input: input.shallow_clone(), grid, x, qkv, mean_maps, head_maps, outputs, earlier_qkv })
+    }
+
+    /// Into the joint space: `[..., D] -> [..., E]`.
+    pub fn project(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.ln_post.forward(x)?.f_matmul(&self.proj)?)
+    }
+
+    /// Patch tokens after the last block to features: `[N, L, D] -> [N, h w, E]`, rows of unit length, f32.
+    pub fn patch_features(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, tokens, _) = x.size3()?;
+        unit_rows(&self.project(&x.f_narrow(1, 1, tokens - 1)?)?)
+    }
+
+    /// CLIP's own picture feature, not normalised, f32: `[N, 3, H, W] -> [N, E]`.
+    pub fn encode_image(&self, input: &Tensor) -> Result<Tensor> {
+        let (mut x, _) = self.embed(input)?;
+        for block in &self.blocks {
+            x = block.forward(&x, false)?;
+        }
+        Ok(self.project(&x.f_select(1, 0)?)?.f_to_kind(Kind::Float)?)
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Checkpoints: three file formats to one set of tensors under openai/CLIP's names, with a checked architecture.
+
+mod architecture;
+mod locate;
+mod names;
+mod safetensors_file;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+use tch::{CModule, Device, Kind, Tensor};
+
+use super::config::{self, Architecture, Hints};
+use super::preprocess::Normalisation;
+pub use locate::{Files, hub_cache, locate};
+
+/// Largest JSON file that is read: configs are some kilobytes, tokenizers a few megabytes.
+const MAX_JSON: u64 = 16 << 20;
+
+/// A checkpoint read into memory: its architecture, and its tensors to be taken one by one.
+pub struct Checkpoint {
+    pub files: Files,
+    pub architecture: Architecture,
+    pub normalisation: Normalisation,
+    /// Multiplies cosines before the softmax over queries: `exp(logit_scale)` of the checkpoint.
+    pub logit_scale: Option<f64>,
+    pub weights: Weights,
+    /// SHA-256 of the weights (and of what the config adds to them), in hex.
+    pub hash: String,
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint that `model` names. Errors name the file and the cause.
+    pub fn open(model: &str) -> Result<Checkpoint> {
+        let files = locate(model)?;
+        let mut hash = Sha256::new();
+        let (weights, hints) = match &files {
+            Files::HuggingFace { folder } => {
+                let mut hints = read_config(&folder.join("config.json"), config::hugging_face)?;
+                let preprocessor = folder.join("preprocessor_config.json");
+                if preprocessor.is_file() {
+                    let json = read_small(&preprocessor)?;
+                    hints.read_preprocessor(&json).with_context(|| unreadable(&preprocessor))?;
+                }
+                let shards = safetensors_file::files_of(folder)?;
+                let weights = read_safetensors(&shards, &mut hash)?;
+                (weights.map(names::from_hugging_face)?, hints)
+            }
+            Files::OpenClip { folder } => {
+                let hints = read_config(&folder.join("open_clip_config.json"), config::open_clip)?;
+                let weights = read_safetensors(&[folder.join("open_clip_model.safetensors")], &mut hash)?;
+                (weights.map(|tensors| Ok(names::from_open_clip(tensors)))?, hints)
+            }
+            Files::TorchScript { file } => (read_torchscript(file, &mut hash)?, Hints::default()),
+        };
+        let architecture = architecture::check(&weights, &hints).with_context(|| weights.source())?;
+        // The same weights under another activation or epsilon give other embeddings.
+        hash.update(format!("{:?}", architecture.text));
+        let logit_scale = weights.optional_scalar("logit_scale")?.map(f64::exp);
+        Ok(Checkpoint {
+            files,
+            architecture,
+            normalisation: hints.normalisation,
+            logit_scale,
+            weights,
+            hash: format!("{:x}", hash.finalize()),
+        })
+    }
+}
+
+/// Tensors under canonical names. Taking one removes it, so that no weight is held twice for long.
+pub struct Weights {
+    file: PathBuf,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Weights {
+    fn map(
+        self,
+        rename: impl FnOnce(HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>>,
+    ) -> Result<Weights> {
+        let tensors = rename(self.tensors).with_context(|| unreadable(&self.file))?;
+        Ok(Weights { file: self.file, tensors })
+    }
+
+    fn source(&self) -> String {
+        unreadable(&self.file)
+    }
+
+    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        self.tensors.get(name).map(Tensor::size)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Takes tensor `name` as f32. It must have this shape and hold finite numbers only.
+    pub fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let Some(tensor) = self.tensors.remove(name) else {
+            bail!("{}: tensor {name} is missing", self.source());
+        };
+        if tensor.size() != shape {
+            bail!("{}: tensor {name} has shape {:?}, expected {shape:?}", self.source(), tensor.size());
+        }
+        let tensor = tensor.f_to_kind(Kind::Float)?.f_contiguous()?;
+        // One sum finds every NaN and infinity in a single pass.
+        if !tensor.f_sum(Kind::Float)?.f_double_value(&[])?.is_finite() {
+            bail!("{}: tensor {name} holds numbers that are not finite (NaN or infinity)", self.source());
+        }
+        Ok(tensor)
+    }
+
+    fn optional_scalar(&self, name: &str) -> Result<Option<f64>> {
+        match self.tensors.get(name) {
+            Some(tensor) if tensor.numel() == 1 => Ok(Some(tensor.f_reshape([1])?.f_double_value(&[0])?)),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn unreadable(file: &Path) -> String {
+    format!("cannot use {}", file.display())
+}
+
+fn read_config(file: &Path, parse: fn(&str) -> Result<Hints>) -> Result<Hints> {
+    parse(&read_small(file)?).with_context(|| unreadable(file))
+}
+
+/// Reads a text file that should be small; a huge one is refused before it fills the memory.
+pub(super) fn read_small(file: &Path) -> Result<String> {
+    let mut text = String::new();
+    let mut read = || -> Result<()> {
+        let reader = File::open(file)?;
+        let length = reader.metadata()?.len();
+        if length > MAX_JSON {
+            bail!("the file has {length} bytes, which is too large for a JSON file of a checkpoint");
+        }
+        reader.take(MAX_JSON).read_to_string(&mut text)?;
+        Ok(())
+    };
+    read().with_context(|| unreadable(file))?;
+    Ok(text)
+}
+
+fn read_safetensors(files: &[PathBuf], hash: &mut Sha256) -> Result<Weights> {
+    let mut tensors = HashMap::new();
+    for file in files {
+        safetensors_file::read(file, &mut tensors, hash).with_context(|| unreadable(file))?;
+    }
+    let file = files.first().cloned().unwrap_or_default();
+    Ok(Weights { file, tensors })
+}
+
+/// OpenAI's released files are TorchScript archives whose parameters bear the canonical names.
+fn read_torchscript(file: &Path, hash: &mut Sha256) -> Result<Weights> {
+    let mut reader = File::open(file).with_context(|| unreadable(file))?;
+    std::io::copy(&mut reader, hash).with_context(|| unreadable(file))?;
+    let parameters = CModule::load_on_device(file, Device::Cpu)
+        .and_then(|module| module.named_parameters())
+        // libtorch's own message is a page of C++ frames.
+        .map_err(|_| {
+            anyhow::anyhow!("{}: it is no TorchScript archive, or it is damaged", unreadable(file))
+        })?;
+    let tensors = parameters.into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
+    Ok(Weights { file: file.into(), tensors })
+}
