@@ -78,11 +78,66 @@ pub struct Segmentation {
     pub regions: Vec<Region>,
 }
 
-/// Decodes the logits of one picture.
+/// Where logits of any size come from, some queries at a time: a thousand classes at full HD never exist at once.
+pub trait Logits {
+    fn queries(&self) -> usize;
+
+    /// Cosines of the queries in `rows`, `[rows, H, W]` f32 at `size` (height, width).
+    fn upsampled(&self, rows: &[i64], size: [i64; 2]) -> Result<Tensor>;
+}
+
+/// Logits of a whole picture, `[queries, h, w]`: bilinear between pixel centres.
+impl Logits for Tensor {
+    fn queries(&self) -> usize {
+        self.size().first().map_or(0, |&queries| queries as usize)
+    }
+
+    fn upsampled(&self, rows: &[i64], [height, width]: [i64; 2]) -> Result<Tensor> {
+        let chosen = select_rows(self, rows)?.f_to_kind(Kind::Float)?; // [Q, h, w] -> [rows, h, w]
+        if chosen.size()[1..] == [height, width] {
+            return Ok(chosen);
+        }
+        let full = chosen.f_unsqueeze(0)?.f_upsample_bilinear2d([height, width], false, None, None)?;
+        Ok(full.f_squeeze_dim(0)?) // [1, rows, H, W] -> [rows, H, W]
+    }
+}
+
+/// `[Q, ...] -> [rows, ...]`, without a copy where the rows follow each other.
+pub fn select_rows(tensor: &Tensor, rows: &[i64]) -> Result<Tensor> {
+    match rows {
+        [first, .., last] if last - first + 1 == rows.len() as i64 => {
+            Ok(tensor.f_narrow(0, *first, rows.len() as i64)?)
+        }
+        [only] => Ok(tensor.f_narrow(0, *only, 1)?),
+        _ => Ok(tensor.f_index_select(0, &Tensor::f_from_slice(rows)?.f_to_device(tensor.device())?)?),
+    }
+}
+
+/// The sizes a mask may have, each (height, width).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaskSizes {
+    /// The patch grid.
+    pub grid: (usize, usize),
+    /// The picture as it was resized for the tower or its windows.
+    pub model: (usize, usize),
+    /// The frame.
+    pub frame: (usize, usize),
+}
+
+impl MaskSizes {
+    pub fn of(&self, choice: MaskSize) -> (usize, usize) {
+        match choice {
+            MaskSize::Grid => self.grid,
+            MaskSize::Model => self.model,
+            MaskSize::Frame => self.frame,
+        }
+    }
+}
+
+/// Decodes the logits of one picture that was looked at whole.
 ///
-/// `logits` are cosines, `[queries, h, w]` in any float kind on any device: one a patch, or one a pixel from
-/// windows. `picture` and `network` are (height, width) of the frame and of the tower's input: what
-/// [`MaskSize::Frame`] and [`MaskSize::Model`] mean.
+/// `logits` are cosines, `[queries, h, w]` in any float kind on any device. `picture` and `network` are (height,
+/// width) of the frame and of the tower's input: what [`MaskSize::Frame`] and [`MaskSize::Model`] mean.
 pub fn decode(
     logits: &Tensor,
     vocabulary: &Vocabulary,
@@ -90,28 +145,39 @@ pub fn decode(
     picture: (usize, usize),
     network: (usize, usize),
 ) -> Result<Segmentation> {
-    let [queries, rows, columns] = logits.size()[..] else {
+    let [_, rows, columns] = logits.size()[..] else {
         bail!("logits of {} axes in place of 3", logits.dim());
     };
-    if queries as usize != vocabulary.queries() || queries == 0 || rows == 0 || columns == 0 {
-        bail!("logits of {queries} queries for a vocabulary of {}", vocabulary.queries());
+    let sizes = MaskSizes { grid: (rows as usize, columns as usize), model: network, frame: picture };
+    decode_at(logits, vocabulary, options, sizes.of(options.mask_size))
+}
+
+/// Decodes logits from any source to a mask of `size` (height, width); `options.mask_size` is not looked at.
+pub fn decode_at(
+    logits: &dyn Logits,
+    vocabulary: &Vocabulary,
+    options: &DecodeOptions,
+    (height, width): (usize, usize),
+) -> Result<Segmentation> {
+    let queries = logits.queries();
+    if queries != vocabulary.queries() || queries == 0 || height == 0 || width == 0 {
+        bail!("{queries} logits for {} queries at {width}x{height} pixels", vocabulary.queries());
     }
-    let (height, width) = match options.mask_size {
-        MaskSize::Grid => (rows as usize, columns as usize),
-        MaskSize::Model => network,
-        MaskSize::Frame => picture,
-    };
     let size = [height as i64, width as i64];
-    let logits = logits.f_to_kind(Kind::Float)?;
-    let all = Winner::among(&logits, None, size, options.logit_scale)?;
+    let every: Vec<i64> = (0..queries as i64).collect();
+    let all = Winner::among(logits, &every, size, options.logit_scale)?;
     let mut pixels = regions::Pixels::copy_back(&all.query, &all.probability()?, vocabulary)?;
     if options.min_area > 0.0
         && let Some(kept) = pixels.queries_kept(options.min_area, vocabulary)
     {
-        // Small classes lose their scores, and the best of the others wins; the softmax keeps its denominator.
-        let best = Winner::among(&logits, Some(&kept), size, options.logit_scale)?;
-        let probability = best.probability_within(&all.log_sum)?;
-        pixels = regions::Pixels::copy_back(&best.query, &probability, vocabulary)?;
+        if kept.is_empty() {
+            pixels.clear();
+        } else {
+            // Small classes lose their scores, and the best of the others wins; the softmax keeps its denominator.
+            let best = Winner::among(logits, &kept, size, options.logit_scale)?;
+            let probability = best.probability_within(&all.log_sum)?;
+            pixels = regions::Pixels::copy_back(&best.query, &probability, vocabulary)?;
+        }
     }
     pixels.segmentation(options.threshold, vocabulary, height, width)
 }
@@ -120,13 +186,13 @@ pub fn decode(
 /// of each class's queries; row 0 is the background's (zeros when there is none). Larger than what [`decode`]
 /// needs, for evaluation and tests.
 pub fn class_probabilities(
-    logits: &Tensor,
+    logits: &dyn Logits,
     vocabulary: &Vocabulary,
     logit_scale: f64,
     (height, width): (usize, usize),
 ) -> Result<Tensor> {
-    let logits = logits.f_to_kind(Kind::Float)?;
-    let full = winner::upsample(&logits, [height as i64, width as i64])?; // [Q, h, w] -> [Q, H, W]
+    let every: Vec<i64> = (0..logits.queries() as i64).collect();
+    let full = logits.upsampled(&every, [height as i64, width as i64])?; // [Q, H, W]
     let probabilities = full.f_mul_scalar(logit_scale)?.f_softmax(0, Kind::Float)?;
     let values = 0..=vocabulary.labels.len() as u32;
     let rows = values

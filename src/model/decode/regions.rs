@@ -48,6 +48,11 @@ impl Pixels {
         Some(rows.filter(|(_, value)| !small(**value)).map(|(row, _)| row).collect())
     }
 
+    /// Every pixel becomes background.
+    pub fn clear(&mut self) {
+        self.value.fill(0);
+    }
+
     /// Applies the threshold and gathers the regions.
     pub fn segmentation(
         mut self,

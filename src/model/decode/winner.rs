@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The winning query of each pixel, in chunks of queries: a thousand classes at full HD never exist at once.
+//! The winning query of each pixel, found in chunks of queries.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
+
+use super::Logits;
 
 /// Upsampled logits held at a time: 32 Mi f32 values are 128 MiB.
 const VALUES_AT_A_TIME: i64 = 32 << 20;
@@ -18,38 +20,27 @@ pub struct Winner {
 }
 
 impl Winner {
-    /// Looks at `kept` queries (all by default) of `logits` `[Q, h, w]`, upsampled to `size`.
-    pub fn among(logits: &Tensor, kept: Option<&[i64]>, size: [i64; 2], scale: f64) -> Result<Winner> {
-        let chosen = match kept {
-            None => logits.shallow_clone(),
-            Some(rows) => {
-                logits.f_index_select(0, &Tensor::f_from_slice(rows)?.f_to_device(logits.device())?)?
-            }
-        };
-        let queries = chosen.size()[0];
-        let chunk = (VALUES_AT_A_TIME / (size[0] * size[1]).max(1)).clamp(1, queries.max(1));
+    /// Looks at the queries in `rows`, rising, at `size` (height, width).
+    pub fn among(logits: &dyn Logits, rows: &[i64], size: [i64; 2], scale: f64) -> Result<Winner> {
+        let chunk = (VALUES_AT_A_TIME / (size[0] * size[1]).max(1)).max(1);
         let mut winner: Option<Winner> = None;
-        for first in (0..queries).step_by(chunk as usize) {
-            let part = chosen.f_narrow(0, first, chunk.min(queries - first))?;
-            let part = Winner::of_chunk(&part, first, size, scale)?;
+        for rows in rows.chunks(chunk as usize) {
+            let full = logits.upsampled(rows, size)?; // [C, H, W]
+            let part = Winner::of_chunk(&full, rows, scale)?;
             winner = Some(match winner {
                 None => part,
                 Some(before) => before.or_later(&part)?,
             });
         }
-        let Some(mut winner) = winner else { bail!("no query to decode") };
-        if let Some(rows) = kept {
-            let rows = Tensor::f_from_slice(rows)?.f_to_device(logits.device())?;
-            winner.query = rows.f_take(&winner.query)?; // row among the kept -> row among all
-        }
-        Ok(winner)
+        winner.context("no query to decode")
     }
 
-    fn of_chunk(chunk: &Tensor, first: i64, size: [i64; 2], scale: f64) -> Result<Winner> {
-        let full = upsample(chunk, size)?.f_mul_scalar(scale)?; // [C, h, w] -> [C, H, W]
-        let (best, query) = full.f_max_dim(0, false)?;
+    fn of_chunk(full: &Tensor, rows: &[i64], scale: f64) -> Result<Winner> {
+        let full = full.f_mul_scalar(scale)?;
+        let (best, index) = full.f_max_dim(0, false)?; // [C, H, W] -> [H, W]
         let log_sum = full.f_logsumexp([0i64].as_slice(), false)?;
-        Ok(Winner { query: query.f_add_scalar(first)?, best, log_sum })
+        let rows = Tensor::f_from_slice(rows)?.f_to_device(index.device())?;
+        Ok(Winner { query: rows.f_take(&index)?, best, log_sum })
     }
 
     /// Merges the winner of later queries; equal scores stay with the earlier query.
@@ -71,13 +62,4 @@ impl Winner {
     pub fn probability_within(&self, log_sum: &Tensor) -> Result<Tensor> {
         Ok(self.best.f_sub(log_sum)?.f_exp()?.f_to_kind(Kind::Float)?)
     }
-}
-
-/// `[Q, h, w]` to `[Q, H, W]`, bilinear between pixel centres.
-pub fn upsample(logits: &Tensor, [height, width]: [i64; 2]) -> Result<Tensor> {
-    if logits.size()[1..] == [height, width] {
-        return Ok(logits.shallow_clone());
-    }
-    let full = logits.f_unsqueeze(0)?.f_upsample_bilinear2d([height, width], false, None, None)?;
-    Ok(full.f_squeeze_dim(0)?)
 }
