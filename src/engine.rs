@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::batch::{Batcher, Session, SessionOptions};
 use crate::model::{Model, ModelInfo, ModelSpec, Prompts, Request, Segmentation, Templates, Vocabulary};
-use crate::registry::Registry;
+use crate::registry::{Registry, Spec};
 
 /// What tests may put in the place of a model: turns a batch into one answer per request.
 pub type RunFn = dyn FnMut(Vec<Request>) -> Result<Vec<Result<Arc<Segmentation>>>> + Send;
@@ -74,5 +74,21 @@ impl Engine {
     pub fn vocabulary(&self, prompts: &Prompts, templates: &Templates) -> Result<Arc<Vocabulary>> {
         let _ = (prompts, templates, &self.text);
         anyhow::bail!("no text encoder yet")
+    }
+}
+
+impl Spec for ModelSpec {
+    fn difference(&self, other: &Self) -> String {
+        let pairs = [
+            ("model", self.model.clone(), other.model.clone()),
+            ("method", self.method.name.clone(), other.method.name.clone()),
+            ("method-options", self.method.options.clone(), other.method.options.clone()),
+            ("device", format!("{:?}", self.device), format!("{:?}", other.device)),
+            ("precision", format!("{:?}", self.precision), format!("{:?}", other.precision)),
+        ];
+        let differing = pairs.into_iter().filter(|(_, mine, theirs)| mine != theirs);
+        let sentences: Vec<_> =
+            differing.map(|(what, mine, theirs)| format!("{what}: {mine} vs {theirs}")).collect();
+        sentences.join(", ")
     }
 }

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is queued, who may still add to it, and therefore whether a batch may run. No threads, no clock.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::stats::Counters;
+use super::ticket::Slot;
+use super::{Failure, SessionOptions};
+
+/// A request that waits for its batch.
+pub(super) struct Queued<Q, R> {
+    session: u64,
+    /// Counts submissions; the queue is sorted by it.
+    number: u64,
+    pub request: Q,
+    pub slot: Arc<Slot<R>>,
+    submitted: Instant,
+    /// `None`: the timeout lies beyond the clock's range.
+    due: Option<Instant>,
+}
+
+/// One session, as the batcher sees it.
+struct Place {
+    options: SessionOptions,
+    in_flight: usize,
+    /// Whether others wait for it: not quiet, and not silent when a batch last became due.
+    awaited: bool,
+}
+
+impl Place {
+    fn can_add(&self) -> bool {
+        self.awaited && self.in_flight < self.options.max_in_flight.max(1)
+    }
+
+    /// What this session allows a batch to hold; 0 when it does not take part.
+    fn room(&self) -> usize {
+        if self.awaited || self.in_flight > 0 { self.options.batch_size.max(1) } else { 0 }
+    }
+}
+
+pub(super) struct State<Q, R> {
+    queue: VecDeque<Queued<Q, R>>,
+    /// Session and slot of each request of the batch that runs.
+    running: Vec<(u64, Arc<Slot<R>>)>,
+    sessions: HashMap<u64, Place>,
+    /// How many sessions can add.
+    open: usize,
+    /// Largest room among the sessions.
+    capacity: usize,
+    /// Earliest `due` in the queue.
+    next_due: Option<Instant>,
+    ids: u64,
+    numbers: u64,
+    /// Living `Batcher` handles.
+    pub handles: usize,
+    /// Set when the worker has ended; requests are refused from then on.
+    ended: bool,
+    /// When the worker wakes by itself.
+    pub alarm: Option<Instant>,
+    pub counters: Counters,
+}
+
+impl<Q, R> State<Q, R> {
+    pub fn new() -> Self {
+        State {
+            queue: VecDeque::new(),
+            running: Vec::new(),
+            sessions: HashMap::new(),
+            open: 0,
+            capacity: 0,
+            next_due: None,
+            ids: 0,
+            numbers: 0,
+            handles: 1,
+            ended: false,
+            alarm: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Changes one session and keeps `open` and `capacity` true.
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Place)) {
+        let Some(place) = self.sessions.get_mut(&id) else { return };
+        let (could_add, had_room) = (place.can_add(), place.room());
+        change(place);
+        let (can_add, room) = (place.can_add(), place.room());
+        self.account(could_add, can_add, had_room, room);
+    }
+
+    fn account(&mut self, could_add: bool, can_add: bool, had_room: usize, room: usize) {
+        self.open = self.open + usize::from(can_add) - usize::from(could_add);
+        if room >= self.capacity {
+            self.capacity = room;
+        } else if had_room == self.capacity {
+            self.capacity = self.sessions.values().map(Place::room).max().unwrap_or(0);
+        }
+    }
+
+    pub fn join(&mut self, options: SessionOptions) -> u64 {
+        self.ids += 1;
+        let place = Place { options, in_flight: 0, awaited: true };
+        let (can_add, room) = (place.can_add(), place.room());
+        self.sessions.insert(self.ids, place);
+        self.account(false, can_add, 0, room);
+        self.ids
+    }
+
+    /// Returns what the caller drops after the lock.
+    #[must_use]
+    pub fn leave(&mut self, id: u64) -> Vec<Queued<Q, R>> {
+        let removed = self.flush(id);
+        if let Some(place) = self.sessions.remove(&id) {
+            self.account(place.can_add(), false, place.room(), 0);
+        }
+        removed
+    }
+
+    pub fn submit(&mut self, id: u64, request: Q, slot: Arc<Slot<R>>, now: Instant) -> u64 {
+        self.numbers += 1;
+        let number = self.numbers;
+        self.change(id, |place| {
+            place.in_flight += 1;
+            place.awaited = true;
+        });
+        if self.ended {
+            slot.answer(Err(Failure::Failed("the batch worker has ended".into())));
+            return number;
+        }
+        let due = self.sessions.get(&id).and_then(|place| now.checked_add(place.options.batch_timeout));
+        self.queue.push_back(Queued { session: id, number, request, slot, submitted: now, due });
+        self.next_due = earliest(self.next_due, due);
+        number
+    }
+
+    pub fn set_options(&mut self, id: u64, options: SessionOptions) {
+        self.change(id, |place| place.options = options);
+        for queued in self.queue.iter_mut().filter(|queued| queued.session == id) {
+            queued.due = queued.submitted.checked_add(options.batch_timeout);
+        }
+        self.find_next_due();
+    }
+
+    pub fn set_quiet(&mut self, id: u64) {
+        self.change(id, |place| place.awaited = false);
+    }
+
+    /// Cancels a session's tickets. Returns what the caller drops after the lock.
+    #[must_use]
+    pub fn flush(&mut self, id: u64) -> Vec<Queued<Q, R>> {
+        let (removed, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.queue).into_iter().partition(|queued| queued.session == id);
+        self.queue = kept.into();
+        self.find_next_due();
+        for queued in &removed {
+            queued.slot.answer(Err(Failure::Cancelled));
+        }
+        for (_, slot) in self.running.iter().filter(|(session, _)| *session == id) {
+            slot.answer(Err(Failure::Cancelled));
+        }
+        self.set_quiet(id);
+        removed
+    }
+
+    /// Gives up a ticket's place in flight, and its request if that has not run. The caller drops what it gets
+    /// after the lock.
+    #[must_use]
+    pub fn release(&mut self, id: u64, number: u64) -> Option<Queued<Q, R>> {
+        self.change(id, |place| place.in_flight = place.in_flight.saturating_sub(1));
+        let at = self.queue.binary_search_by_key(&number, |queued| queued.number).ok()?;
+        let removed = self.queue.remove(at);
+        self.find_next_due();
+        removed
+    }
+
+    pub fn in_flight(&self, id: u64) -> usize {
+        self.sessions.get(&id).map_or(0, |place| place.in_flight)
+    }
+
+    fn find_next_due(&mut self) {
+        self.next_due = self.queue.iter().filter_map(|queued| queued.due).min();
+    }
+
+    fn complete(&self) -> bool {
+        self.queue.len() >= self.capacity.max(1) || (self.open == 0 && !self.queue.is_empty())
+    }
+
+    /// Whether the worker, asleep until `alarm`, has to be told.
+    pub fn calls_worker(&self) -> bool {
+        self.complete() || self.deserted() || earliest(self.alarm, self.next_due) != self.alarm
+    }
+
+    /// Whether the worker is to end: then nothing can be queued.
+    pub fn deserted(&self) -> bool {
+        self.handles == 0 && self.sessions.is_empty()
+    }
+
+    pub fn next_due(&self) -> Option<Instant> {
+        self.next_due
+    }
+
+    /// The next batch, oldest request first, if one may run now.
+    pub fn take(&mut self, now: Instant) -> Option<Vec<Queued<Q, R>>> {
+        if !self.complete() {
+            if self.next_due.is_none_or(|due| now < due) {
+                return None;
+            }
+            self.stop_awaiting_the_silent();
+        }
+        let size = self.queue.len().min(self.capacity.max(1));
+        let batch: Vec<_> = self.queue.drain(..size).collect();
+        self.find_next_due();
+        self.running.extend(batch.iter().map(|queued| (queued.session, queued.slot.clone())));
+        self.counters.taken(batch.iter().map(|queued| now.saturating_duration_since(queued.submitted)));
+        Some(batch)
+    }
+
+    /// A batch is due: whoever could have added to it and did not is not waited for again until it submits.
+    fn stop_awaiting_the_silent(&mut self) {
+        let heard: HashSet<u64> = self.queue.iter().map(|queued| queued.session).collect();
+        let could_add = self.sessions.iter().filter(|(_, place)| place.can_add()).map(|(id, _)| *id);
+        let silent: Vec<u64> = could_add.filter(|id| !heard.contains(id)).collect();
+        for id in silent {
+            self.set_quiet(id);
+        }
+    }
+
+    /// The batch that ran has been answered. The caller drops what it gets after the lock.
+    #[must_use]
+    pub fn finished(&mut self) -> Vec<(u64, Arc<Slot<R>>)> {
+        std::mem::take(&mut self.running)
+    }
+
+    /// The worker is gone: fails what is outstanding. The caller drops what it gets after the lock.
+    #[must_use]
+    pub fn end(&mut self) -> VecDeque<Queued<Q, R>> {
+        self.ended = true;
+        let gone = Failure::Failed("the batch worker has ended".into());
+        let slots = self.queue.iter().map(|queued| &queued.slot);
+        for slot in slots.chain(self.running.iter().map(|(_, slot)| slot)) {
+            slot.answer(Err(gone.clone()));
+        }
+        self.next_due = None;
+        std::mem::take(&mut self.queue)
+    }
+}
+
+/// The earlier of two times; `None` is never.
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
