@@ -94,7 +94,9 @@ fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
     assert_eq!(found.size(), expected.size(), "{what}");
     let difference = (found - expected).abs().max().double_value(&[]);
     println!("{what}: {difference:.1e}");
-    assert!(difference <= TOLERANCE, "{what} differs by {difference:e}");
+    // Cosines are at most 1; the key-smoothed maps of MaskCLIP reach 80, with 24 bits all the same.
+    let tolerance = TOLERANCE * expected.abs().max().double_value(&[]).clamp(1.0, 100.0);
+    assert!(difference <= tolerance, "{what} differs by {difference:e}");
 }
 
 /// Per-patch logits of one method for both pictures, against every key of the oracle that exists for it.
@@ -104,8 +106,12 @@ fn assert_method(oracle: &Oracle, key: &str, method: &str, options: &str) {
         let spec = ModelSpec { positions, ..spec(oracle.path("hf"), method, options) };
         let mut model = Model::load(&spec).unwrap();
         for image in ["img0", "img1"] {
-            // Without interpolation both kinds are equal, and the oracle keeps one.
-            let suffix = if image == "img0" { "logits" } else { suffix };
+            // Nothing is interpolated at the trained size: both kinds are equal, and the oracle keeps one.
+            let suffix = match (image, positions) {
+                ("img0", Positions::Plain) => "logits",
+                ("img0", Positions::Scale) => continue,
+                _ => suffix,
+            };
             let key = format!("{key}/{image}/{suffix}");
             if !oracle.has("methods.safetensors", &key) {
                 continue;
@@ -210,4 +216,31 @@ fn gclip_equals_the_only_code_there_is() {
     assert_method(&oracle, "gclip_amf67_nocs", "gclip", "suppress=none");
     assert_method(&oracle, "gclip_noamf_cs7", "gclip", "fuse=none");
     assert_method(&oracle, "gclip_qqmean_only", "gclip", "fuse=none,suppress=none");
+}
+
+#[test]
+fn maskclip_equals_its_published_code() {
+    let Some(oracle) = Oracle::find() else { return };
+    assert_method(&oracle, "maskclip_identity_res", "maskclip", "");
+    assert_method(&oracle, "maskclip_identity_nores", "maskclip", "residual=drop");
+    assert_method(&oracle, "maskclip_quickgelu_eps1e-5", "maskclip", "");
+    assert_method(&oracle, "maskclip_quickgelu_eps1e-5_pd0.5", "maskclip", "pd=0.5");
+    assert_method(&oracle, "maskclip_quickgelu_eps1e-5_ks1.0", "maskclip", "ks=1");
+    assert_method(&oracle, "maskclip_quickgelu_eps1e-5_ks1.0_pd0.5", "maskclip", "ks=1,pd=0.5");
+}
+
+#[test]
+fn sclip_equals_its_published_code() {
+    let Some(oracle) = Oracle::find() else { return };
+    assert_method(&oracle, "sclip", "sclip", "");
+}
+
+#[test]
+fn naclip_equals_its_published_code() {
+    let Some(oracle) = Oracle::find() else { return };
+    assert_method(&oracle, "naclip", "naclip", "");
+    assert_method(&oracle, "naclip_vanilla_arch", "naclip", "arch=vanilla");
+    assert_method(&oracle, "naclip_kk", "naclip", "attention=kk");
+    assert_method(&oracle, "naclip_nonly", "naclip", "attention=nonly");
+    assert_method(&oracle, "naclip_reduced_qk", "naclip", "attention=vanilla");
 }

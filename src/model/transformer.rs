@@ -163,6 +163,11 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Result<Tensor
     Ok(Tensor::f_scaled_dot_product_attention::<&Tensor>(q, k, v, None, 0.0, causal, None, false)?)
 }
 
+/// As [`attend`], with `bias` `[L, L]` added to the scores before the softmax.
+pub fn attend_with_bias(q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::f_scaled_dot_product_attention(q, k, v, Some(bias), 0.0, false, None, false)?)
+}
+
 pub struct Mlp {
     c_fc: Linear,
     pub c_proj: Linear,

@@ -5,8 +5,10 @@
 use anyhow::Result;
 use tch::Tensor;
 
+use super::options::word;
+use super::sclip::correlative_attention;
 use super::{Method, Options};
-use crate::model::transformer::{attend, attention_map};
+use crate::model::transformer::attend;
 use crate::model::vision::{Trunk, VisionTower};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -40,10 +42,7 @@ impl Method for ClearClip {
         let gathered = match self.attention {
             Attention::QueryQuery => attend(q, q, v, false)?,
             Attention::QueryKey => attend(q, k, v, false)?,
-            Attention::Both => {
-                let map = attention_map(q, q)?.f_add(&attention_map(k, k)?)?; // [N, H, L, L]
-                map.f_to_kind(tower.kind)?.f_matmul(v)?
-            }
+            Attention::Both => correlative_attention(&trunk.qkv)?,
         };
         let block = tower.last_block()?;
         tower.patch_features(&match self.residual {
@@ -53,9 +52,7 @@ impl Method for ClearClip {
     }
 
     fn describe(&self) -> String {
-        let word = |found: bool, word| if found { Some(word) } else { None };
-        let attention = ATTENTIONS.iter().find_map(|(name, value)| word(*value == self.attention, *name));
-        let residual = RESIDUALS.iter().find_map(|(name, value)| word(*value == self.residual, *name));
-        format!("clearclip(attention={},residual={})", attention.unwrap_or("qq"), residual.unwrap_or("drop"))
+        let (attention, residual) = (word(&ATTENTIONS, self.attention), word(&RESIDUALS, self.residual));
+        format!("clearclip(attention={attention},residual={residual})")
     }
 }

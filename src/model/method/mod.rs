@@ -5,7 +5,10 @@ mod clearclip;
 mod clip;
 mod emergence;
 mod gclip;
+mod maskclip;
+mod naclip;
 mod options;
+mod sclip;
 
 use anyhow::{Result, bail};
 use tch::Tensor;
@@ -71,8 +74,14 @@ pub fn cosines(features: &Tensor, queries: &Tensor, (h, w): (i64, i64)) -> Resul
 type Build = fn(&mut Options, usize) -> Result<Box<dyn Method>>;
 
 /// Every method by name. A builder gets the options and the number of blocks.
-const METHODS: [(&str, Build); 3] =
-    [("gclip", gclip::build), ("clip", clip::build), ("clearclip", clearclip::build)];
+const METHODS: [(&str, Build); 6] = [
+    ("gclip", gclip::build),
+    ("clip", clip::build),
+    ("maskclip", maskclip::build),
+    ("sclip", sclip::build),
+    ("clearclip", clearclip::build),
+    ("naclip", naclip::build),
+];
 
 /// The names a user can choose from.
 pub fn names() -> impl Iterator<Item = &'static str> {

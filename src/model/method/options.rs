@@ -52,6 +52,25 @@ impl Options {
         }
     }
 
+    /// Takes a number that must lie in `range`.
+    pub fn number(
+        &mut self,
+        key: &'static str,
+        default: f64,
+        range: std::ops::RangeInclusive<f64>,
+    ) -> Result<f64> {
+        let Some(typed) = self.take(key) else { return Ok(default) };
+        match typed.parse() {
+            Ok(value) if range.contains(&value) => Ok(value),
+            _ => bail!(
+                "{} option {key}={typed} must be a number in {}..{}",
+                self.method,
+                range.start(),
+                range.end()
+            ),
+        }
+    }
+
     /// Fails if anything typed was not taken.
     pub fn finish(self) -> Result<()> {
         let Some((key, _)) = self.typed.first() else { return Ok(()) };
@@ -60,4 +79,9 @@ impl Options {
             known => bail!("unknown method option {key:?}: {} has {}", self.method, known.join(", ")),
         }
     }
+}
+
+/// The word for a choice, to describe a method by.
+pub fn word<T: Copy + PartialEq>(choices: &[(&'static str, T)], chosen: T) -> &'static str {
+    choices.iter().find(|(_, meaning)| *meaning == chosen).map_or("", |(word, _)| word)
 }
