@@ -21,6 +21,8 @@
 //! The meta has no tags: elements that resize, convert or encode keep it, and the normalised coordinates stay right.
 //! Elements that crop, rotate or mirror copy it too, *unchanged*: put them before the segmenter, not behind it.
 
+pub mod json;
+pub mod rle;
 mod roi;
 #[cfg(test)]
 mod tests;

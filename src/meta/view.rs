@@ -120,6 +120,15 @@ impl<'a> MaskRow<'a> {
         }
     }
 
+    /// Calls `found` with each column in which another row of the same mask has another value, left to right.
+    pub(super) fn for_each_difference(self, other: MaskRow, mut found: impl FnMut(usize)) {
+        match (self, other) {
+            (MaskRow::U8(a), MaskRow::U8(b)) => differences(a, b, &mut found),
+            (MaskRow::U16(a), MaskRow::U16(b)) => differences(a, b, &mut found),
+            _ => {}
+        }
+    }
+
     /// Copies the row, widened to 16 bits, over `out`; stops at the shorter end.
     pub fn copy_to(self, out: &mut [u16]) {
         match self {
@@ -127,6 +136,17 @@ impl<'a> MaskRow<'a> {
             MaskRow::U16(values) => {
                 out.iter_mut().zip(values).for_each(|(out, &value)| *out = u16::from_le_bytes(value));
             }
+        }
+    }
+}
+
+/// Equal blocks are skipped as a whole: masks are mostly flat.
+fn differences<T: PartialEq>(a: &[T], b: &[T], found: &mut impl FnMut(usize)) {
+    const BLOCK: usize = 32;
+    for (block, (a, b)) in a.chunks(BLOCK).zip(b.chunks(BLOCK)).enumerate() {
+        if a != b {
+            let columns = a.iter().zip(b).enumerate().filter(|(_, (a, b))| a != b);
+            columns.for_each(|(x, _)| found(block * BLOCK + x));
         }
     }
 }
