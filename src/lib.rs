@@ -25,11 +25,13 @@ pub mod meta;
 pub mod model;
 pub mod registry;
 
+mod meta2json;
 mod segment;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::register();
     segment::register(plugin)?;
+    meta2json::register(plugin)?;
     Ok(())
 }
 
