@@ -2,11 +2,12 @@
 //! Raw u8 frames to the tower's input: resize, colour conversion, normalisation, on the model's device.
 //!
 //! The planes are resized as they are and colours converted at the tower's size, where there are far fewer
-//! pixels. The resize is bilinear with antialiasing; a picture that already has the right size keeps its exact
+//! pixels. The resize is bilinear with antialiasing; planes that already have the right size keep their exact
 //! values. Chroma is taken as centred between its luma pixels.
 
 mod colour;
 mod planes;
+mod resize;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -73,6 +74,13 @@ impl Default for Normalisation {
     }
 }
 
+impl Normalisation {
+    /// What black becomes.
+    fn shift(&self) -> [f64; 3] {
+        std::array::from_fn(|channel| -self.mean[channel] / self.std[channel])
+    }
+}
+
 /// Pictures as the tower reads them: `[N, 3, height, width]`, normalised, on `device` in `kind`.
 /// `size` is (height, width), as [`network_size`] or [`scaled_size`] give it; pictures may differ in size and
 /// format.
@@ -84,22 +92,20 @@ pub fn preprocess(
     kind: Kind,
 ) -> Result<Tensor> {
     let size = [height as i64, width as i64];
-    let rgb = pictures
+    let batch = pictures
         .iter()
         .map(|picture| {
-            planes::rgb(picture, size, device).with_context(|| {
+            planes::normalised(picture, size, normalisation, device).with_context(|| {
                 format!("cannot read a {}x{} {:?} picture", picture.width, picture.height, picture.format)
             })
         })
         .collect::<Result<Vec<_>>>()?;
-    if rgb.is_empty() {
+    if batch.is_empty() {
         bail!("an empty batch");
     }
-    let rgb = Tensor::f_cat(&rgb, 0)?; // N x [1, 3, H, W] -> [N, 3, H, W], 0..255
-    let three = |values: [f64; 3]| -> Result<Tensor> {
-        let values = values.map(|value| value as f32);
-        Ok(Tensor::f_from_slice(&values)?.f_to_device(device)?.f_view([1, 3, 1, 1])?)
+    let batch = match &batch[..] {
+        [only] => only.shallow_clone(),
+        _ => Tensor::f_cat(&batch, 0)?, // N x [1, 3, H, W] -> [N, 3, H, W]
     };
-    let unit = rgb.f_div_scalar(255.0)?;
-    Ok(unit.f_sub(&three(normalisation.mean)?)?.f_div(&three(normalisation.std)?)?.f_to_kind(kind)?)
+    Ok(batch.f_to_kind(kind)?)
 }
