@@ -5,9 +5,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use lru::LruCache;
 use tch::{Device, Kind, Tensor};
 
@@ -22,6 +24,27 @@ pub enum Positions {
     Plain,
     /// Bicubic by the scale factors `(h + 0.1) / trained`, as the code of SCLIP and its successors does.
     Scale,
+}
+
+impl fmt::Display for Positions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Positions::Plain => "plain",
+            Positions::Scale => "scale",
+        })
+    }
+}
+
+impl FromStr for Positions {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim() {
+            "plain" => Ok(Positions::Plain),
+            "scale" => Ok(Positions::Scale),
+            _ => bail!("unknown positions {text:?}: use plain or scale"),
+        }
+    }
 }
 
 /// What a method asks the tower to keep from the blocks before the last, by block index.

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclip`: text-prompted segmentation on the command line. One file per subcommand; the work is in the library.
 
+mod eval;
+mod model_args;
+mod output;
+mod picture;
+mod progress;
 mod pull;
 mod video;
 
@@ -18,6 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure masks against labelled pictures: mIoU, pixel accuracy, speed.
+    Eval(Box<eval::Args>),
     /// Fetch a checkpoint from the Hugging Face hub into the local cache.
     Pull(pull::Args),
     /// Segment a video, an RTSP stream or a camera; write the overlay as video and picture, the masks as JSON.
@@ -26,6 +33,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Eval(args) => eval::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Video(args) => video::run(&args),
     };
@@ -36,5 +44,16 @@ fn main() -> ExitCode {
             eprintln!("gclip: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// clap checks its definitions only when they are used, and then by a panic.
+    #[test]
+    fn the_arguments_are_consistent() {
+        super::Cli::command().debug_assert();
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use gstgclip::model::weights::hub_cache;
 use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
@@ -86,17 +87,8 @@ impl Hub {
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             bail!("HF_ENDPOINT is {endpoint}, which is no http:// or https:// address");
         }
-        let home = home_folder()?;
-        let token = variable("HF_TOKEN").or_else(|| {
-            let file = variable("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
-            std::fs::read_to_string(file)
-                .ok()
-                .map(|text| text.trim().to_string())
-                .filter(|text| !text.is_empty())
-        });
-        let folder = variable("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
-        // The links in a snapshot are relative to its real place.
-        let folder = std::path::absolute(&folder).context("the current folder cannot be found")?;
+        let token = variable("HF_TOKEN").or_else(stored_token);
+        let folder = std::path::absolute(hub_cache()).context("the current folder cannot be found")?;
         let cache = Cache::new(folder.clone());
         let api = ApiBuilder::from_cache(cache.clone())
             .with_endpoint(endpoint.clone())
@@ -239,14 +231,16 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// `HF_HOME`, else `$XDG_CACHE_HOME/huggingface`, else `~/.cache/huggingface`.
-fn home_folder() -> Result<PathBuf> {
-    if let Some(home) = variable("HF_HOME") {
-        return Ok(home.into());
-    }
-    let cache = variable("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))
-        .context("no place for the cache: set HF_HOME")?;
-    Ok(cache.join("huggingface"))
+/// The token a log-in left: in `HF_TOKEN_PATH`, else `token` in `HF_HOME`, `$XDG_CACHE_HOME/huggingface` or
+/// `~/.cache/huggingface`.
+fn stored_token() -> Option<String> {
+    let home = || {
+        let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")));
+        variable("HF_HOME").map(PathBuf::from).or_else(|| cache.map(|cache| cache.join("huggingface")))
+    };
+    let file =
+        variable("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| home().map(|home| home.join("token")))?;
+    let text = std::fs::read_to_string(file).ok()?;
+    Some(text.trim().to_string()).filter(|text| !text.is_empty())
 }

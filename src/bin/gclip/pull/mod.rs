@@ -9,8 +9,9 @@ mod verify;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 
+use crate::progress;
 use fetch::Fetcher;
 use hub::{Hub, Listing};
 
@@ -71,14 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// One file of `from`, linked into the snapshot of `listing`, with a progress bar.
 fn get(fetcher: &Fetcher, listing: &Listing, from: &Listing, file: &hub::RemoteFile) -> Result<PathBuf> {
-    let bar = ProgressBar::new(file.size.unwrap_or(0));
-    bar.set_style(
-        ProgressStyle::with_template(
-            "{msg:32} {wide_bar} {bytes:>10}/{total_bytes} {bytes_per_sec:>12} {eta}",
-        )?
-        .progress_chars("━╸ "),
-    );
-    bar.set_message(file.name.clone());
+    let bar = progress::bytes(&file.name, file.size.unwrap_or(0))?;
     let outcome = fetcher.get(listing, from, file, &bar);
     bar.finish_and_clear();
     let (path, fresh) = outcome.with_context(|| format!("cannot fetch {}", file.name))?;

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How label values, lines of the prompts file and mask values belong together.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use gstgclip::model::{Prompts, Segmentation};
+
+use super::confusion::NONE;
+use super::labels::{LabelRules, read_colours};
+use super::values;
+
+#[derive(clap::Args)]
+pub struct TruthArgs {
+    /// One class a line, synonyms after commas; line k (from 0) is label value k.
+    #[arg(long, value_name = "FILE")]
+    prompts_file: PathBuf,
+    /// Label values that do not count, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "255", value_name = "VALUE,...")]
+    ignore: Vec<u16>,
+    /// Label value 0 does not count, and value k + 1 is line k (ADE20K, VOC20, Context59).
+    #[arg(long)]
+    reduce_zero_label: bool,
+    /// Line of the prompts file (from 0) that is the background: its names compete, and pixels that no class wins
+    /// count for it (0 for VOC21, Context60 and COCO-Object).
+    #[arg(long, value_name = "LINE")]
+    background_label: Option<usize>,
+    /// Colours of the labels, `R G B` a line in the order of the prompts file (CamVid's label_colors.txt).
+    #[arg(long, value_name = "FILE")]
+    label_colors: Option<PathBuf>,
+}
+
+pub struct Truth {
+    pub rules: LabelRules,
+    pub prompts: Prompts,
+    /// Label of every class, in the order of the prompts file.
+    pub labels: Vec<String>,
+    /// Mask value -> class, or [`NONE`].
+    class_of_value: Vec<u16>,
+}
+
+impl Truth {
+    pub fn new(args: &TruthArgs, background: &str) -> Result<Truth> {
+        let file = args.prompts_file.display();
+        let text = std::fs::read_to_string(&args.prompts_file)
+            .with_context(|| format!("cannot read the prompts file {file}"))?;
+        let prompts = Prompts::parse_file_text(&text, background)
+            .with_context(|| format!("cannot use the prompts file {file}"))?;
+        let colours = args.label_colors.as_deref().map(read_colours).transpose()?;
+        Truth::from_parts(args, prompts, colours)
+    }
+
+    fn from_parts(
+        args: &TruthArgs,
+        mut prompts: Prompts,
+        colours: Option<std::collections::HashMap<[u8; 3], u16>>,
+    ) -> Result<Truth> {
+        let labels: Vec<String> = prompts.classes.iter().map(|class| class.label.clone()).collect();
+        let rules = LabelRules {
+            ignore: args.ignore.clone(),
+            reduce_zero: args.reduce_zero_label,
+            colours,
+            classes: labels.len(),
+        };
+        let mut class_of_value = vec![NONE];
+        class_of_value.extend(0..u16::try_from(labels.len())?);
+        if let Some(line) = args.background_label {
+            if line >= labels.len() || labels.len() < 2 {
+                bail!("--background-label {line} does not fit a prompts file of {} classes", labels.len());
+            }
+            prompts.background.extend(prompts.classes.remove(line).names);
+            // The later classes move up by one mask value, and 0 means this class.
+            class_of_value[0] = class_of_value.remove(line + 1);
+        }
+        Ok(Truth { rules, prompts, labels, class_of_value })
+    }
+
+    /// The class of every pixel of an answer, at `size` (width, height): the nearest mask pixel when the label
+    /// picture has another size than the picture.
+    pub fn predicted(&self, answer: &Segmentation, size: (usize, usize)) -> Result<Vec<u16>> {
+        let classes = values(&answer.ids)
+            .into_iter()
+            .map(|value| self.class_of_value.get(usize::from(value)).copied())
+            .collect::<Option<Vec<u16>>>()
+            .context("the mask holds a value that no class has")?;
+        Ok(resize_nearest(classes, (answer.width, answer.height), size))
+    }
+}
+
+/// Nearest neighbour between pixel centres.
+fn resize_nearest(values: Vec<u16>, from: (usize, usize), to: (usize, usize)) -> Vec<u16> {
+    if from == to {
+        return values;
+    }
+    let source = |position: usize, from: usize, to: usize| (2 * position + 1) * from / (2 * to);
+    let rows = (0..to.1).map(|y| source(y, from.1, to.1) * from.0);
+    rows.flat_map(|row| (0..to.0).map(move |x| row + source(x, from.0, to.0)))
+        .map(|index| values.get(index).copied().unwrap_or(NONE))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gstgclip::model::Ids;
+
+    fn truth(background_label: Option<usize>) -> Result<Truth> {
+        let args = TruthArgs {
+            prompts_file: PathBuf::new(),
+            ignore: vec![255],
+            reduce_zero_label: false,
+            background_label,
+            label_colors: None,
+        };
+        Truth::from_parts(&args, Prompts::parse("a; b, c; d", "e").unwrap(), None)
+    }
+
+    fn answer(values: &[u8], width: usize) -> Segmentation {
+        Segmentation {
+            width,
+            height: values.len() / width,
+            ids: Ids::U8(values.to_vec()),
+            regions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn mask_values_are_lines_plus_one() {
+        let truth = truth(None).unwrap();
+        assert_eq!(truth.predicted(&answer(&[0, 1, 2, 3], 4), (4, 1)).unwrap(), [NONE, 0, 1, 2]);
+        assert!(truth.predicted(&answer(&[4], 1), (1, 1)).is_err());
+    }
+
+    #[test]
+    fn a_background_line_competes_and_takes_the_rest() {
+        let truth = truth(Some(1)).unwrap();
+        assert_eq!(truth.labels, ["a", "b", "d"]);
+        assert_eq!(truth.prompts.background, ["e", "b", "c"]);
+        assert_eq!(truth.predicted(&answer(&[0, 1, 2], 3), (3, 1)).unwrap(), [1, 0, 2]);
+        assert!(
+            super::Truth::new(
+                &TruthArgs {
+                    prompts_file: "/nowhere".into(),
+                    ignore: vec![],
+                    reduce_zero_label: false,
+                    background_label: None,
+                    label_colors: None
+                },
+                ""
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn a_background_line_that_is_not_there() {
+        assert!(truth(Some(3)).err().unwrap().to_string().contains("--background-label 3"));
+    }
+
+    #[test]
+    fn masks_are_compared_at_the_label_s_size() {
+        let truth = truth(None).unwrap();
+        let doubled = truth.predicted(&answer(&[1, 2], 2), (4, 2)).unwrap();
+        assert_eq!(doubled, [0, 0, 1, 1, 0, 0, 1, 1]);
+        let halved = truth.predicted(&answer(&[1, 1, 2, 3, 1, 1, 2, 3], 4), (2, 1)).unwrap();
+        assert_eq!(halved, [0, 2]);
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The arguments that every subcommand with a model shares, and how they become a model with a vocabulary.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use gstgclip::model::embeddings::{EmbeddingCache, Embeddings};
+use gstgclip::model::{
+    DecodeOptions, DeviceChoice, InferOptions, InputSize, MethodSpec, Model, ModelInfo, ModelSpec, Positions,
+    PrecisionChoice, Prompts, Refine, Segmenter, Templates, TextEncoder, Vocabulary, Window,
+};
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// Checkpoint folder or file, or a Hugging Face id that is in the local cache (see `gclip pull`).
+    #[arg(long)]
+    pub model: String,
+    /// What to do in the last block.
+    #[arg(long, default_value_t = MethodSpec::default().name, value_name = "NAME")]
+    pub method: String,
+    /// Switches of the method, such as `fuse=6+7,suppress=7-10`.
+    #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
+    pub method_options: String,
+    /// Interpolation of the position embeddings for other sizes: plain, or scale (as the SCLIP family does).
+    #[arg(long, default_value_t)]
+    pub positions: Positions,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value_t)]
+    pub device: DeviceChoice,
+    /// auto, f32, bf16 or f16.
+    #[arg(long, default_value_t)]
+    pub precision: PrecisionChoice,
+    /// CPU threads of the model; all cores when not given.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    pub threads: Option<i32>,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Prompts")]
+pub struct WordArgs {
+    /// Names that compete for pixels and come out as 0, separated by `,`.
+    #[arg(long, default_value = "")]
+    pub background: String,
+    /// imagenet (the 80 of CLIP), none, one sentence with {}, or a file of them.
+    #[arg(long, default_value = "imagenet")]
+    pub template: String,
+    /// Text embeddings made by `gclip text`; a checkpoint without a text tower needs them.
+    #[arg(long, value_name = "FILE")]
+    pub embeddings: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Looking")]
+pub struct LookArgs {
+    /// Short side in pixels, `model` (the checkpoint's own) or `native` (no resize).
+    #[arg(long, default_value_t)]
+    pub size: InputSize,
+    /// Side of sliding windows in pixels; 0 looks at the whole picture at once.
+    #[arg(long, default_value_t = 0)]
+    pub window: usize,
+    /// Step between windows; half a window when not given.
+    #[arg(long)]
+    pub stride: Option<usize>,
+    /// none, or pamr: edges follow the picture's own.
+    #[arg(long, default_value_t)]
+    pub refine: Refine,
+    /// Pixels whose winning probability is below this come out as 0.
+    #[arg(long, default_value_t = DecodeOptions::default().threshold)]
+    pub threshold: f64,
+    /// Cosines are multiplied by this before the softmax.
+    #[arg(long, default_value_t = DecodeOptions::default().logit_scale)]
+    pub logit_scale: f64,
+    /// Classes that win less than this share of all foreground pixels are left out.
+    #[arg(long, default_value_t = DecodeOptions::default().min_area)]
+    pub min_area: f64,
+}
+
+impl ModelArgs {
+    pub fn spec(&self) -> ModelSpec {
+        ModelSpec {
+            model: self.model.clone(),
+            method: MethodSpec { name: self.method.clone(), options: self.method_options.clone() },
+            device: self.device,
+            precision: self.precision,
+            positions: self.positions,
+        }
+    }
+
+    pub fn load(&self) -> Result<Model> {
+        if let Some(threads) = self.threads {
+            tch::set_num_threads(threads);
+        }
+        Model::load(&self.spec())
+    }
+}
+
+impl LookArgs {
+    /// The options with masks of the picture's own size.
+    pub fn options(&self) -> Result<InferOptions> {
+        let decode = DecodeOptions {
+            threshold: share("threshold", self.threshold)?,
+            logit_scale: self.logit_scale,
+            min_area: share("min-area", self.min_area)?,
+            mask_size: gstgclip::model::MaskSize::Frame,
+        };
+        if !(self.logit_scale.is_finite() && self.logit_scale > 0.0) {
+            bail!("--logit-scale is {}; it must be above 0", self.logit_scale);
+        }
+        let stride = self.stride.unwrap_or(self.window.div_ceil(2));
+        let window = Window::from_sizes(self.window, stride)?;
+        Ok(InferOptions { input_size: self.size, window, refine: self.refine, decode })
+    }
+}
+
+fn share(name: &str, value: f64) -> Result<f64> {
+    if !(0.0..=1.0).contains(&value) {
+        bail!("--{name} is {value}; it must be from 0 to 1");
+    }
+    Ok(value)
+}
+
+/// A model that knows what to look for.
+pub struct Ready {
+    pub info: ModelInfo,
+    pub vision: Segmenter,
+    pub vocabulary: Arc<Vocabulary>,
+    /// Names that had to be encoded; the others came from the cache or the embeddings file.
+    pub encoded: u64,
+}
+
+impl Ready {
+    pub fn load(model: &ModelArgs, words: &WordArgs, prompts: &Prompts) -> Result<Ready> {
+        // What is cheap to check comes before the checkpoint is read.
+        let templates = Templates::parse(&words.template)?;
+        let Model { info, vision, text } = model.load()?;
+        let (vocabulary, encoded) = match &words.embeddings {
+            Some(file) => {
+                let embeddings = Embeddings::load(file, &info.hash, info.embed_dim)?;
+                let vocabulary = embeddings
+                    .select(prompts)
+                    .with_context(|| format!("cannot use the embeddings in {}", file.display()))?;
+                (vocabulary, 0)
+            }
+            None => encode(&info, text, &templates, prompts)?,
+        };
+        Ok(Ready { info, vision, vocabulary: Arc::new(vocabulary), encoded })
+    }
+}
+
+/// Encodes prompts, by way of the cache; also how many names the cache did not have.
+pub fn encode(
+    info: &ModelInfo,
+    text: Option<TextEncoder>,
+    templates: &Templates,
+    prompts: &Prompts,
+) -> Result<(Vocabulary, u64)> {
+    let mut text = text.context(
+        "the model has no text tower: give --embeddings FILE, made by `gclip text` with the whole model",
+    )?;
+    let cache = EmbeddingCache::shared();
+    let vocabulary = Vocabulary::from_names(prompts, info.embed_dim, |names| {
+        cache.features(&info.hash, templates, info.embed_dim, names, &mut |texts| text.encode(texts))
+    })?;
+    if let Some(warning) = cache.take_warning() {
+        eprintln!("gclip: {warning}");
+    }
+    Ok((vocabulary, cache.counters().misses))
+}
