@@ -1,32 +1,149 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Video frame -> model picture (one copy), mask -> buffer. The only file that knows both GStreamer and torch
-//! types, and the only one of the crate's own code with `unsafe`; each use says why it is sound.
+//! Video frame -> model picture (one copy), mask -> buffer (no copy). The only file that knows both GStreamer
+//! and torch types, and the only one of the crate's own code with `unsafe`; each use says why it is sound.
 
-use anyhow::{Result, bail};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
 use gst_video::prelude::*;
+use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat};
+use tch::{Device, Kind, Tensor};
 
-use crate::model::{Picture, Segmentation};
+use crate::model::preprocess::ColourMatrix;
+use crate::model::{Colour, Ids, Picture, PixelFormat, Segmentation};
 
 /// Raw video formats that the model reads without a converter in front.
-pub const FORMATS: [gst_video::VideoFormat; 10] = [
-    gst_video::VideoFormat::Rgb,
-    gst_video::VideoFormat::Bgr,
-    gst_video::VideoFormat::Rgba,
-    gst_video::VideoFormat::Bgra,
-    gst_video::VideoFormat::Rgbx,
-    gst_video::VideoFormat::Bgrx,
-    gst_video::VideoFormat::Gray8,
-    gst_video::VideoFormat::I420,
-    gst_video::VideoFormat::Nv12,
-    gst_video::VideoFormat::Yuy2,
+pub const FORMATS: [VideoFormat; 10] = [
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+    VideoFormat::Rgba,
+    VideoFormat::Bgra,
+    VideoFormat::Rgbx,
+    VideoFormat::Bgrx,
+    VideoFormat::Gray8,
+    VideoFormat::I420,
+    VideoFormat::Nv12,
+    VideoFormat::Yuy2,
 ];
 
 /// Copies a mapped frame into a picture, once, whatever its strides.
+/// Fails on a format outside [`FORMATS`] and on planes shorter than their strides promise.
 pub fn picture(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Picture> {
-    bail!("no reader for {:?} yet", frame.format())
+    let (width, height) = (frame.width() as usize, frame.height() as usize);
+    let format = pixel_format(frame.format())?;
+    let planes = planes(format, width, height);
+    let bytes = planes.iter().map(|&(row, rows)| row * rows).sum::<usize>();
+    let data = Tensor::f_empty([bytes as i64], (Kind::Uint8, Device::Cpu))?;
+    // SAFETY: `data` is a fresh contiguous CPU tensor of exactly `bytes` u8 that nobody else can reach before
+    // this function returns, and `target` does not outlive it. Bytes have no invalid values.
+    let target = unsafe { std::slice::from_raw_parts_mut(data.data_ptr().cast::<u8>(), bytes) };
+    let mut rest = target;
+    for (index, &(row_bytes, rows)) in planes.iter().enumerate() {
+        let (plane, after) = rest.split_at_mut(row_bytes * rows);
+        let stride = frame.plane_stride().get(index).copied().context("the frame lacks a plane")?;
+        let stride = usize::try_from(stride).context("frames with negative strides are not supported")?;
+        copy_plane(frame.plane_data(index as u32)?, stride, plane, row_bytes)?;
+        rest = after;
+    }
+    Ok(Picture { format, width, height, colour: colour(&frame.info().colorimetry()), data })
 }
 
 /// The mask of a segmentation as a GRAY8 (up to 255 classes) or GRAY16_LE buffer with its `GstVideoMeta`.
-pub fn mask_buffer(segmentation: &Segmentation) -> Result<gst::Buffer> {
-    bail!("no mask writer for {}x{} yet", segmentation.width, segmentation.height)
+/// The buffer reads the segmentation's own memory.
+pub fn mask_buffer(segmentation: &Arc<Segmentation>) -> Result<gst::Buffer> {
+    let (width, height) = (segmentation.width, segmentation.height);
+    let (format, value_bytes) = match segmentation.ids {
+        Ids::U8(_) => (VideoFormat::Gray8, 1),
+        Ids::U16(_) => (VideoFormat::Gray16Le, 2),
+    };
+    let bytes = MaskBytes(segmentation.clone());
+    ensure!(
+        width > 0 && height > 0 && bytes.as_ref().len() == width * height * value_bytes,
+        "a mask of {width}x{height} with {} bytes",
+        bytes.as_ref().len()
+    );
+    let mut buffer = gst::Buffer::from_slice(bytes);
+    gst_video::VideoMeta::add_full(
+        buffer.make_mut(),
+        gst_video::VideoFrameFlags::empty(),
+        format,
+        width as u32,
+        height as u32,
+        &[0],
+        &[i32::try_from(width * value_bytes)?],
+    )?;
+    Ok(buffer)
 }
+
+/// A segmentation that lends its mask values as bytes.
+struct MaskBytes(Arc<Segmentation>);
+
+impl AsRef<[u8]> for MaskBytes {
+    fn as_ref(&self) -> &[u8] {
+        match &self.0.ids {
+            Ids::U8(values) => values,
+            // SAFETY: any u16 is two readable bytes, u8 needs no alignment, and the slice borrows `values`.
+            // GRAY16_LE asks for little-endian values, which is what this target stores (checked below).
+            Ids::U16(values) => unsafe {
+                std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), values.len() * 2)
+            },
+        }
+    }
+}
+
+#[cfg(target_endian = "big")]
+compile_error!("masks of more than 255 classes are written as GRAY16_LE in native byte order");
+
+fn pixel_format(format: VideoFormat) -> Result<PixelFormat> {
+    Ok(match format {
+        VideoFormat::Rgb => PixelFormat::Rgb,
+        VideoFormat::Bgr => PixelFormat::Bgr,
+        VideoFormat::Rgba | VideoFormat::Rgbx => PixelFormat::Rgbx,
+        VideoFormat::Bgra | VideoFormat::Bgrx => PixelFormat::Bgrx,
+        VideoFormat::Gray8 => PixelFormat::Gray8,
+        VideoFormat::I420 => PixelFormat::I420,
+        VideoFormat::Nv12 => PixelFormat::Nv12,
+        VideoFormat::Yuy2 => PixelFormat::Yuy2,
+        other => bail!("video format {other} is not supported; put videoconvert in front"),
+    })
+}
+
+/// Bytes per row and rows of each plane, as [`PixelFormat`] packs them.
+fn planes(format: PixelFormat, width: usize, height: usize) -> Vec<(usize, usize)> {
+    let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+    match format {
+        PixelFormat::Rgb | PixelFormat::Bgr => vec![(3 * width, height)],
+        PixelFormat::Rgbx | PixelFormat::Bgrx => vec![(4 * width, height)],
+        PixelFormat::Gray8 => vec![(width, height)],
+        PixelFormat::I420 => vec![(width, height), (half_width, half_height), (half_width, half_height)],
+        PixelFormat::Nv12 => vec![(width, height), (2 * half_width, half_height)],
+        PixelFormat::Yuy2 => vec![(4 * half_width, height)],
+    }
+}
+
+fn copy_plane(source: &[u8], stride: usize, target: &mut [u8], row_bytes: usize) -> Result<()> {
+    if stride == row_bytes {
+        let packed = source.get(..target.len()).context("the frame is shorter than its size says")?;
+        target.copy_from_slice(packed);
+        return Ok(());
+    }
+    for (row, target) in target.chunks_exact_mut(row_bytes).enumerate() {
+        let start = row * stride;
+        let packed =
+            source.get(start..start + row_bytes).context("the frame is shorter than its stride says")?;
+        target.copy_from_slice(packed);
+    }
+    Ok(())
+}
+
+fn colour(colorimetry: &gst_video::VideoColorimetry) -> Colour {
+    let matrix = match colorimetry.matrix() {
+        VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m => ColourMatrix::Bt709,
+        VideoColorMatrix::Bt2020 => ColourMatrix::Bt2020,
+        _ => ColourMatrix::Bt601,
+    };
+    Colour { matrix, full_range: colorimetry.range() == VideoColorRange::Range0_255 }
+}
+
+#[cfg(test)]
+mod tests;

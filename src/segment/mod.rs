@@ -1,6 +1,106 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Element `gclipsegment`.
+//! Element `gclipsegment`: batches frames through the model and attaches what it finds as
+//! [`GclipSegmentationMeta`](crate::meta). The pixels pass untouched, on the buffers they came in.
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=street.mp4 ! decodebin ! videoconvert \
+//!     ! gclipsegment model=./clip-vit-base-patch16 prompts="person; car, truck; sky" \
+//!     ! gclipoverlay ! videoconvert ! autovideosink
+//! ```
+//!
+//! * `settings`, `properties`: what the user may set, and how GObject sees it
+//! * `prompts`: the thread that encodes prompts beside the stream
+//! * `imp`: the GObject side: pads, states, properties
+//! * `stream`: the data side: what happens to a frame, in which thread
 
-pub fn register(_plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    Ok(())
+mod imp;
+mod prompts;
+mod properties;
+mod settings;
+mod stream;
+
+use glib::prelude::*;
+
+glib::wrapper! {
+    pub struct Segment(ObjectSubclass<imp::Segment>) @extends gst::Element, gst::Object;
+}
+
+/// Number format of the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipPrecision")]
+pub enum Precision {
+    /// f16 on CUDA, bf16 on a CPU with instructions for it, else f32.
+    #[default]
+    #[enum_value(name = "The fastest that the device computes well", nick = "auto")]
+    Auto,
+    #[enum_value(name = "32-bit floating point", nick = "f32")]
+    F32,
+    #[enum_value(name = "bfloat16", nick = "bf16")]
+    Bf16,
+    #[enum_value(name = "16-bit floating point", nick = "f16")]
+    F16,
+}
+
+/// What happens to a frame whose mask is not there in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipLatePolicy")]
+pub enum LatePolicy {
+    #[default]
+    #[enum_value(name = "Reuse when upstream is live, wait when it is not", nick = "auto")]
+    Auto,
+    #[enum_value(name = "Every frame waits for its own mask", nick = "wait")]
+    Wait,
+    #[enum_value(name = "An overdue frame passes on with the newest mask and its age", nick = "reuse")]
+    Reuse,
+    #[enum_value(name = "An overdue frame is dropped", nick = "drop")]
+    Drop,
+}
+
+/// What happens when the model fails on a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipOnError")]
+pub enum OnError {
+    #[default]
+    #[enum_value(name = "The element posts an error and the stream ends", nick = "error")]
+    Error,
+    #[enum_value(name = "The frame passes on without a mask, with a warning", nick = "passthrough")]
+    Passthrough,
+}
+
+/// Size of the attached mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipMaskSize")]
+pub enum MaskSize {
+    #[enum_value(name = "One value per patch", nick = "grid")]
+    Grid,
+    #[default]
+    #[enum_value(name = "The size at which the model looked at the frame", nick = "model")]
+    Model,
+    #[enum_value(name = "The size of the frame", nick = "frame")]
+    Frame,
+}
+
+/// Which element messages are posted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipMessages")]
+pub enum Messages {
+    #[default]
+    #[enum_value(name = "No messages", nick = "none")]
+    None,
+    #[enum_value(name = "gclip-regions: the regions of a frame, at most ten times a second", nick = "all")]
+    All,
+}
+
+/// Which metadata is attached.
+#[glib::flags(name = "GstGclipMetaFlags")]
+pub enum MetaFlags {
+    #[flags_value(name = "GclipSegmentationMeta: masks and regions", nick = "custom")]
+    CUSTOM = 0b01,
+    #[flags_value(name = "One GstVideoRegionOfInterestMeta per region", nick = "roi")]
+    ROI = 0b10,
+}
+
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    use gst::prelude::GstPluginApiMarkExt as _;
+    gst::Element::register(Some(plugin), "gclipsegment", gst::Rank::NONE, Segment::static_type())
 }

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+use super::*;
+
+/// Every plane filled with its own counting bytes, in a buffer whose rows are padded by `padding` bytes.
+fn frame_with_padding(
+    format: VideoFormat,
+    width: u32,
+    height: u32,
+    padding: usize,
+) -> (gst::Buffer, gst_video::VideoInfo, Vec<u8>) {
+    gst::init().unwrap();
+    let planes = planes(pixel_format(format).unwrap(), width as usize, height as usize);
+    let (mut bytes, mut packed) = (Vec::new(), Vec::new());
+    let (mut offsets, mut strides) = (Vec::new(), Vec::new());
+    let mut value = 0u8;
+    for (row_bytes, rows) in planes {
+        offsets.push(bytes.len());
+        strides.push((row_bytes + padding) as i32);
+        for _ in 0..rows {
+            for _ in 0..row_bytes {
+                value = value.wrapping_mul(31).wrapping_add(7);
+                bytes.push(value);
+                packed.push(value);
+            }
+            bytes.extend(std::iter::repeat_n(0xEE, padding));
+        }
+    }
+    let mut buffer = gst::Buffer::from_mut_slice(bytes);
+    gst_video::VideoMeta::add_full(
+        buffer.get_mut().unwrap(),
+        gst_video::VideoFrameFlags::empty(),
+        format,
+        width,
+        height,
+        &offsets,
+        &strides,
+    )
+    .unwrap();
+    (buffer, gst_video::VideoInfo::builder(format, width, height).build().unwrap(), packed)
+}
+
+fn picture_of(buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Picture {
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
+    picture(&frame).unwrap()
+}
+
+#[test]
+fn every_format_is_packed_whatever_its_stride_and_parity() {
+    for format in FORMATS {
+        for (width, height) in [(1, 1), (2, 2), (5, 3), (16, 8), (33, 17)] {
+            for padding in [0, 1, 13] {
+                let (buffer, info, packed) = frame_with_padding(format, width, height, padding);
+                let picture = picture_of(&buffer, &info);
+                let copied: Vec<u8> = Vec::try_from(&picture.data).unwrap();
+                assert_eq!(copied, packed, "{format} {width}x{height} padded by {padding}");
+                assert_eq!((picture.width, picture.height), (width as usize, height as usize));
+            }
+        }
+    }
+}
+
+#[test]
+fn colorimetry_comes_from_the_caps() {
+    gst::init().unwrap();
+    for (colorimetry, matrix, full_range) in [
+        ("bt601", ColourMatrix::Bt601, false),
+        ("bt709", ColourMatrix::Bt709, false),
+        ("bt2020", ColourMatrix::Bt2020, false),
+        ("1:4:0:0", ColourMatrix::Bt601, true),
+    ] {
+        let parsed = colorimetry.parse::<gst_video::VideoColorimetry>().unwrap();
+        assert_eq!(colour(&parsed), Colour { matrix, full_range }, "{colorimetry}");
+    }
+}
+
+#[test]
+fn unsupported_formats_are_named() {
+    gst::init().unwrap();
+    let error = pixel_format(VideoFormat::P01010le).unwrap_err().to_string();
+    assert!(error.contains("P010"), "{error}");
+}
+
+fn segmentation(width: usize, height: usize, ids: Ids) -> Arc<Segmentation> {
+    Arc::new(Segmentation { width, height, ids, regions: Vec::new() })
+}
+
+#[test]
+fn masks_are_lent_not_copied_and_map_as_video() {
+    gst::init().unwrap();
+    let wide = segmentation(3, 2, Ids::U8(vec![0, 1, 2, 3, 4, 255]));
+    let buffer = mask_buffer(&wide).unwrap();
+    let Ids::U8(values) = &wide.ids else { unreachable!() };
+    assert_eq!(buffer.map_readable().unwrap().as_slice().as_ptr(), values.as_ptr());
+    let meta = buffer.meta::<gst_video::VideoMeta>().unwrap();
+    assert_eq!((meta.format(), meta.width(), meta.height()), (VideoFormat::Gray8, 3, 2));
+    assert_eq!(meta.stride(), [3]);
+
+    let deep = segmentation(3, 1, Ids::U16(vec![1, 256, 65535]));
+    let buffer = mask_buffer(&deep).unwrap();
+    assert_eq!(buffer.map_readable().unwrap().as_slice(), [1, 0, 0, 1, 255, 255]);
+    assert_eq!(buffer.meta::<gst_video::VideoMeta>().unwrap().format(), VideoFormat::Gray16Le);
+}
+
+#[test]
+fn a_mask_whose_size_does_not_fit_its_values_is_refused() {
+    gst::init().unwrap();
+    assert!(mask_buffer(&segmentation(3, 2, Ids::U8(vec![0; 5]))).is_err());
+    assert!(mask_buffer(&segmentation(0, 0, Ids::U8(vec![]))).is_err());
+}

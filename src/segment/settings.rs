@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the user has set, and what it means to the model, the batcher and the stream.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Precision};
+use crate::batch::SessionOptions;
+use crate::model::{
+    DecodeOptions, DeviceChoice, InferOptions, InputSize, MethodSpec, ModelSpec, PrecisionChoice, Prompts,
+    Templates,
+};
+
+/// Everything a user can set. The defaults of all properties are those of [`Settings::default`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub model: Option<String>,
+    pub method: String,
+    pub method_options: Option<String>,
+    pub device: String,
+    pub precision: Precision,
+    pub model_instance_id: Option<String>,
+
+    /// Of `prompts` and `prompts_file`, the one set last is in force and the other is `None`.
+    pub prompts: Option<String>,
+    pub prompts_file: Option<String>,
+    pub background: Option<String>,
+    pub prompt_template: String,
+
+    pub policy: Policy,
+}
+
+/// The part that each frame needs a copy of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub infer: InferOptions,
+    pub batch_size: u32,
+    pub batch_timeout: Duration,
+    pub max_in_flight: u32,
+    /// Time allowed for a forward; `None` measures it.
+    pub latency: Option<Duration>,
+    pub late: LatePolicy,
+    /// Every nth frame is looked at.
+    pub inference_interval: u32,
+    pub on_error: OnError,
+    pub messages: Messages,
+    pub meta: MetaFlags,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            model: None,
+            method: MethodSpec::default().name,
+            method_options: None,
+            device: "auto".into(),
+            precision: Precision::default(),
+            model_instance_id: None,
+            prompts: None,
+            prompts_file: None,
+            background: None,
+            prompt_template: "imagenet".into(),
+            policy: Policy {
+                infer: InferOptions::default(),
+                batch_size: 4,
+                batch_timeout: Duration::from_millis(20),
+                max_in_flight: 8,
+                latency: None,
+                late: LatePolicy::default(),
+                inference_interval: 1,
+                on_error: OnError::default(),
+                messages: Messages::default(),
+                meta: MetaFlags::CUSTOM,
+            },
+        }
+    }
+}
+
+/// Prompts as they go to the text encoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    pub prompts: Prompts,
+    pub templates: Templates,
+}
+
+impl Settings {
+    /// The model that these settings name.
+    pub fn model_spec(&self) -> Result<ModelSpec> {
+        let model = match self.model.as_deref().map(str::trim) {
+            None | Some("") => bail!(
+                "no model: set the property \"model\" to a checkpoint folder or file, such as \
+                 model=./clip-vit-base-patch16"
+            ),
+            Some(model) => model.to_string(),
+        };
+        Ok(ModelSpec {
+            model,
+            method: MethodSpec {
+                name: self.method.clone(),
+                options: self.method_options.clone().unwrap_or_default(),
+            },
+            device: parse_device(&self.device)?,
+            precision: match self.precision {
+                Precision::Auto => PrecisionChoice::Auto,
+                Precision::F32 => PrecisionChoice::F32,
+                Precision::Bf16 => PrecisionChoice::Bf16,
+                Precision::F16 => PrecisionChoice::F16,
+            },
+        })
+    }
+
+    /// The prompts that these settings name; reads `prompts-file`.
+    pub fn wish(&self) -> Result<Wish> {
+        let background = self.background.as_deref().unwrap_or_default();
+        let prompts = match (&self.prompts_file, &self.prompts) {
+            (Some(file), _) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read the prompts file {file}"))?;
+                Prompts::parse_file_text(&text, background)
+                    .with_context(|| format!("cannot use the prompts file {file}"))?
+            }
+            (None, Some(text)) => Prompts::parse(text, background)?,
+            (None, None) => bail!(
+                "no prompts: set the property \"prompts\" to what to look for, such as \
+                 prompts=\"person; car, truck; sky\""
+            ),
+        };
+        Ok(Wish { prompts, templates: Templates::parse(&self.prompt_template)? })
+    }
+
+    /// The prompts of an event, with the templates (and the background, if the event names none) set here.
+    pub fn wish_of_event(&self, prompts: &str, background: Option<&str>) -> Result<Wish> {
+        let background = background.or(self.background.as_deref()).unwrap_or_default();
+        let prompts = Prompts::parse(prompts, background)?;
+        Ok(Wish { prompts, templates: Templates::parse(&self.prompt_template)? })
+    }
+}
+
+impl Policy {
+    pub fn session_options(&self) -> SessionOptions {
+        SessionOptions {
+            batch_size: self.batch_size as usize,
+            batch_timeout: self.batch_timeout,
+            max_in_flight: self.max_in_flight as usize,
+        }
+    }
+
+    /// Whether frames that are overdue pass without a mask of their own (or not at all).
+    pub fn skips_when_late(&self, live: bool) -> bool {
+        match self.late {
+            LatePolicy::Auto => live,
+            LatePolicy::Wait => false,
+            LatePolicy::Reuse | LatePolicy::Drop => true,
+        }
+    }
+}
+
+fn parse_device(text: &str) -> Result<DeviceChoice> {
+    match text.trim() {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        other => match other.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(index)) => Ok(DeviceChoice::Cuda(index)),
+            _ => bail!("device \"{other}\" is not auto, cpu, cuda or cuda:N"),
+        },
+    }
+}
+
+/// Reads `model`, `native` or a short side in pixels.
+pub fn parse_input_size(text: &str) -> Result<InputSize> {
+    match text.trim() {
+        "model" => Ok(InputSize::Model),
+        "native" => Ok(InputSize::Native),
+        other => match other.parse() {
+            Ok(side @ 1..=16384) => Ok(InputSize::Short(side)),
+            _ => bail!("input-size \"{other}\" is not model, native or a short side of 1 to 16384 pixels"),
+        },
+    }
+}
+
+/// The text that [`parse_input_size`] reads back.
+pub fn input_size_text(size: InputSize) -> String {
+    match size {
+        InputSize::Model => "model".into(),
+        InputSize::Native => "native".into(),
+        InputSize::Short(side) => side.to_string(),
+    }
+}
+
+/// The property's mask size and the model's are two types: the model knows no GObject.
+pub fn set_mask_size(decode: &mut DecodeOptions, size: MaskSize) {
+    decode.mask_size = match size {
+        MaskSize::Grid => crate::model::MaskSize::Grid,
+        MaskSize::Model => crate::model::MaskSize::Model,
+        MaskSize::Frame => crate::model::MaskSize::Frame,
+    };
+}
+
+pub fn mask_size(decode: &DecodeOptions) -> MaskSize {
+    match decode.mask_size {
+        crate::model::MaskSize::Grid => MaskSize::Grid,
+        crate::model::MaskSize::Model => MaskSize::Model,
+        crate::model::MaskSize::Frame => MaskSize::Frame,
+    }
+}
