@@ -80,6 +80,17 @@ pub enum MaskSize {
     Frame,
 }
 
+/// What sharpens the masks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipRefine")]
+pub enum Refine {
+    #[default]
+    #[enum_value(name = "Nothing", nick = "none")]
+    None,
+    #[enum_value(name = "Pixel-adaptive mask refinement", nick = "pamr")]
+    Pamr,
+}
+
 /// Which element messages are posted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstGclipMessages")]
@@ -101,6 +112,5 @@ pub enum MetaFlags {
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    use gst::prelude::GstPluginApiMarkExt as _;
     gst::Element::register(Some(plugin), "gclipsegment", gst::Rank::NONE, Segment::static_type())
 }

@@ -8,6 +8,7 @@ use glib::prelude::*;
 use gst::prelude::*;
 
 use super::settings::{self, Settings};
+use super::{MaskSize, MetaFlags, Refine};
 
 /// What a changed property concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +56,13 @@ impl Settings {
                 let text = text_or_default(value, || "model".into())?;
                 policy.infer.input_size = settings::parse_input_size(&text)?;
             }
+            "window" => policy.set_window(value.get()?, policy.stride)?,
+            "stride" => policy.set_window(policy.window, value.get()?)?,
+            "refine" => policy.infer.refine = value.get::<Refine>()?.into(),
             "threshold" => policy.infer.decode.threshold = value.get()?,
             "logit-scale" => policy.infer.decode.logit_scale = value.get()?,
             "min-area" => policy.infer.decode.min_area = value.get()?,
-            "mask-size" => settings::set_mask_size(&mut policy.infer.decode, value.get()?),
+            "mask-size" => policy.infer.decode.mask_size = value.get::<MaskSize>()?.into(),
             "batch-size" => policy.batch_size = value.get()?,
             "batch-timeout" => policy.batch_timeout = Duration::from_nanos(value.get()?),
             "max-in-flight" => policy.max_in_flight = value.get()?,
@@ -90,10 +94,13 @@ impl Settings {
             "background" => self.background.to_value(),
             "prompt-template" => self.prompt_template.to_value(),
             "input-size" => settings::input_size_text(policy.infer.input_size).to_value(),
+            "window" => policy.window.to_value(),
+            "stride" => policy.stride.to_value(),
+            "refine" => Refine::from(policy.infer.refine).to_value(),
             "threshold" => policy.infer.decode.threshold.to_value(),
             "logit-scale" => policy.infer.decode.logit_scale.to_value(),
             "min-area" => policy.infer.decode.min_area.to_value(),
-            "mask-size" => settings::mask_size(&policy.infer.decode).to_value(),
+            "mask-size" => MaskSize::from(policy.infer.decode.mask_size).to_value(),
             "batch-size" => policy.batch_size.to_value(),
             "batch-timeout" => nanoseconds(policy.batch_timeout).to_value(),
             "max-in-flight" => policy.max_in_flight.to_value(),
@@ -158,13 +165,17 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .build(),
         text("model-instance-id")
             .nick("Model instance id")
-            .blurb("Elements with the same id share one loaded model and its batches; NULL = a model of its own")
+            .blurb(
+                "Elements with the same id share one loaded model and its batches; NULL = a model of its own",
+            )
             .default_value(default.model_instance_id.as_deref())
             .mutable_ready()
             .build(),
         text("prompts")
             .nick("Prompts")
-            .blurb("What to look for: classes separated by ';', synonyms of a class by ','; unsets prompts-file")
+            .blurb(
+                "What to look for: classes separated by ';', synonyms of a class by ','; unsets prompts-file",
+            )
             .default_value(default.prompts.as_deref())
             .mutable_playing()
             .build(),
@@ -192,6 +203,23 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(Some(settings::input_size_text(policy.infer.input_size).as_str()))
             .mutable_playing()
             .build(),
+        glib::ParamSpecUInt::builder("window")
+            .nick("Window")
+            .blurb("Side of a sliding window over the resized frame, in pixels; 0 = the whole frame at once")
+            .default_value(policy.window)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("stride")
+            .nick("Stride")
+            .blurb("Step between windows, in pixels; 0 = half a window")
+            .default_value(policy.stride)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("refine", Refine::from(policy.infer.refine))
+            .nick("Refine")
+            .blurb("What sharpens the masks by the edges of the frame")
+            .mutable_playing()
+            .build(),
         glib::ParamSpecDouble::builder("threshold")
             .nick("Threshold")
             .blurb("Pixels whose best class is less probable than this become background")
@@ -216,7 +244,7 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(decode.min_area)
             .mutable_playing()
             .build(),
-        glib::ParamSpecEnum::builder_with_default("mask-size", settings::mask_size(decode))
+        glib::ParamSpecEnum::builder_with_default("mask-size", MaskSize::from(decode.mask_size))
             .nick("Mask size")
             .blurb("Size of the attached mask")
             .mutable_playing()
@@ -246,7 +274,9 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecInt64::builder("latency")
             .nick("Latency")
-            .blurb("Time allowed for a forward, on top of batch-timeout (ns); -1 = as measured, with headroom")
+            .blurb(
+                "Time allowed for a forward, on top of batch-timeout (ns); -1 = as measured, with headroom",
+            )
             .minimum(-1)
             .maximum(i64::MAX)
             .default_value(latency_value(policy.latency))
@@ -274,7 +304,8 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .blurb("Which element messages are posted")
             .mutable_playing()
             .build(),
-        glib::ParamSpecFlags::builder_with_default("meta", policy.meta)
+        glib::ParamSpecFlags::builder::<MetaFlags>("meta")
+            .default_value(policy.meta)
             .nick("Meta")
             .blurb("Which metadata is attached")
             .mutable_playing()

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Precision};
+use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Precision, Refine};
 use crate::batch::SessionOptions;
 use crate::model::{
-    DecodeOptions, DeviceChoice, InferOptions, InputSize, MethodSpec, ModelSpec, PrecisionChoice, Prompts,
-    Templates,
+    self, DeviceChoice, InferOptions, InputSize, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates,
+    Window,
 };
 
 /// Everything a user can set. The defaults of all properties are those of [`Settings::default`].
@@ -35,6 +35,9 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub infer: InferOptions,
+    /// Side of a sliding window and its step in pixels; what they mean together is in `infer.window`.
+    pub window: u32,
+    pub stride: u32,
     pub batch_size: u32,
     pub batch_timeout: Duration,
     pub max_in_flight: u32,
@@ -63,6 +66,8 @@ impl Default for Settings {
             prompt_template: "imagenet".into(),
             policy: Policy {
                 infer: InferOptions::default(),
+                window: 0,
+                stride: 0,
                 batch_size: 4,
                 batch_timeout: Duration::from_millis(20),
                 max_in_flight: 8,
@@ -101,12 +106,8 @@ impl Settings {
                 options: self.method_options.clone().unwrap_or_default(),
             },
             device: parse_device(&self.device)?,
-            precision: match self.precision {
-                Precision::Auto => PrecisionChoice::Auto,
-                Precision::F32 => PrecisionChoice::F32,
-                Precision::Bf16 => PrecisionChoice::Bf16,
-                Precision::F16 => PrecisionChoice::F16,
-            },
+            precision: self.precision.into(),
+            ..ModelSpec::default()
         })
     }
 
@@ -144,6 +145,14 @@ impl Policy {
             batch_timeout: self.batch_timeout,
             max_in_flight: self.max_in_flight as usize,
         }
+    }
+
+    /// Takes a window and a step over, if they fit each other; step 0 is half a window.
+    pub fn set_window(&mut self, window: u32, stride: u32) -> Result<()> {
+        let step = if stride == 0 { window.div_ceil(2) } else { stride };
+        self.infer.window = Window::from_sizes(window as usize, step as usize)?;
+        (self.window, self.stride) = (window, stride);
+        Ok(())
     }
 
     /// Whether frames that are overdue pass without a mask of their own (or not at all).
@@ -189,19 +198,53 @@ pub fn input_size_text(size: InputSize) -> String {
     }
 }
 
-/// The property's mask size and the model's are two types: the model knows no GObject.
-pub fn set_mask_size(decode: &mut DecodeOptions, size: MaskSize) {
-    decode.mask_size = match size {
-        MaskSize::Grid => crate::model::MaskSize::Grid,
-        MaskSize::Model => crate::model::MaskSize::Model,
-        MaskSize::Frame => crate::model::MaskSize::Frame,
-    };
+// The enumerations of the properties and those of the model are two types each: the model knows no GObject.
+
+impl From<MaskSize> for model::MaskSize {
+    fn from(size: MaskSize) -> Self {
+        match size {
+            MaskSize::Grid => model::MaskSize::Grid,
+            MaskSize::Model => model::MaskSize::Model,
+            MaskSize::Frame => model::MaskSize::Frame,
+        }
+    }
 }
 
-pub fn mask_size(decode: &DecodeOptions) -> MaskSize {
-    match decode.mask_size {
-        crate::model::MaskSize::Grid => MaskSize::Grid,
-        crate::model::MaskSize::Model => MaskSize::Model,
-        crate::model::MaskSize::Frame => MaskSize::Frame,
+impl From<model::MaskSize> for MaskSize {
+    fn from(size: model::MaskSize) -> Self {
+        match size {
+            model::MaskSize::Grid => MaskSize::Grid,
+            model::MaskSize::Model => MaskSize::Model,
+            model::MaskSize::Frame => MaskSize::Frame,
+        }
+    }
+}
+
+impl From<Refine> for model::Refine {
+    fn from(refine: Refine) -> Self {
+        match refine {
+            Refine::None => model::Refine::None,
+            Refine::Pamr => model::Refine::Pamr,
+        }
+    }
+}
+
+impl From<model::Refine> for Refine {
+    fn from(refine: model::Refine) -> Self {
+        match refine {
+            model::Refine::None => Refine::None,
+            model::Refine::Pamr => Refine::Pamr,
+        }
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Auto => PrecisionChoice::Auto,
+            Precision::F32 => PrecisionChoice::F32,
+            Precision::Bf16 => PrecisionChoice::Bf16,
+            Precision::F16 => PrecisionChoice::F16,
+        }
     }
 }

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The GObject side: class, pads, properties, states.
+
+use std::sync::{Arc, LazyLock};
+
+use anyhow::{Context, Result};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use parking_lot::Mutex;
+
+use super::prompts::{self, PromptWorker};
+use super::properties::{self, Concerns};
+use super::settings::{Settings, Wish};
+use super::stream::{Session, Stream};
+use crate::engine::Engine;
+use crate::frame;
+use crate::model::ModelSpec;
+
+pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "gclipsegment",
+        gst::DebugColorFlags::empty(),
+        Some("Open-vocabulary segmentation from text prompts"),
+    )
+});
+
+pub struct Segment {
+    pub sinkpad: gst::Pad,
+    pub srcpad: gst::Pad,
+    pub settings: Mutex<Settings>,
+    /// From NULL->READY to READY->NULL.
+    pub loaded: Mutex<Option<Loaded>>,
+    /// From READY->PAUSED to PAUSED->READY.
+    pub session: Mutex<Option<Arc<Session>>>,
+    pub stream: Stream,
+    /// Keeps the order of settings and wishes equal when several threads set prompts.
+    prompt_order: Mutex<()>,
+}
+
+/// The model at work, and what it was loaded from.
+pub struct Loaded {
+    pub engine: Arc<Engine>,
+    pub prompts: PromptWorker,
+    spec: ModelSpec,
+    instance: Option<String>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for Segment {
+    const NAME: &'static str = "GstGclipSegment";
+    type Type = super::Segment;
+    type ParentType = gst::Element;
+
+    fn with_class(class: &Self::Class) -> Self {
+        let pad = |name| class.pad_template(name).map(|template| gst::Pad::builder_from_template(&template));
+        let (Some(sink), Some(src)) = (pad("sink"), pad("src")) else {
+            unreachable!("both templates are declared below");
+        };
+        Segment {
+            sinkpad: sink
+                .flags(gst::PadFlags::PROXY_CAPS)
+                .activatemode_function(|_, parent, _, active| {
+                    Segment::catch_panic_pad_function(parent, panicked, |this| {
+                        this.activate_sink(active);
+                        Ok(())
+                    })
+                })
+                .chain_function(|_, parent, buffer| {
+                    let failed = || Err(gst::FlowError::Error);
+                    Segment::catch_panic_pad_function(parent, failed, |this| this.chain(buffer))
+                })
+                .event_function(|_, parent, event| {
+                    Segment::catch_panic_pad_function(parent, || false, |this| this.sink_event(event))
+                })
+                .query_function(|_, parent, query| {
+                    Segment::catch_panic_pad_function(parent, || false, |this| this.sink_query(query))
+                })
+                .build(),
+            srcpad: src
+                .flags(gst::PadFlags::PROXY_CAPS)
+                .activatemode_function(|_, parent, _, active| {
+                    Segment::catch_panic_pad_function(parent, panicked, |this| this.activate_src(active))
+                })
+                .event_function(|_, parent, event| {
+                    Segment::catch_panic_pad_function(parent, || false, |this| this.src_event(event))
+                })
+                .query_function(|_, parent, query| {
+                    Segment::catch_panic_pad_function(parent, || false, |this| this.src_query(query))
+                })
+                .build(),
+            settings: Mutex::default(),
+            loaded: Mutex::default(),
+            session: Mutex::default(),
+            stream: Stream::default(),
+            prompt_order: Mutex::default(),
+        }
+    }
+}
+
+fn panicked() -> Result<(), gst::LoggableError> {
+    Err(gst::loggable_error!(CAT, "a panic while activating a pad"))
+}
+
+impl ObjectImpl for Segment {
+    fn constructed(&self) {
+        self.parent_constructed();
+        let object = self.obj();
+        for pad in [&self.sinkpad, &self.srcpad] {
+            if let Err(error) = object.add_pad(pad) {
+                gst::error!(CAT, imp = self, "cannot add a pad: {error}");
+            }
+        }
+    }
+
+    fn properties() -> &'static [glib::ParamSpec] {
+        static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(properties::param_specs);
+        &SPECS
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, spec: &glib::ParamSpec) {
+        let name = spec.name();
+        let outcome = match properties::concern(name) {
+            Concerns::Model => self.set_model_property(name, value),
+            Concerns::Prompts => self.set_prompt_property(name, value),
+            Concerns::Limits | Concerns::Frames => self.settings.lock().set(name, value),
+        };
+        match outcome {
+            Err(error) => self.warn(&format!("property \"{name}\" stays as it was: {error:#}")),
+            Ok(()) if properties::concern(name) == Concerns::Limits => self.limits_changed(),
+            Ok(()) => (),
+        }
+    }
+
+    fn property(&self, _id: usize, spec: &glib::ParamSpec) -> glib::Value {
+        match spec.name() {
+            "stats" => self.stats().to_value(),
+            name => self.settings.lock().get(name).unwrap_or_else(|| spec.default_value().clone()),
+        }
+    }
+}
+
+impl GstObjectImpl for Segment {}
+
+impl ElementImpl for Segment {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "GCLIP segmentation",
+                "Filter/Analyzer/Video",
+                "Finds what text prompts name in video frames and attaches masks",
+                env!("CARGO_PKG_REPOSITORY"),
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = gst_video::VideoCapsBuilder::new().format_list(frame::FORMATS).build();
+            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
+                .into_iter()
+                .filter_map(|(name, direction)| {
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+                })
+                .collect()
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::NullToReady => self.load()?,
+            gst::StateChange::ReadyToPaused => {
+                // What was set in READY.
+                self.load()?;
+                self.open_session();
+            }
+            gst::StateChange::PlayingToPaused => self.set_quiet(),
+            _ => (),
+        }
+        let success = self.parent_change_state(transition)?;
+        match transition {
+            gst::StateChange::PausedToReady => {
+                let session = self.session.lock().take();
+                drop(session);
+                self.stream.reset();
+            }
+            gst::StateChange::ReadyToNull => {
+                let loaded = self.loaded.lock().take();
+                drop(loaded);
+                self.stream.unload();
+            }
+            _ => (),
+        }
+        Ok(success)
+    }
+}
+
+impl Segment {
+    /// Loads the model and encodes the prompts, as far as the settings ask for others than are there.
+    /// What is wrong is posted as an error.
+    fn load(&self) -> Result<(), gst::StateChangeError> {
+        let settings = self.settings.lock().clone();
+        self.try_load(&settings).map_err(|error| {
+            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{error:#}"));
+            gst::StateChangeError
+        })
+    }
+
+    fn try_load(&self, settings: &Settings) -> Result<()> {
+        let spec = settings.model_spec()?;
+        // Before the model: a mistake in the prompts need not wait for the weights.
+        let wish = settings.wish()?;
+        self.load_engine(spec, settings.model_instance_id.clone())?;
+        if !self.stream.is_active(&wish) {
+            let (engine, generation) = {
+                let loaded = self.loaded.lock();
+                let loaded = loaded.as_ref().context("the element is shutting down")?;
+                (loaded.engine.clone(), loaded.prompts.next_generation())
+            };
+            let vocabulary = prompts::encode(&engine, &wish).context("cannot encode the prompts")?;
+            self.stream.set_prompts(generation, wish, vocabulary);
+        }
+        Ok(())
+    }
+
+    fn load_engine(&self, spec: ModelSpec, instance: Option<String>) -> Result<()> {
+        let is_loaded = |loaded: &Loaded| loaded.spec == spec && loaded.instance == instance;
+        if self.loaded.lock().as_ref().is_some_and(is_loaded) {
+            return Ok(());
+        }
+        let replaced = self.loaded.lock().take();
+        drop(replaced);
+        self.stream.unload();
+        let started = std::time::Instant::now();
+        let engine = match &instance {
+            Some(id) => Engine::shared(id, &spec, &self.obj().name()),
+            None => Engine::private(&spec),
+        }?;
+        let info = &engine.info;
+        gst::info!(
+            CAT,
+            imp = self,
+            "{} in {:?}: {}, {} on {}",
+            spec.model,
+            started.elapsed(),
+            info.method,
+            info.precision,
+            info.device
+        );
+        let element = self.obj().downgrade();
+        let prompts = PromptWorker::start(engine.clone(), move |outcome| {
+            if let Some(element) = element.upgrade() {
+                element.imp().prompts_encoded(outcome);
+            }
+        })?;
+        *self.loaded.lock() = Some(Loaded { engine, prompts, spec, instance });
+        Ok(())
+    }
+
+    fn open_session(&self) {
+        let options = self.settings.lock().policy.session_options();
+        let engine = self.loaded.lock().as_ref().map(|loaded| loaded.engine.clone());
+        self.stream.reset();
+        if let Some(engine) = engine {
+            let session = engine.session(options);
+            // Nobody waits for a stream that has not begun.
+            session.set_quiet();
+            *self.session.lock() = Some(Arc::new(session));
+        }
+    }
+
+    fn set_model_property(&self, name: &str, value: &glib::Value) -> Result<()> {
+        anyhow::ensure!(
+            self.session.lock().is_none(),
+            "it names the model, which is loaded on the way to PAUSED: set it in NULL or READY"
+        );
+        self.settings.lock().set(name, value)
+    }
+
+    /// With a model at hand, prompts that mean nothing are refused, and others are asked for at once.
+    fn set_prompt_property(&self, name: &str, value: &glib::Value) -> Result<()> {
+        let _order = self.prompt_order.lock();
+        let mut changed = self.settings.lock().clone();
+        changed.set(name, value)?;
+        if self.loaded.lock().is_none() {
+            return self.settings.lock().set(name, value);
+        }
+        let wish = changed.wish()?;
+        self.settings.lock().set(name, value)?;
+        self.ask_for(wish);
+        Ok(())
+    }
+
+    /// Asks the prompt thread for a wish, and returns the generation it will be.
+    pub fn ask_for(&self, wish: Wish) -> Option<u64> {
+        self.loaded.lock().as_ref().map(|loaded| loaded.prompts.ask(wish))
+    }
+
+    fn limits_changed(&self) {
+        let options = self.settings.lock().policy.session_options();
+        let session = self.session.lock().clone();
+        if let Some(session) = session {
+            session.set_options(options);
+            self.stream.settings_changed();
+            self.post_latency();
+        }
+    }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the model's answer to the masks on a buffer, and from one frame's masks to the next frame's.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use gst::subclass::prelude::*;
+
+use super::super::imp::{CAT, Segment};
+use super::{Newest, Origin, Output};
+use crate::frame;
+use crate::meta::{Masks, Rect, Region};
+use crate::model::Segmentation;
+
+/// The masks of the very frame that the model looked at. The mask buffer is made once and then shared.
+pub fn masks_of(segmentation: &Arc<Segmentation>, origin: &Origin) -> Result<Masks> {
+    let region = |region: &crate::model::Region| Region {
+        value: region.value,
+        label: region.label.clone(),
+        score: region.score,
+        area: region.area,
+        x: region.x,
+        y: region.y,
+        w: region.w,
+        h: region.h,
+    };
+    Ok(Masks {
+        generation: origin.generation,
+        age: gst::ClockTime::ZERO,
+        mask: frame::mask_buffer(segmentation)?,
+        rect: Rect::FULL,
+        regions: segmentation.regions.iter().map(region).collect(),
+    })
+}
+
+impl Output {
+    /// Remembers the masks if no newer frame's are there, and gives up inferences that are older.
+    pub fn keep(&mut self, masks: &Arc<Masks>, origin: Origin) {
+        if self.newest.as_ref().is_none_or(|newest| newest.origin.number < origin.number) {
+            self.newest = Some(Newest { masks: masks.clone(), origin });
+        }
+        self.late.retain(|late| late.origin.number > origin.number);
+    }
+
+    /// Whether an inference is overdue and still running.
+    pub fn is_behind(&self) -> bool {
+        self.late.iter().any(|late| late.ticket.poll().is_none())
+    }
+}
+
+/// Time between two frames, never zero: zero is the age of a frame's own mask.
+fn age(mask: &Origin, frame: &Origin) -> gst::ClockTime {
+    let by_pts = frame.pts.zip(mask.pts).and_then(|(frame, mask)| frame.checked_sub(mask));
+    let by_clock = || {
+        let elapsed = frame.arrived.saturating_duration_since(mask.arrived);
+        gst::ClockTime::try_from(elapsed).unwrap_or(gst::ClockTime::MAX)
+    };
+    by_pts.unwrap_or_else(by_clock).max(gst::ClockTime::from_nseconds(1))
+}
+
+impl Segment {
+    /// The newest masks, aged for this frame.
+    pub(super) fn carried_masks(&self, frame: &Origin) -> Option<Arc<Masks>> {
+        let newest = self.stream.state.lock().output.newest.clone()?;
+        let mut masks = Masks::clone(&newest.masks);
+        masks.age = age(&newest.origin, frame);
+        Some(Arc::new(masks))
+    }
+
+    /// Takes over the results of overdue inferences that have come in meanwhile.
+    pub fn absorb_late(&self) {
+        let mut answered = Vec::new();
+        {
+            let late = &mut self.stream.state.lock().output.late;
+            while let Some(answer) = late.front().and_then(|first| first.ticket.poll()) {
+                if let Some(first) = late.pop_front() {
+                    answered.push((first, answer));
+                }
+            }
+        }
+        for (late, answer) in answered {
+            let policy = self.settings.lock().policy.clone();
+            let Ok(segmentation) = answer else {
+                self.stream.state.lock().counts.errors += 1;
+                continue;
+            };
+            self.measured(late.origin.arrived.elapsed(), &policy);
+            match masks_of(&segmentation, &late.origin) {
+                Ok(masks) => {
+                    let mut state = self.stream.state.lock();
+                    state.counts.inferred += 1;
+                    state.output.keep(&Arc::new(masks), late.origin);
+                }
+                Err(error) => gst::warning!(CAT, imp = self, "a mask cannot be used: {error:#}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn origin(pts: Option<u64>, arrived: Instant) -> Origin {
+        Origin { number: 0, pts: pts.map(gst::ClockTime::from_mseconds), arrived, generation: 1 }
+    }
+
+    #[test]
+    fn the_age_of_a_carried_mask_is_the_time_between_the_frames_and_never_zero() {
+        let now = Instant::now();
+        let later = now + Duration::from_millis(70);
+        let (mask, frame) = (origin(Some(100), now), origin(Some(140), later));
+        assert_eq!(age(&mask, &frame), gst::ClockTime::from_mseconds(40));
+        assert_eq!(age(&mask, &mask), gst::ClockTime::from_nseconds(1));
+        assert_eq!(age(&origin(None, now), &origin(None, later)), gst::ClockTime::from_mseconds(70));
+        // Time stamps that run backwards say nothing.
+        assert_eq!(age(&frame, &origin(Some(100), later)), gst::ClockTime::from_nseconds(1));
+    }
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The data side of the element.
+//!
+//! ```text
+//! upstream thread (input)             model's worker             source pad's task (output)
+//! chain: wait for room                batches, forward           take the head of the queue
+//!        copy the pixels              answers tickets            wait for its ticket
+//!        submit -> Ticket                                        attach the mask
+//!        queue <- Frame                                          push
+//! events: queue <- Event                                         push in their place
+//! ```
+//!
+//! Lock order: settings -> loaded -> session -> state -> batcher. Most code takes one of them at a time.
+//! No lock is held across a push, a query, a posted message, `Ticket::wait`, the copy of the pixels or the
+//! encoding of prompts.
+//!
+//! `State::flow` is the single truth about whether data moves. Everyone who waits looks at it first, and
+//! whoever sets it to an error wakes everyone. Flow is reset only while neither pad function runs: at
+//! activation, and on FLUSH_STOP (FLUSH_START has waited for the task, FLUSH_STOP holds the sink's stream lock).
+
+mod input;
+mod latency;
+mod masks;
+mod messages;
+mod output;
+mod queries;
+mod stats;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use parking_lot::{Condvar, Mutex};
+
+use self::latency::Measured;
+use self::stats::Counts;
+use super::imp::{CAT, Segment};
+use super::prompts::Outcome;
+use super::settings::Wish;
+use crate::batch::{Session as BatchSession, Ticket};
+use crate::meta::Masks;
+use crate::model::{Request, Segmentation, Vocabulary};
+
+pub type Session = BatchSession<Request, Arc<Segmentation>>;
+
+/// What the two threads of a stream share.
+#[derive(Default)]
+pub struct Stream {
+    pub state: Mutex<State>,
+    /// Wakes the upstream thread: a frame or an event has left, prompts are ready, the flow has ended.
+    input_wake: Condvar,
+    /// Wakes the task: there is something in the queue, the flow has ended.
+    output_wake: Condvar,
+}
+
+pub struct State {
+    /// What `chain` returns. An error stops the task too.
+    flow: Result<gst::FlowSuccess, gst::FlowError>,
+    queue: VecDeque<Item>,
+    /// Frames that have entered and not left: those in the queue and the one that the task is at.
+    frames: usize,
+    /// The task is at an item outside the lock.
+    busy: bool,
+    input: Input,
+    output: Output,
+    prompts: ActivePrompts,
+    measured: Measured,
+    counts: Counts,
+}
+
+/// What the upstream thread knows.
+#[derive(Default)]
+struct Input {
+    caps: Option<gst_video::VideoInfo>,
+    segment: gst::FormattedSegment<gst::ClockTime>,
+    /// Whether upstream is live; asked once per stream.
+    live: Option<bool>,
+    /// Frames since the stream's start: the inference interval counts them.
+    seen: u64,
+    /// Frames before this running time come too late at the sink, by its latest QOS event.
+    qos_earliest: Option<gst::ClockTime>,
+    eos: bool,
+}
+
+/// What the task knows.
+#[derive(Default)]
+struct Output {
+    segment: gst::FormattedSegment<gst::ClockTime>,
+    newest: Option<Newest>,
+    /// Overdue inferences whose frames have left; the newest of them will still be of use.
+    late: VecDeque<Late>,
+    /// A frame was dropped before the next one.
+    discont: bool,
+    last_message: Option<Instant>,
+    /// The model failed on the frame before, and that has been said.
+    failing: bool,
+}
+
+/// The newest mask, for frames without one of their own.
+#[derive(Clone)]
+struct Newest {
+    masks: Arc<Masks>,
+    origin: Origin,
+}
+
+/// The frame that a mask was made from.
+#[derive(Clone, Copy)]
+struct Origin {
+    number: u64,
+    pts: Option<gst::ClockTime>,
+    arrived: Instant,
+    generation: u64,
+}
+
+struct Late {
+    ticket: Ticket<Arc<Segmentation>>,
+    origin: Origin,
+}
+
+/// The prompts in force. They outlive PAUSED->READY, as the loaded model does.
+#[derive(Default)]
+struct ActivePrompts {
+    active: Option<Active>,
+    /// Newest generation that has been encoded, or has failed to be.
+    finished: u64,
+    /// The next frame waits until this generation is finished.
+    awaited: u64,
+}
+
+#[derive(Clone)]
+struct Active {
+    wish: Wish,
+    vocabulary: Arc<Vocabulary>,
+    generation: u64,
+}
+
+enum Item {
+    Event(gst::Event),
+    Frame(Box<Frame>),
+}
+
+struct Frame {
+    buffer: gst::Buffer,
+    /// Width and height under the caps it came with.
+    size: (u32, u32),
+    origin: Origin,
+    work: Work,
+    deadline: Option<Instant>,
+}
+
+/// Where a frame's mask comes from.
+enum Work {
+    /// From the model.
+    Infer(Ticket<Arc<Segmentation>>),
+    /// From an earlier frame, by the inference interval.
+    Carry,
+    /// From an earlier frame, or the frame is dropped: the model is behind, or the sink.
+    Skip,
+    /// From nowhere; the text says why.
+    Fail(String),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            flow: Err(gst::FlowError::Flushing),
+            queue: VecDeque::new(),
+            frames: 0,
+            busy: false,
+            input: Input::default(),
+            output: Output::default(),
+            prompts: ActivePrompts::default(),
+            measured: Measured::default(),
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl State {
+    /// Stops the flow and empties the queue. The items are returned, to be dropped after the lock.
+    fn end(&mut self, why: gst::FlowError) -> Vec<Item> {
+        self.flow = Err(why);
+        let items: Vec<Item> = self.queue.drain(..).collect();
+        self.frames -= items.iter().filter(|item| matches!(item, Item::Frame(_))).count();
+        items
+    }
+
+    fn set_active(&mut self, active: Active) {
+        self.prompts.finished = self.prompts.finished.max(active.generation);
+        if self.prompts.active.as_ref().is_none_or(|old| old.generation < active.generation) {
+            self.prompts.active = Some(active);
+        }
+    }
+}
+
+impl Stream {
+    fn wake_all(&self) {
+        self.input_wake.notify_all();
+        self.output_wake.notify_all();
+    }
+
+    /// Lets the upstream thread look at changed settings.
+    pub fn settings_changed(&self) {
+        self.input_wake.notify_all();
+    }
+
+    /// Whether `wish` is what frames are scored with now.
+    pub fn is_active(&self, wish: &Wish) -> bool {
+        self.state.lock().prompts.active.as_ref().is_some_and(|active| active.wish == *wish)
+    }
+
+    /// Puts encoded prompts in force from the next frame on.
+    pub fn set_prompts(&self, generation: u64, wish: Wish, vocabulary: Arc<Vocabulary>) {
+        self.state.lock().set_active(Active { wish, vocabulary, generation });
+        self.input_wake.notify_all();
+    }
+
+    /// Forgets everything about the model, at READY->NULL.
+    pub fn unload(&self) {
+        *self.state.lock() = State::default();
+    }
+
+    /// Starts a stream afresh, at READY->PAUSED.
+    pub fn reset(&self) {
+        let mut state = self.state.lock();
+        let prompts = std::mem::take(&mut state.prompts);
+        *state = State { prompts, ..State::default() };
+        state.prompts.awaited = 0;
+    }
+}
+
+impl Segment {
+    /// What the prompt thread calls when it is done with a wish.
+    pub fn prompts_encoded(&self, outcome: Outcome) {
+        let Outcome { generation, wish, vocabulary } = outcome;
+        match vocabulary {
+            Ok(vocabulary) => {
+                gst::debug!(CAT, imp = self, "prompts of generation {generation} are in force");
+                self.stream.set_prompts(generation, wish, vocabulary);
+            }
+            Err(error) => {
+                self.warn(&format!("the new prompts could not be encoded, the old ones stay: {error:#}"));
+                let mut state = self.stream.state.lock();
+                state.prompts.finished = state.prompts.finished.max(generation);
+                self.stream.input_wake.notify_all();
+            }
+        }
+    }
+
+    pub fn activate_sink(&self, active: bool) {
+        if active {
+            self.stream.state.lock().flow = Ok(gst::FlowSuccess::Ok);
+        } else {
+            self.end_flow(gst::FlowError::Flushing);
+        }
+    }
+
+    pub fn activate_src(&self, active: bool) -> Result<(), gst::LoggableError> {
+        if active {
+            self.stream.state.lock().flow = Ok(gst::FlowSuccess::Ok);
+            Ok(self.start_task()?)
+        } else {
+            self.end_flow(gst::FlowError::Flushing);
+            Ok(self.srcpad.stop_task()?)
+        }
+    }
+
+    /// Lets data flow again if `why` is what stopped it.
+    fn retry_after(&self, why: gst::FlowError) {
+        let mut state = self.stream.state.lock();
+        if state.flow != Err(why) {
+            return;
+        }
+        state.flow = Ok(gst::FlowSuccess::Ok);
+        drop(state);
+        if let Err(error) = self.start_task() {
+            gst::error!(CAT, imp = self, "cannot start the task again: {error}");
+        }
+    }
+
+    fn start_task(&self) -> Result<(), glib::BoolError> {
+        // A weak reference: the task belongs to the pad, the pad to the element.
+        let element = self.obj().downgrade();
+        self.srcpad.start_task(move || {
+            if let Some(element) = element.upgrade() {
+                glib::subclass::prelude::ObjectSubclassIsExt::imp(&element).run_once();
+            }
+        })
+    }
+
+    /// Stops both threads and gives up what is in flight, without waiting for the model.
+    fn end_flow(&self, why: gst::FlowError) {
+        let mut state = self.stream.state.lock();
+        let items = state.end(why);
+        let late = std::mem::take(&mut state.output.late);
+        self.stream.wake_all();
+        drop(state);
+        // The task may wait for a ticket: that one is cancelled here.
+        let session = self.session.lock().clone();
+        if let Some(session) = session {
+            session.flush();
+        }
+        drop((items, late));
+    }
+}

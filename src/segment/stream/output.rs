@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The source pad's task: the head of the queue gets its mask and leaves.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::super::imp::{CAT, Segment};
+use super::super::settings::Policy;
+use super::super::{LatePolicy, MetaFlags, OnError};
+use super::masks::masks_of;
+use super::{Frame, Item, Late, Origin, Output, Work};
+use crate::batch::{Failure, Ticket};
+use crate::meta::{self, Masks};
+use crate::model::Segmentation;
+
+/// What became of a frame.
+enum Finished {
+    /// It leaves, with the masks or without any.
+    Push(Option<Arc<Masks>>),
+    Drop,
+    /// It was flushed while it waited.
+    Flushed,
+    /// The stream ends here, and an error message has said why.
+    Stop,
+}
+
+/// Why an item did not get downstream.
+struct Ended {
+    flow: gst::FlowError,
+    /// The application knows already.
+    posted: bool,
+}
+
+type Left = Result<(), Ended>;
+
+impl Segment {
+    /// One turn of the task: one item leaves.
+    pub fn run_once(&self) {
+        let Some(item) = self.next_item() else {
+            // Not running any more; whoever starts the flow again starts the task.
+            if let Err(error) = self.srcpad.pause_task() {
+                gst::warning!(CAT, imp = self, "cannot pause the task: {error}");
+            }
+            return;
+        };
+        let was_frame = matches!(item, Item::Frame(_));
+        let flow = match item {
+            Item::Event(event) => self.push_event(event),
+            Item::Frame(frame) => self.push_frame(*frame),
+        };
+
+        let mut state = self.stream.state.lock();
+        state.busy = false;
+        state.frames -= usize::from(was_frame);
+        // A flush, or a stop, that came meanwhile has the last word.
+        let ended = match (state.flow, flow) {
+            (Ok(_), Err(ended)) => {
+                let tell = state.input.eos && !ended.posted;
+                Some((ended.flow, state.end(ended.flow), tell))
+            }
+            _ => None,
+        };
+        self.stream.wake_all();
+        drop(state);
+        if let Some((error, items, tell)) = ended {
+            gst::debug!(CAT, imp = self, "the stream ends with {error:?}");
+            drop(items);
+            // Upstream is at its end and will not hear of it.
+            if tell {
+                self.report_flow_error(error);
+            }
+        }
+    }
+
+    fn next_item(&self) -> Option<Item> {
+        let mut state = self.stream.state.lock();
+        loop {
+            state.flow.ok()?;
+            if let Some(item) = state.queue.pop_front() {
+                state.busy = true;
+                return Some(item);
+            }
+            self.stream.output_wake.wait(&mut state);
+        }
+    }
+
+    fn push_event(&self, event: gst::Event) -> Left {
+        {
+            let mut state = self.stream.state.lock();
+            match event.view() {
+                // Masks of another stream are not carried into this one.
+                gst::EventView::StreamStart(_) => state.output = Output::default(),
+                gst::EventView::Segment(segment) => {
+                    let segment = segment.segment().downcast_ref::<gst::ClockTime>();
+                    state.output.segment = segment.cloned().unwrap_or_default();
+                }
+                _ => (),
+            }
+        }
+        let caps = matches!(event.view(), gst::EventView::Caps(_));
+        // Downstream's refusal of caps shows at the next buffer, as for any element that queues.
+        if !self.srcpad.push_event(event) && caps {
+            gst::debug!(CAT, imp = self, "downstream refuses the caps");
+        }
+        Ok(())
+    }
+
+    fn push_frame(&self, frame: Frame) -> Left {
+        self.absorb_late();
+        let policy = self.settings.lock().policy.clone();
+        let Frame { mut buffer, size, origin, work, deadline } = frame;
+        // In flight until the frame has left: the ticket is dropped after the push.
+        let mut ticket = None;
+        let finished = match work {
+            Work::Infer(waiting) => self.await_mask(&buffer, waiting, &mut ticket, origin, deadline, &policy),
+            Work::Carry => {
+                let masks = self.carried_masks(&origin);
+                self.stream.state.lock().counts.reused += 1;
+                Finished::Push(masks)
+            }
+            Work::Skip => self.skip(&buffer, &origin, &policy, None),
+            Work::Fail(error) => self.fail(&error, &policy),
+        };
+        let masks = match finished {
+            Finished::Push(masks) => masks,
+            Finished::Drop => return Ok(()),
+            Finished::Flushed => return Err(Ended { flow: gst::FlowError::Flushing, posted: true }),
+            Finished::Stop => return Err(Ended { flow: gst::FlowError::Error, posted: true }),
+        };
+        if let Some(masks) = &masks {
+            attach(masks, buffer.make_mut(), size, policy.meta);
+            self.post_regions(&buffer, masks, &policy);
+        }
+        let discont = {
+            let mut state = self.stream.state.lock();
+            state.counts.frames += 1;
+            std::mem::take(&mut state.output.discont)
+        };
+        if discont {
+            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
+        }
+        gst::log!(CAT, imp = self, "frame {} leaves", origin.number);
+        let flow = self.srcpad.push(buffer);
+        drop(ticket);
+        flow.map(|_| ()).map_err(|flow| Ended { flow, posted: false })
+    }
+
+    /// Waits for the model's answer, at most until the deadline.
+    fn await_mask(
+        &self,
+        buffer: &gst::BufferRef,
+        waiting: Ticket<Arc<Segmentation>>,
+        ticket: &mut Option<Ticket<Arc<Segmentation>>>,
+        origin: Origin,
+        deadline: Option<Instant>,
+        policy: &Policy,
+    ) -> Finished {
+        let at_once = waiting.poll();
+        let had_to_wait = at_once.is_none();
+        let answer = at_once.or_else(|| waiting.wait(deadline));
+        match answer {
+            None => {
+                self.stream.state.lock().output.late.push_back(Late { ticket: waiting, origin });
+                self.skip(buffer, &origin, policy, deadline)
+            }
+            Some(Err(Failure::Cancelled)) => Finished::Flushed,
+            Some(Err(Failure::Failed(error))) => self.fail(&error, policy),
+            Some(Ok(segmentation)) => {
+                *ticket = Some(waiting);
+                if had_to_wait {
+                    self.measured(origin.arrived.elapsed(), policy);
+                }
+                match masks_of(&segmentation, &origin) {
+                    Ok(masks) => {
+                        let masks = Arc::new(masks);
+                        let mut state = self.stream.state.lock();
+                        state.counts.inferred += 1;
+                        state.output.failing = false;
+                        state.output.keep(&masks, origin);
+                        Finished::Push(Some(masks))
+                    }
+                    Err(error) => self.fail(&format!("{error:#}"), policy),
+                }
+            }
+        }
+    }
+
+    /// The frame gets no mask of its own: it passes with an earlier one, or is dropped.
+    fn skip(
+        &self,
+        buffer: &gst::BufferRef,
+        origin: &Origin,
+        policy: &Policy,
+        deadline: Option<Instant>,
+    ) -> Finished {
+        let drops = policy.late == LatePolicy::Drop;
+        {
+            let mut state = self.stream.state.lock();
+            state.counts.skipped += 1;
+            if drops {
+                state.counts.dropped += 1;
+                state.output.discont = true;
+            } else {
+                state.counts.reused += 1;
+            }
+        }
+        self.post_qos(buffer, deadline.map(|deadline| deadline.elapsed()).unwrap_or_default());
+        if drops { Finished::Drop } else { Finished::Push(self.carried_masks(origin)) }
+    }
+
+    /// The model failed on the frame.
+    fn fail(&self, error: &str, policy: &Policy) -> Finished {
+        let first = {
+            let mut state = self.stream.state.lock();
+            state.counts.errors += 1;
+            !std::mem::replace(&mut state.output.failing, true)
+        };
+        match policy.on_error {
+            OnError::Error => {
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Failed,
+                    ("The model failed on a frame: {error}"),
+                    ["set on-error=passthrough to let such frames pass without a mask"]
+                );
+                Finished::Stop
+            }
+            OnError::Passthrough => {
+                // Said once per run of failures; `stats` counts them all.
+                if first {
+                    self.warn(&format!("the model failed on a frame, which passes without a mask: {error}"));
+                }
+                Finished::Push(None)
+            }
+        }
+    }
+}
+
+fn attach(masks: &Masks, buffer: &mut gst::BufferRef, (width, height): (u32, u32), flags: MetaFlags) {
+    if flags.contains(MetaFlags::CUSTOM) {
+        masks.attach(buffer);
+    }
+    if flags.contains(MetaFlags::ROI) {
+        meta::attach_regions_of_interest(buffer, &masks.regions, width, height);
+    }
+}
