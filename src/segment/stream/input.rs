@@ -163,11 +163,7 @@ impl Segment {
             }
             gst::EventView::FlushStop(_) => return self.flush_stop(event),
             _ if !event.is_serialized() => return self.srcpad.push_event(event),
-            gst::EventView::Caps(caps) => {
-                if !self.take_caps(caps.caps()) {
-                    return false;
-                }
-            }
+            gst::EventView::Caps(caps) if !self.take_caps(caps.caps()) => return false,
             gst::EventView::Segment(segment) => {
                 let mut state = self.stream.state.lock();
                 state.input.segment = time_segment(segment.segment());
