@@ -26,12 +26,14 @@ pub mod model;
 pub mod registry;
 
 mod meta2json;
+mod overlay;
 mod segment;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::register();
     segment::register(plugin)?;
     meta2json::register(plugin)?;
+    overlay::register(plugin)?;
     Ok(())
 }
 

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! GObject side of `gclipoverlay`: properties, caps, and the way of a buffer.
+
+use super::draw::Drawer;
+use super::layout::{FORMATS, FrameLayout};
+use super::settings::{Colors, Only, Settings};
+use super::{Mode, Position};
+use crate::meta::Masks;
+use gst::glib;
+use gst::prelude::*;
+use gst_base::subclass::base_transform::GenerateOutputSuccess;
+use gst_base::subclass::prelude::*;
+use gst_video::prelude::*;
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+
+static CAT: Lazy<gst::DebugCategory> = Lazy::new(|| {
+    gst::DebugCategory::new("gclipoverlay", gst::DebugColorFlags::empty(), Some("Draws segmentation masks"))
+});
+
+/// Lock order: `settings` is cloned out and released before `state` is taken.
+#[derive(Default)]
+pub struct GclipOverlay {
+    settings: Mutex<Settings>,
+    /// From caps to stop.
+    state: Mutex<Option<State>>,
+}
+
+struct State {
+    info: gst_video::VideoInfo,
+    drawer: Drawer,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for GclipOverlay {
+    const NAME: &'static str = "GstGclipOverlay";
+    type Type = super::GclipOverlay;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for GclipOverlay {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: Lazy<Vec<glib::ParamSpec>> = Lazy::new(|| {
+            let default = Settings::default();
+            vec![
+                glib::ParamSpecEnum::builder_with_default("mode", default.mode)
+                    .nick("Mode")
+                    .blurb("What is done to the regions")
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecDouble::builder("opacity")
+                    .nick("Opacity")
+                    .blurb("How much of the effect covers the picture (-1 = what suits the mode: 0.5 for tint, else 1)")
+                    .minimum(-1.0)
+                    .maximum(1.0)
+                    .default_value(default.opacity)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("invert")
+                    .nick("Invert")
+                    .blurb("Treat everything but the selected regions")
+                    .default_value(default.invert)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecString::builder("only")
+                    .nick("Only")
+                    .blurb("Labels to draw, separated by commas (empty = all)")
+                    .default_value(Some(default.only.text()))
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecString::builder("colors")
+                    .nick("Colors")
+                    .blurb("Colours by label, as in car=#ff8800,sky=#3af; * stands for every other label (empty = palette)")
+                    .default_value(Some(default.colors.text()))
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("legend")
+                    .nick("Legend")
+                    .blurb("Draw a legend: colour, label and share of the frame")
+                    .default_value(default.legend)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecEnum::builder_with_default("legend-position", default.legend_position)
+                    .nick("Legend position")
+                    .blurb("Corner of the frame in which the legend stands")
+                    .mutable_playing()
+                    .build(),
+            ]
+        });
+        PROPERTIES.as_ref()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let set = self.set(pspec.name(), value);
+        if let Err(error) = set {
+            gst::element_imp_warning!(self, gst::ResourceError::Settings, ["{error:#}"]);
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let settings = self.settings.lock();
+        match pspec.name() {
+            "mode" => settings.mode.to_value(),
+            "opacity" => settings.opacity.to_value(),
+            "invert" => settings.invert.to_value(),
+            "only" => settings.only.text().to_value(),
+            "colors" => settings.colors.text().to_value(),
+            "legend" => settings.legend.to_value(),
+            "legend-position" => settings.legend_position.to_value(),
+            _ => pspec.default_value().clone(),
+        }
+    }
+}
+
+impl GclipOverlay {
+    /// Sets one property; a value that cannot be used leaves the old one in force.
+    fn set(&self, name: &str, value: &glib::Value) -> anyhow::Result<()> {
+        let text = |value: &glib::Value| anyhow::Ok(value.get::<Option<String>>()?.unwrap_or_default());
+        let mut settings = self.settings.lock();
+        match name {
+            "mode" => settings.mode = value.get::<Mode>()?,
+            "opacity" => settings.opacity = value.get()?,
+            "invert" => settings.invert = value.get()?,
+            "only" => settings.only = Only::parse(&text(value)?),
+            "colors" => settings.colors = Colors::parse(&text(value)?)?,
+            "legend" => settings.legend = value.get()?,
+            "legend-position" => settings.legend_position = value.get::<Position>()?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl GstObjectImpl for GclipOverlay {}
+
+impl ElementImpl for GclipOverlay {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: Lazy<gst::subclass::ElementMetadata> = Lazy::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "GCLIP segmentation overlay",
+                "Visualization/Video",
+                "Draws the masks that gclipsegment attaches: tint, contour, blur, legend",
+                "The gst-plugin-gclip developers",
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
+            let caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS).build();
+            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
+                .into_iter()
+                .filter_map(|(name, direction)| {
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+                })
+                .collect()
+        });
+        TEMPLATES.as_ref()
+    }
+}
+
+impl BaseTransformImpl for GclipOverlay {
+    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *self.state.lock() = None;
+        Ok(())
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let info = gst_video::VideoInfo::from_caps(incaps)
+            .map_err(|_| gst::loggable_error!(CAT, "cannot parse caps {incaps}"))?;
+        let mut state = self.state.lock();
+        // Labels keep their colours when the frame changes its size.
+        let palette = state.take().map(|state| state.drawer.into_palette()).unwrap_or_default();
+        let drawer = Drawer::new(FrameLayout::of(&info), palette);
+        *state = Some(State { info, drawer });
+        Ok(())
+    }
+
+    fn propose_allocation(
+        &self,
+        decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        self.parent_propose_allocation(decide_query, query)?;
+        // Frames are read by their own strides and offsets.
+        if query.find_allocation_meta::<gst_video::VideoMeta>().is_none() {
+            query.add_allocation_meta::<gst_video::VideoMeta>(None);
+        }
+        Ok(())
+    }
+
+    /// A frame without masks goes on as it is, even if it is not writable; the others are made writable and drawn on.
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        let Some(mut buffer) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
+        let Some(masks) = Masks::from_buffer(&buffer) else {
+            return Ok(GenerateOutputSuccess::Buffer(buffer));
+        };
+        let settings = self.settings.lock().clone();
+        let drawn = match self.state.lock().as_mut() {
+            Some(state) => state.draw(&settings, &masks, buffer.make_mut()),
+            None => return Err(gst::FlowError::NotNegotiated),
+        };
+        drawn.map(|()| GenerateOutputSuccess::Buffer(buffer)).map_err(|error| {
+            gst::element_imp_error!(self, gst::StreamError::Failed, ["cannot draw on a frame: {error:#}"]);
+            gst::FlowError::Error
+        })
+    }
+}
+
+impl State {
+    fn draw(
+        &mut self,
+        settings: &Settings,
+        masks: &Masks,
+        buffer: &mut gst::BufferRef,
+    ) -> anyhow::Result<()> {
+        let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &self.info)?;
+        let strides = frame.plane_stride().to_vec();
+        let planes = frame.planes_data_mut().into_iter().zip(strides);
+        let mut memory = planes.map(|(data, stride)| (data, stride.max(0) as usize)).collect();
+        self.drawer.draw(masks, settings, &mut memory)
+    }
+}
