@@ -82,12 +82,12 @@ pub fn inks(classes: &[Class], settings: &Settings, space: ColourSpace, layout: 
         Mode::Contour => Inks { body: Ink::default(), contour: ink(colour, opacity) },
         _ => Inks { body: ink(colour, opacity), contour: ink(colour, opacity) },
     };
-    let (rest, selected): (_, Box<dyn Fn(&Class) -> Inks>) = match settings.invert {
-        false => (Inks::default(), Box::new(|class| look(class.colour))),
+    if settings.invert {
         // Everything else has no class of its own: black, or what `colors` says for `*`.
-        true => (look(settings.colors.get("*").unwrap_or(Rgb::BLACK)), Box::new(|_| Inks::default())),
-    };
-    std::iter::once(rest).chain(classes.iter().map(selected)).collect()
+        let rest = look(settings.colors.get("*").unwrap_or(Rgb::BLACK));
+        return std::iter::once(rest).chain(classes.iter().map(|_| Inks::default())).collect();
+    }
+    std::iter::once(Inks::default()).chain(classes.iter().map(|class| look(class.colour))).collect()
 }
 
 /// The lines of the legend. Shares in whole percent, so that it changes only when there is something new to read.
