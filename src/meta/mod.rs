@@ -20,6 +20,8 @@
 //!
 //! The meta has no tags: elements that resize, convert or encode keep it, and the normalised coordinates stay right.
 //! Elements that crop, rotate or mirror copy it too, *unchanged*: put them before the segmenter, not behind it.
+//!
+#![doc = include_str!("survival.md")]
 
 pub mod json;
 pub mod rle;
