@@ -8,7 +8,10 @@ use std::sync::Arc;
 use gstgclip::model::method::MethodSpec;
 use gstgclip::model::preprocess::{Colour, Picture, PixelFormat};
 use gstgclip::model::tokenizer::Tokenizer;
-use gstgclip::model::{DeviceChoice, InputSize, Model, ModelSpec, Positions, PrecisionChoice, Vocabulary};
+use gstgclip::model::{
+    DecodeOptions, DeviceChoice, Ids, InferOptions, InputSize, MaskSize, Model, ModelSpec, Positions,
+    PrecisionChoice, Refine, Request, Vocabulary, Window,
+};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
@@ -218,6 +221,56 @@ fn gclip_equals_the_only_code_there_is() {
     assert_method(&oracle, "gclip_qqmean_only", "gclip", "fuse=none,suppress=none");
 }
 
+/// Every pixel's class index, from a picture in windows of 224 pixels 112 apart or whole.
+fn classes(
+    oracle: &Oracle,
+    model: &mut Model,
+    window: Option<Window>,
+    refine: Refine,
+    threshold: f64,
+) -> Vec<u8> {
+    let queries: Vec<(String, u32)> = oracle.json("queries.json");
+    let vocabulary = Vocabulary {
+        query_value: queries.iter().map(|(_, class)| class + 1).collect(),
+        labels: (0..6).map(|class| class.to_string()).collect(),
+        ..(*oracle.vocabulary()).clone()
+    };
+    let decode = DecodeOptions { threshold, mask_size: MaskSize::Frame, ..DecodeOptions::default() };
+    let request = Request {
+        picture: oracle.picture("img1"),
+        vocabulary: Arc::new(vocabulary),
+        options: InferOptions { input_size: InputSize::Native, window, refine, decode },
+    };
+    let (answers, _) = model.vision.infer(&[request]).unwrap();
+    let Ids::U8(ids) = &answers[0].ids else { panic!("six classes need no 16 bits") };
+    // The published code has no value of its own for "nothing": class 0 stands for it.
+    ids.iter().map(|&id| id.saturating_sub(1)).collect()
+}
+
+#[test]
+fn windows_refinement_and_threshold_equal_the_published_code() {
+    let Some(oracle) = Oracle::find() else { return };
+    let windows = Window::from_sizes(224, 112).unwrap();
+    let (none, pamr) = (Refine::None, Refine::Pamr);
+    for (method, key, window, refine, threshold) in [
+        ("naclip", "naclip/slide_img1/pred", windows, none, 0.0),
+        ("naclip", "naclip/slide_img1/pred_thd0.2", windows, none, 0.2),
+        ("naclip", "naclip/slide_img1/pred_pamr10", windows, pamr, 0.0),
+        ("naclip", "naclip/whole_img1/pred", None, none, 0.0),
+        ("clearclip", "clearclip/slide_img1/pred", windows, none, 0.0),
+    ] {
+        let spec = ModelSpec { positions: Positions::Scale, ..spec(oracle.path("hf"), method, "") };
+        let found = classes(&oracle, &mut Model::load(&spec).unwrap(), window, refine, threshold);
+        let expected: Vec<u8> =
+            Vec::try_from(oracle.tensor("slide.safetensors", key).flatten(0, -1)).unwrap();
+        assert_eq!(found.len(), expected.len());
+        let different = found.iter().zip(&expected).filter(|(found, expected)| found != expected).count();
+        println!("{key}: {different} of {} pixels differ", found.len());
+        // Rounding decides where two classes, or a probability and the threshold, are equal to the last digit.
+        assert!(different <= found.len() / 10_000, "{key}: {different} pixels differ");
+    }
+}
+
 #[test]
 fn maskclip_equals_its_published_code() {
     let Some(oracle) = Oracle::find() else { return };
@@ -243,4 +296,26 @@ fn naclip_equals_its_published_code() {
     assert_method(&oracle, "naclip_kk", "naclip", "attention=kk");
     assert_method(&oracle, "naclip_nonly", "naclip", "attention=nonly");
     assert_method(&oracle, "naclip_reduced_qk", "naclip", "attention=vanilla");
+}
+
+#[test]
+fn bf16_keeps_the_class_of_nearly_every_patch() {
+    let Some(oracle) = Oracle::find() else { return };
+    let vocabulary = oracle.vocabulary();
+    let winners = |precision| -> Vec<i64> {
+        let spec = ModelSpec { precision, ..spec(oracle.path("hf"), "gclip", "") };
+        let mut model = Model::load(&spec).unwrap();
+        let mut winners = Vec::new();
+        for image in ["img0", "img1"] {
+            let picture = oracle.picture(image);
+            let input = model.vision.preprocess(&[&picture], (picture.height, picture.width)).unwrap();
+            let logits = model.vision.logits(&input, &[&vocabulary]).unwrap().remove(0);
+            winners.extend(Vec::<i64>::try_from(logits.argmax(0, false).flatten(0, -1)).unwrap());
+        }
+        winners
+    };
+    let (exact, rounded) = (winners(PrecisionChoice::F32), winners(PrecisionChoice::Bf16));
+    let kept = exact.iter().zip(&rounded).filter(|(exact, rounded)| exact == rounded).count();
+    println!("bf16 keeps the class of {kept} of {} patches", exact.len());
+    assert!(kept * 100 >= exact.len() * 99, "bf16 keeps only {kept} of {} patches", exact.len());
 }

@@ -36,7 +36,7 @@ pub use device::{DeviceChoice, PrecisionChoice};
 pub use method::MethodSpec;
 pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat};
 pub use refine::Refine;
-pub use segmenter::Segmenter;
+pub use segmenter::{Look, Segmenter};
 pub use text::TextEncoder;
 pub use vision::Positions;
 pub use vocabulary::{Prompts, Templates, Vocabulary};

@@ -5,14 +5,44 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tch::{Cuda, Device, Tensor};
 
-use super::decode::{Segmentation, decode};
+use super::decode::{Logits, MaskSizes, Segmentation, decode_at};
 use super::method::Method;
-use super::preprocess::{Normalisation, Picture, network_size, preprocess};
+use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
+use super::refine::Refined;
 use super::vision::VisionTower;
-use super::{InputSize, Request, StageTimes, Vocabulary};
+use super::windows::slide;
+use super::{InputSize, Refine, Request, StageTimes, Vocabulary};
+
+/// Windows of one picture in one forward.
+const WINDOWS_AT_A_TIME: i64 = 16;
+
+/// One picture, looked at: its logits, ready to be decoded.
+pub struct Look {
+    /// Cosines of every query, at any size.
+    pub logits: Box<dyn Logits>,
+    /// `[1, 3, H, W]`, the normalised picture that the tower saw.
+    pub input: Tensor,
+    pub sizes: MaskSizes,
+}
+
+impl Look {
+    /// Refines, upsamples and decides, as the request asks.
+    pub fn decode(&self, Request { vocabulary, options, .. }: &Request) -> Result<Segmentation> {
+        tch::no_grad(|| {
+            let mask = self.sizes.of(options.decode.mask_size);
+            match options.refine {
+                Refine::None => decode_at(&*self.logits, vocabulary, &options.decode, mask),
+                Refine::Pamr => {
+                    let refined = Refined::new(&*self.logits, &self.input, mask)?;
+                    decode_at(&refined, vocabulary, &options.decode, mask)
+                }
+            }
+        })
+    }
+}
 
 /// The vision half: pictures to masks. Owned by one thread at a time.
 pub struct Segmenter {
@@ -40,45 +70,110 @@ impl Segmenter {
     }
 
     fn infer_without_grad(&mut self, requests: &[Request]) -> Result<(Vec<Segmentation>, StageTimes)> {
-        let mut times = StageTimes::default();
-        let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
-        for (index, request) in requests.iter().enumerate() {
-            let size = self.network_size(&request.picture, request.options.input_size);
-            groups.entry(size).or_default().push(index);
-        }
-        let mut answers: Vec<Option<Segmentation>> = requests.iter().map(|_| None).collect();
-        for (size, members) in groups {
-            let start = Instant::now();
-            let pictures: Vec<&Picture> = members.iter().map(|&index| &requests[index].picture).collect();
-            let input = self.preprocess(&pictures, size)?;
-            self.synchronise();
-            times.preprocess += start.elapsed();
-
-            let start = Instant::now();
-            let vocabularies: Vec<&Arc<Vocabulary>> =
-                members.iter().map(|&index| &requests[index].vocabulary).collect();
-            let logits = self.logits(&input, &vocabularies)?;
-            self.synchronise();
-            times.forward += start.elapsed();
-
-            let start = Instant::now();
-            for (&index, logits) in members.iter().zip(&logits) {
-                let Request { picture, vocabulary, options } = &requests[index];
-                let answer =
-                    decode(logits, vocabulary, &options.decode, (picture.height, picture.width), size)?;
-                answers[index] = Some(answer);
-            }
-            times.decode += start.elapsed();
-        }
-        let answers = answers.into_iter().map(|answer| answer.context("a request without an answer"));
-        Ok((answers.collect::<Result<_>>()?, times))
+        let (looks, mut times) = self.look(requests)?;
+        let start = Instant::now();
+        let answers =
+            looks.iter().zip(requests).map(|(look, request)| look.decode(request)).collect::<Result<_>>()?;
+        times.decode = start.elapsed();
+        Ok((answers, times))
     }
 
-    /// (height, width) at which the tower looks at a picture.
-    pub fn network_size(&self, picture: &Picture, size: InputSize) -> (usize, usize) {
+    /// Everything but the decoding: the logits of each request. Pictures that are looked at in the same size share
+    /// one forward; a picture in windows is a batch of its own.
+    pub fn look(&mut self, requests: &[Request]) -> Result<(Vec<Look>, StageTimes)> {
+        tch::no_grad(|| {
+            let mut times = StageTimes::default();
+            let mut batches: BTreeMap<(bool, (usize, usize)), Vec<usize>> = BTreeMap::new();
+            for (index, request) in requests.iter().enumerate() {
+                let Request { picture, options, .. } = request;
+                let key = match options.window {
+                    None => (false, self.network_size(picture, options.input_size)),
+                    Some(_) => (true, (index, 0)),
+                };
+                batches.entry(key).or_default().push(index);
+            }
+            let mut looks: Vec<Option<Look>> = requests.iter().map(|_| None).collect();
+            for ((windowed, size), members) in batches {
+                if windowed {
+                    for index in members {
+                        looks[index] = Some(self.look_through_windows(&requests[index], &mut times)?);
+                    }
+                } else {
+                    let batch: Vec<&Request> = members.iter().map(|&index| &requests[index]).collect();
+                    for (index, look) in members.into_iter().zip(self.look_whole(&batch, size, &mut times)?) {
+                        looks[index] = Some(look);
+                    }
+                }
+            }
+            let looks = looks.into_iter().map(|look| look.context("a request without an answer"));
+            Ok((looks.collect::<Result<_>>()?, times))
+        })
+    }
+
+    fn look_whole(
+        &mut self,
+        requests: &[&Request],
+        size: (usize, usize),
+        times: &mut StageTimes,
+    ) -> Result<Vec<Look>> {
+        let start = Instant::now();
+        let pictures: Vec<&Picture> = requests.iter().map(|request| &request.picture).collect();
+        let input = self.preprocess(&pictures, size)?; // [N, 3, H, W]
+        self.synchronise();
+        times.preprocess += start.elapsed();
+
+        let start = Instant::now();
+        let vocabularies: Vec<&Arc<Vocabulary>> =
+            requests.iter().map(|request| &request.vocabulary).collect();
+        let logits = self.logits(&input, &vocabularies)?;
+        self.synchronise();
+        times.forward += start.elapsed();
+
+        let patch = self.tower.config.patch_size as usize;
+        let grid = (size.0 / patch, size.1 / patch);
+        let looks = (0..).zip(logits).zip(pictures).map(|((n, logits), picture)| {
+            let sizes = MaskSizes { grid, model: size, frame: (picture.height, picture.width) };
+            Ok(Look { logits: Box::new(logits), input: input.f_narrow(0, n, 1)?, sizes })
+        });
+        looks.collect()
+    }
+
+    fn look_through_windows(&mut self, request: &Request, times: &mut StageTimes) -> Result<Look> {
+        let Request { picture, vocabulary, options } = request;
+        let window = options.window.context("a request without windows")?;
+        let start = Instant::now();
+        let size = scaled_size((picture.width, picture.height), options.input_size, self.short_side());
+        let input = self.preprocess(&[picture], size)?; // [1, 3, H, W]
+        self.synchronise();
+        times.preprocess += start.elapsed();
+
+        let start = Instant::now();
+        let patch = self.tower.config.patch_size as usize;
+        let stitched = slide(&input, window, patch, |crops| {
+            let mut logits = Vec::new();
+            for crops in crops.f_split(WINDOWS_AT_A_TIME, 0)? {
+                let vocabularies = vec![vocabulary; crops.size()[0] as usize];
+                logits.extend(self.logits(&crops, &vocabularies)?);
+            }
+            Ok(Tensor::f_stack(&logits, 0)?) // crops x [Q, h, w] -> [crops, Q, h, w]
+        })?;
+        self.synchronise();
+        times.forward += start.elapsed();
+        let grid = (size.0.div_ceil(patch), size.1.div_ceil(patch));
+        let sizes = MaskSizes { grid, model: size, frame: (picture.height, picture.width) };
+        Ok(Look { logits: Box::new(stitched), input, sizes })
+    }
+
+    /// Short side the checkpoint was trained at, in pixels.
+    fn short_side(&self) -> usize {
         let config = &self.tower.config;
-        let short = config.grid.0.min(config.grid.1) * config.patch_size;
-        network_size((picture.width, picture.height), size, short as usize, config.patch_size as usize)
+        (config.grid.0.min(config.grid.1) * config.patch_size) as usize
+    }
+
+    /// (height, width) at which the tower looks at a whole picture.
+    pub fn network_size(&self, picture: &Picture, size: InputSize) -> (usize, usize) {
+        let patch = self.tower.config.patch_size as usize;
+        network_size((picture.width, picture.height), size, self.short_side(), patch)
     }
 
     /// Pictures as the tower reads them, `[N, 3, height, width]`.
@@ -111,6 +206,13 @@ impl Segmenter {
             |entry: &&(Weak<Vocabulary>, Tensor)| std::ptr::eq(entry.0.as_ptr(), Arc::as_ptr(vocabulary));
         if let Some((_, queries)) = self.queries.iter().find(known) {
             return Ok(queries.shallow_clone());
+        }
+        let width = self.tower.embed_dim();
+        if vocabulary.dim as i64 != width {
+            bail!(
+                "text features are {} wide, the model's image features {width}: they belong to another model",
+                vocabulary.dim
+            );
         }
         // A held Weak keeps the address from being given to another vocabulary; forget those that are gone.
         self.queries.retain(|(vocabulary, _)| vocabulary.strong_count() > 0);

@@ -127,6 +127,11 @@ impl VisionTower {
         self.conv1.device()
     }
 
+    /// Joint width of image and text features.
+    pub fn embed_dim(&self) -> i64 {
+        self.proj.size().last().copied().unwrap_or(0)
+    }
+
     pub fn last_block(&self) -> Result<&Block> {
         self.blocks.last().context("a vision tower without blocks")
     }
