@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use tch::{Cuda, Device, Tensor};
+use tch::{Cuda, Device, Kind, Tensor};
 
 use super::decode::{Logits, MaskSizes, Segmentation, decode_at};
 use super::method::Method;
@@ -178,7 +178,7 @@ impl Segmenter {
 
     /// Pictures as the tower reads them, `[N, 3, height, width]`.
     pub fn preprocess(&self, pictures: &[&Picture], size: (usize, usize)) -> Result<Tensor> {
-        preprocess(pictures, size, &self.normalisation, self.device, self.tower.kind)
+        preprocess(pictures, size, &self.normalisation, self.device, Kind::Float)
     }
 
     /// One forward for all pictures, `[N, 3, H, W]`, then each against its own vocabulary: N times `[Q, h, w]` cosines.

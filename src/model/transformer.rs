@@ -13,20 +13,20 @@ use super::weights::Weights;
 const QUICK_GELU: f64 = 1.702;
 
 /// Takes weights out of a checkpoint, onto a device, in a precision.
+///
+/// Short number formats are for the many large products only. What is cheap stays in f32: layer norms, and everything
+/// after the last attention, where a rounding error goes straight into the cosines.
 pub struct Loader<'a> {
     pub weights: &'a mut Weights,
     pub device: Device,
+    /// Number format of the linear layers.
     pub kind: Kind,
 }
 
 impl Loader<'_> {
+    /// One tensor, in f32.
     pub fn tensor(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        let tensor = self.weights.take(name, shape)?;
-        self.place(&tensor)
-    }
-
-    fn place(&self, tensor: &Tensor) -> Result<Tensor> {
-        Ok(tensor.f_to_device_(self.device, self.kind, false, false)?)
+        Ok(self.weights.take(name, shape)?.f_to_device(self.device)?)
     }
 
     pub fn layer_norm(&mut self, name: &str, width: i64, eps: f64) -> Result<LayerNorm> {
@@ -35,47 +35,62 @@ impl Loader<'_> {
         Ok(LayerNorm { weight, bias, eps })
     }
 
-    fn linear(&mut self, name: [&str; 2], rows: i64, columns: i64) -> Result<Linear> {
-        Ok(Linear { weight: self.tensor(name[0], &[rows, columns])?, bias: self.tensor(name[1], &[rows])? })
+    fn linear(&mut self, [weight, bias]: [&str; 2], rows: i64, columns: i64) -> Result<Linear> {
+        Ok(Linear { weight: self.tensor(weight, &[rows, columns])?, bias: self.tensor(bias, &[rows])? })
     }
 
     /// All blocks of a transformer whose tensors start with `prefix`.
     pub fn blocks(&mut self, prefix: &str, config: &Transformer) -> Result<Vec<Block>> {
-        (0..config.layers).map(|index| self.block(&format!("{prefix}{index}"), config)).collect()
+        (0..config.layers).map(|index| self.block(&format!("{prefix}{index}"), index, config)).collect()
     }
 
-    fn block(&mut self, name: &str, config: &Transformer) -> Result<Block> {
-        let &Transformer { width, mlp_width, heads, activation, eps, .. } = config;
+    fn block(&mut self, name: &str, index: i64, config: &Transformer) -> Result<Block> {
+        let &Transformer { width, mlp_width, heads, activation, eps, layers } = config;
         let at = |part: &str| format!("{name}.{part}");
-        let attn = Attention {
-            in_proj: self.linear([&at("attn.in_proj_weight"), &at("attn.in_proj_bias")], 3 * width, width)?,
-            out_proj: self.linear([&at("attn.out_proj.weight"), &at("attn.out_proj.bias")], width, width)?,
-            heads,
-        };
-        // silu(1.702 x) / 1.702 is QuickGELU: with both factors in the weights, the hot path is one fused silu.
-        let factor = if activation == Activation::QuickGelu { QUICK_GELU } else { 1.0 };
-        let mut scaled = |part: &str, shape: &[i64], factor: f64| -> Result<Tensor> {
-            let tensor = self.weights.take(&at(part), shape)?;
-            self.place(&tensor.f_mul_scalar(factor)?)
-        };
-        let mlp = Mlp {
-            c_fc: Linear {
-                weight: scaled("mlp.c_fc.weight", &[mlp_width, width], factor)?,
-                bias: scaled("mlp.c_fc.bias", &[mlp_width], factor)?,
-            },
-            c_proj: Linear {
-                weight: scaled("mlp.c_proj.weight", &[width, mlp_width], 1.0 / factor)?,
-                bias: scaled("mlp.c_proj.bias", &[width], 1.0)?,
-            },
-            activation,
-        };
+        let in_proj =
+            self.linear([&at("attn.in_proj_weight"), &at("attn.in_proj_bias")], 3 * width, width)?;
+        let out_proj = self.linear([&at("attn.out_proj.weight"), &at("attn.out_proj.bias")], width, width)?;
+        let mut ln_2 = self.layer_norm(&at("ln_2"), width, eps)?;
+        let mut c_fc = self.linear([&at("mlp.c_fc.weight"), &at("mlp.c_fc.bias")], mlp_width, width)?;
+        let mut c_proj = self.linear([&at("mlp.c_proj.weight"), &at("mlp.c_proj.bias")], width, mlp_width)?;
+        let mut output_scale = 1.0;
+        if activation == Activation::QuickGelu {
+            // silu(1.702 x) / 1.702 is QuickGELU: with the factors in the weights, the hot path is one fused silu.
+            // 1.702 goes into the layer norm, which is f32, not into c_fc, which may be rounded a second time by it.
+            ln_2 = LayerNorm {
+                weight: times(&ln_2.weight, QUICK_GELU)?,
+                bias: times(&ln_2.bias, QUICK_GELU)?,
+                eps,
+            };
+            c_fc.bias = times(&c_fc.bias, QUICK_GELU)?;
+            if self.kind == Kind::Float {
+                c_proj.weight = times(&c_proj.weight, 1.0 / QUICK_GELU)?;
+            } else {
+                c_proj.bias = times(&c_proj.bias, QUICK_GELU)?;
+                output_scale = 1.0 / QUICK_GELU;
+            }
+        }
+        let out_kind = if index + 1 == layers { Kind::Float } else { self.kind };
         Ok(Block {
             ln_1: self.layer_norm(&at("ln_1"), width, eps)?,
-            attn,
-            ln_2: self.layer_norm(&at("ln_2"), width, eps)?,
-            mlp,
+            attn: Attention {
+                in_proj: in_proj.to_kind(self.kind)?,
+                out_proj: out_proj.to_kind(out_kind)?,
+                heads,
+            },
+            ln_2,
+            mlp: Mlp {
+                c_fc: c_fc.to_kind(self.kind)?,
+                c_proj: c_proj.to_kind(self.kind)?,
+                activation,
+                output_scale,
+            },
         })
     }
+}
+
+fn times(tensor: &Tensor, factor: f64) -> Result<Tensor> {
+    Ok(tensor.f_mul_scalar(factor)?)
 }
 
 pub struct LayerNorm {
@@ -85,8 +100,12 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// `[..., D] -> [..., D]`
+    /// `[..., D] -> [..., D]`, in the number format of `x`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if x.device().is_cuda() && x.kind() != Kind::Float {
+            // Only the CPU's kernel takes f32 weights beside shorter inputs.
+            return Ok(self.forward(&x.f_to_kind(Kind::Float)?)?.f_to_kind(x.kind())?);
+        }
         Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 }
@@ -99,9 +118,13 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `[..., in] -> [..., out]`
+    fn to_kind(&self, kind: Kind) -> Result<Linear> {
+        Ok(Linear { weight: self.weight.f_to_kind(kind)?, bias: self.bias.f_to_kind(kind)? })
+    }
+
+    /// `[..., in] -> [..., out]`, in the number format of the weights.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, Some(&self.bias))?)
+        Ok(x.f_to_kind(self.weight.kind())?.f_linear(&self.weight, Some(&self.bias))?)
     }
 }
 
@@ -146,6 +169,11 @@ pub fn join_heads(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_transpose(1, 2)?.f_reshape([n, l, heads * head_width])?)
 }
 
+/// `map v` in f32, for the last block: f32 `[N, H, L, L]` and `[N, H, L, D / H] -> [N, H, L, D / H]`.
+pub fn gather(map: &Tensor, v: &Tensor) -> Result<Tensor> {
+    Ok(map.f_matmul(&v.f_to_kind(Kind::Float)?)?)
+}
+
 /// Pre-softmax scores `a b^T / sqrt(D / H)` in f32: two `[N, H, L, D / H] -> [N, H, L, L]`.
 pub fn scores(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (_, _, _, head_width) = a.size4()?;
@@ -172,6 +200,8 @@ pub struct Mlp {
     c_fc: Linear,
     pub c_proj: Linear,
     activation: Activation,
+    /// What the output still has to be multiplied by.
+    output_scale: f64,
 }
 
 impl Mlp {
@@ -183,7 +213,11 @@ impl Mlp {
             Activation::Gelu => hidden.f_gelu_("none")?,
             Activation::GeluTanh => hidden.f_gelu_("tanh")?,
         };
-        self.c_proj.forward(&hidden)
+        let mut output = self.c_proj.forward(&hidden)?; // [N, L, D]
+        Ok(match self.output_scale {
+            1.0 => output,
+            scale => output.f_mul_scalar_(scale)?,
+        })
     }
 }
 

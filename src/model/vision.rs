@@ -81,11 +81,11 @@ pub struct Trunk {
 pub struct VisionTower {
     pub config: VisionConfig,
     pub positions: Positions,
-    /// Number format of the weights and of the pictures that go in.
+    /// Number format of the large products; pictures go in and features come out in f32.
     pub kind: Kind,
     conv1: Tensor,
     class_embedding: Tensor,
-    /// As trained, f32 `[1 + grid, D]`.
+    /// As trained, `[1 + grid, D]`.
     positional_embedding: Tensor,
     /// Positional embeddings of the grids seen last, `[1, L, D]`.
     resized: RefCell<LruCache<(i64, i64), Tensor>>,
@@ -107,14 +107,13 @@ impl VisionTower {
         let config = architecture.vision;
         let (width, patch, eps) = (config.transformer.width, config.patch_size, config.transformer.eps);
         let tokens = 1 + config.grid.0 * config.grid.1;
-        let positional_embedding = loader.weights.take("visual.positional_embedding", &[tokens, width])?;
         Ok(VisionTower {
             config,
             positions,
             kind: loader.kind,
             conv1: loader.tensor("visual.conv1.weight", &[width, 3, patch, patch])?,
             class_embedding: loader.tensor("visual.class_embedding", &[width])?,
-            positional_embedding: positional_embedding.f_to_device(loader.device)?,
+            positional_embedding: loader.tensor("visual.positional_embedding", &[tokens, width])?,
             resized: RefCell::new(LruCache::new(GRIDS_KEPT)),
             ln_pre: loader.layer_norm("visual.ln_pre", width, eps)?,
             blocks: loader.blocks("visual.transformer.resblocks.", &config.transformer)?,
@@ -149,7 +148,7 @@ impl VisionTower {
         let class = self.class_embedding.f_expand([n, 1, d], false)?;
         let x = Tensor::f_cat(&[class, x], 1)?; // [N, L, D]
         let x = self.ln_pre.forward(&x.f_add(&self.positional_embedding((h, w))?)?)?;
-        Ok((x, (h, w)))
+        Ok((x.f_to_kind(self.kind)?, (h, w)))
     }
 
     /// `[1, L, D]` for this grid.
@@ -157,7 +156,7 @@ impl VisionTower {
         if let Some(known) = self.resized.borrow_mut().get(&grid) {
             return Ok(known.shallow_clone());
         }
-        let resized = self.resize_positions(grid)?.f_to_kind(self.kind)?;
+        let resized = self.resize_positions(grid)?;
         self.resized.borrow_mut().put(grid, resized.shallow_clone());
         Ok(resized)
     }
@@ -214,9 +213,9 @@ impl VisionTower {
         Ok(Trunk { input: input.shallow_clone(), grid, x, qkv, mean_maps, head_maps, outputs, earlier_qkv })
     }
 
-    /// Into the joint space: `[..., D] -> [..., E]`.
+    /// Into the joint space, in f32: `[..., D] -> [..., E]`.
     pub fn project(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.ln_post.forward(x)?.f_matmul(&self.proj)?)
+        Ok(self.ln_post.forward(&x.f_to_kind(Kind::Float)?)?.f_matmul(&self.proj)?)
     }
 
     /// Patch tokens after the last block to features: `[N, L, D] -> [N, h w, E]`, rows of unit length, f32.
@@ -231,6 +230,6 @@ impl VisionTower {
         for block in &self.blocks {
             x = block.forward(&x, false)?;
         }
-        Ok(self.project(&x.f_select(1, 0)?)?.f_to_kind(Kind::Float)?)
+        self.project(&x.f_select(1, 0)?)
     }
 }

@@ -3,7 +3,7 @@
 //! map (GCLIP, arXiv 2502.06818, figure 1). The paper names blocks for ViT-B/16 only; this finds them for any tower.
 
 use anyhow::Result;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::model::vision::{VisionTower, Wanted};
 
@@ -68,6 +68,5 @@ fn built_in_picture(tower: &VisionTower, index: i64) -> Result<Tensor> {
         }
     }
     let picture = Tensor::f_from_slice(&pixels)?.f_reshape([1, 3, height, width])?;
-    let device: Device = tower.device();
-    Ok(picture.f_to_device(device)?.f_to_kind(tower.kind)?)
+    Ok(picture.f_to_device(tower.device())?)
 }

@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 
 use super::emergence::first_global_block;
 use super::{Method, Options};
-use crate::model::transformer::{attention_map, join_heads};
+use crate::model::transformer::{attention_map, gather, join_heads};
 use crate::model::vision::{Trunk, VisionTower, Wanted};
 
 /// The paper's numbers are for towers of this depth; others find theirs.
@@ -119,11 +119,11 @@ impl Method for Gclip {
         let attn = &tower.last_block()?.attn;
         let x = if self.per_head {
             let map = self.fused(&own, &trunk.head_maps)?; // [N, H, L, L]
-            attn.project(&map.f_to_kind(tower.kind)?.f_matmul(v)?)? // [N, L, D]
+            attn.project(&gather(&map, v)?)? // [N, L, D]
         } else {
             let own = own.f_mean_dim([1i64].as_slice(), false, Kind::Float)?; // [N, L, L]
             let map = self.fused(&own, &trunk.mean_maps)?;
-            attn.out_proj.forward(&map.f_to_kind(tower.kind)?.f_matmul(&join_heads(v)?)?)? // [N, L, D]
+            attn.out_proj.forward(&gather(&map, &join_heads(v)?)?)? // [N, L, D]
         };
         tower.patch_features(&x)
     }

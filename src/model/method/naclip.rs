@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::options::word;
 use super::{Method, Options};
-use crate::model::transformer::{attend, attend_with_bias};
+use crate::model::transformer::{attend, attend_with_bias, gather};
 use crate::model::vision::{Trunk, VisionTower};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,7 +98,7 @@ impl Method for Naclip {
             Attention::Keys => attend(k, k, v, false)?,
             Attention::Neighbours => {
                 let scores = self.bias(tower, trunk.grid)?.f_mul(&mean_score_bound(q, k)?)?; // [N, 1, L, L]
-                scores.f_softmax(-1, tower.kind)?.f_matmul(v)?
+                gather(&scores.f_softmax(-1, Kind::Float)?, v)?
             }
             Attention::Vanilla => attend(q, k, v, false)?,
         }; // [N, H, L, D / H]

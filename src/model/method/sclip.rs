@@ -6,7 +6,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::{Method, Options};
-use crate::model::transformer::{Qkv, attention_map};
+use crate::model::transformer::{Qkv, attention_map, gather};
 use crate::model::vision::{Trunk, VisionTower};
 
 struct Sclip;
@@ -18,7 +18,7 @@ pub fn build(_: &mut Options, _: usize) -> Result<Box<dyn Method>> {
 /// `(softmax(q q^T / sqrt(d)) + softmax(k k^T / sqrt(d))) v`: `[N, H, L, D / H]`. The rows of the sum add up to 2.
 pub fn correlative_attention(Qkv { q, k, v }: &Qkv) -> Result<Tensor> {
     let map = attention_map(q, q)?.f_add(&attention_map(k, k)?)?; // [N, H, L, L]
-    Ok(map.f_to_kind(v.kind())?.f_matmul(v)?)
+    gather(&map, v)
 }
 
 impl Method for Sclip {
