@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The rules of the house that a compiler does not check: who may use whom, where `unsafe` is, how long a file is.
+
+#[path = "layering/source.rs"]
+mod source;
+
+use source::{Source, bare, read_all};
+
+/// A layer: top-level modules it may use, and foreign crates it must not name.
+struct Layer {
+    modules: &'static [&'static str],
+    may_use: &'static [&'static str],
+    must_not_name: &'static [&'static [&'static str]],
+}
+
+const GSTREAMER: [&str; 9] =
+    ["gst", "gst_base", "gst_video", "gst_app", "gst_check", "glib", "cairo", "pango", "pangocairo"];
+const TORCH: [&str; 2] = ["tch", "torch_sys"];
+
+const LAYERS: [Layer; 6] = [
+    Layer { modules: &["batch", "registry"], may_use: &[], must_not_name: &[&GSTREAMER, &TORCH] },
+    Layer { modules: &["model"], may_use: &[], must_not_name: &[&GSTREAMER] },
+    Layer {
+        modules: &["engine"],
+        may_use: &["model", "batch", "registry"],
+        must_not_name: &[&GSTREAMER, &TORCH],
+    },
+    // The one bridge between frames and tensors.
+    Layer {
+        modules: &["frame"],
+        may_use: &["model"],
+        must_not_name: &[&["glib", "cairo", "pango", "torch_sys"]],
+    },
+    Layer { modules: &["meta"], may_use: &[], must_not_name: &[&TORCH] },
+    Layer {
+        modules: &["segment", "overlay", "mask", "meta2json"],
+        may_use: &["batch", "registry", "engine", "frame", "meta", "model"],
+        must_not_name: &[&TORCH],
+    },
+];
+
+/// Files and folders in which `unsafe` may stand: pixels of frames, and calls into C.
+const MAY_BE_UNSAFE: [&str; 3] = ["src/frame.rs", "src/frame/", "src/model/device.rs"];
+
+const NOT_OUTSIDE_TESTS: [&str; 5] = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!("];
+
+const LONGEST_FILE: usize = 350;
+
+fn sources() -> Vec<Source> {
+    let sources = read_all("src");
+    assert!(sources.len() > 20, "these are not the sources");
+    sources
+}
+
+/// Fails with all offences at once.
+fn assert_none(offences: Vec<String>) {
+    assert!(offences.is_empty(), "\n  {}\n", offences.join("\n  "));
+}
+
+#[test]
+fn modules_use_only_the_layers_below_them() {
+    let mut offences = Vec::new();
+    for source in sources() {
+        let module = source.module();
+        // The library's root and the programs see everything.
+        if source.is_test() || matches!(module[0].as_str(), "lib" | "bin") {
+            continue;
+        }
+        let path = source.path.display();
+        let Some(layer) = LAYERS.iter().find(|layer| layer.modules.contains(&module[0].as_str())) else {
+            offences.push(format!("{path}: module {} has no layer; add it to LAYERS", module[0]));
+            continue;
+        };
+        for used in source.uses() {
+            if used != module[0] && !layer.may_use.contains(&used.as_str()) {
+                offences.push(format!("{path}: {} must not use {used}", module[0]));
+            }
+        }
+        for foreign in layer.must_not_name.iter().copied().flatten() {
+            if source.names_word(foreign) {
+                offences.push(format!("{path}: {} must not name {foreign}", module[0]));
+            }
+        }
+    }
+    assert_none(offences);
+}
+
+#[test]
+fn unsafe_code_is_where_it_is_expected() {
+    let expected = |path: &str| {
+        MAY_BE_UNSAFE.iter().any(|place| path == *place || place.ends_with('/') && path.starts_with(place))
+    };
+    let offenders = sources().into_iter().filter(|source| source.names_word("unsafe"));
+    let offenders = offenders.map(|source| source.path.display().to_string());
+    assert_none(offenders.filter(|path| !expected(path)).collect());
+}
+
+#[test]
+fn errors_are_handled_outside_tests() {
+    let mut offences = Vec::new();
+    for source in sources().into_iter().filter(|source| !source.is_test()) {
+        for (number, line) in (1..).zip(source.code.lines()) {
+            if let Some(found) = NOT_OUTSIDE_TESTS.iter().find(|&&call| line.contains(call)) {
+                offences.push(format!("{}:{number}: {found}", source.path.display()));
+            }
+        }
+    }
+    assert_none(offences);
+}
+
+#[test]
+fn files_are_short_and_carry_their_licence() {
+    let mut offences = Vec::new();
+    for source in ["src", "tests", "benches", "examples"].into_iter().flat_map(read_all) {
+        let path = source.path.display();
+        if source.text.lines().next() != Some("// SPDX-License-Identifier: MIT OR Apache-2.0") {
+            offences.push(format!("{path}: the first line is not the licence"));
+        }
+        let lines = source.text.lines().count();
+        if lines > LONGEST_FILE {
+            offences.push(format!("{path}: {lines} lines; {LONGEST_FILE} are enough for one concern"));
+        }
+    }
+    assert_none(offences);
+}
+
+#[test]
+fn the_reader_sees_code_and_only_code() {
+    let text = r##"let a = "crate::x // \" y"; // unsafe
+        /* unsafe */ fn f<'a>(c: char) { if c == '"' || c == '\'' { g(r#"un"safe"#) } } use crate::{a::B, c, d::{e, f}};"##;
+    let code = bare(text);
+    assert!(!code.contains("unsafe") && !code.contains('"') && code.contains("fn f<'a>"), "{code}");
+    let source =
+        |path: &str, code: &str| Source { path: path.into(), text: String::new(), code: code.to_owned() };
+    assert_eq!(source("src/m/n.rs", &code).uses(), ["a", "c", "d"]);
+    assert_eq!(source("src/m/n.rs", "super::super::engine::x; super::near::y").uses(), ["engine"]);
+    assert_eq!(source("src/m/mod.rs", "use super::batch::Batcher;").uses(), ["batch"]);
+}
