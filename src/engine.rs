@@ -48,7 +48,7 @@ enum Cache {
     /// That of the process, on disk too: features of real weights, which their hash names.
     Process,
     /// In memory, and gone with the engine: what an injected function calls features is nobody else's business.
-    Own(EmbeddingCache),
+    Own(Box<EmbeddingCache>),
 }
 
 impl Engine {
@@ -82,7 +82,13 @@ impl Engine {
         text: Box<EncodeFn>,
     ) -> Result<Arc<Engine>> {
         SHARED.get_or_load(id, spec, "an injected model", || {
-            Engine::from_parts(info, run, text, Cache::Own(EmbeddingCache::new(None)), Arc::default())
+            Engine::from_parts(
+                info,
+                run,
+                text,
+                Cache::Own(Box::new(EmbeddingCache::new(None))),
+                Arc::default(),
+            )
         })
     }
 
