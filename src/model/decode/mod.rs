@@ -4,16 +4,22 @@
 //! The order is that of the published code: cosines are upsampled (bilinear, pixel centres) *before* the softmax
 //! over all queries; a class scores the best of its synonyms, so the winning class is that of the winning query.
 
+mod fused;
 mod regions;
 #[cfg(test)]
 mod tests;
 mod winner;
 
 use anyhow::{Result, bail};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::vocabulary::Vocabulary;
+use regions::Pixels;
 use winner::Winner;
+
+/// Said of logits that are NaN or infinite.
+const NOT_NUMBERS: &str =
+    "the model gives values that are not numbers; try precision f32, or check the checkpoint";
 
 /// Size of the mask that comes out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +90,11 @@ pub trait Logits {
 
     /// Cosines of the queries in `rows`, `[rows, H, W]` f32 at `size` (height, width).
     fn upsampled(&self, rows: &[i64], size: [i64; 2]) -> Result<Tensor>;
+
+    /// The one grid `[queries, h, w]` that `upsampled` interpolates, where it does nothing else.
+    fn grid(&self) -> Option<&Tensor> {
+        None
+    }
 }
 
 /// Logits of a whole picture, `[queries, h, w]`: bilinear between pixel centres.
@@ -99,6 +110,10 @@ impl Logits for Tensor {
         }
         let full = chosen.f_unsqueeze(0)?.f_upsample_bilinear2d([height, width], false, None, None)?;
         Ok(full.f_squeeze_dim(0)?) // [1, rows, H, W] -> [rows, H, W]
+    }
+
+    fn grid(&self) -> Option<&Tensor> {
+        Some(self)
     }
 }
 
@@ -163,23 +178,45 @@ pub fn decode_at(
     if queries != vocabulary.queries() || queries == 0 || height == 0 || width == 0 {
         bail!("{queries} logits for {} queries at {width}x{height} pixels", vocabulary.queries());
     }
-    let size = [height as i64, width as i64];
     let every: Vec<i64> = (0..queries as i64).collect();
-    let all = Winner::among(logits, &every, size, options.logit_scale)?;
-    let mut pixels = regions::Pixels::copy_back(&all.query, &all.probability()?, vocabulary)?;
+    let scale = options.logit_scale;
+    let mut contest =
+        Contest { logits, vocabulary, scale, size: [height as i64, width as i64], log_sum: None };
+    let mut pixels = contest.winners(&every)?;
     if options.min_area > 0.0
         && let Some(kept) = pixels.queries_kept(options.min_area, vocabulary)
     {
+        // Small classes lose their scores, and the best of the others wins; the softmax keeps its denominator.
         if kept.is_empty() {
             pixels.clear();
         } else {
-            // Small classes lose their scores, and the best of the others wins; the softmax keeps its denominator.
-            let best = Winner::among(logits, &kept, size, options.logit_scale)?;
-            let probability = best.probability_within(&all.log_sum)?;
-            pixels = regions::Pixels::copy_back(&best.query, &probability, vocabulary)?;
+            pixels = contest.winners(&kept)?;
         }
     }
     pixels.segmentation(options.threshold, vocabulary, height, width)
+}
+
+/// One picture's logits, looked at for all queries first, then perhaps for some.
+struct Contest<'a> {
+    logits: &'a dyn Logits,
+    vocabulary: &'a Vocabulary,
+    scale: f64,
+    size: [i64; 2],
+    /// The softmax's denominator over all queries, kept from the first look.
+    log_sum: Option<Tensor>,
+}
+
+impl Contest<'_> {
+    /// The best of `rows` at each pixel, with its share of the softmax over all queries.
+    fn winners(&mut self, rows: &[i64]) -> Result<Pixels> {
+        if let Some(grid) = self.logits.grid().filter(|grid| grid.device() == Device::Cpu) {
+            let size = self.size.map(|side| side as usize);
+            return Ok(Pixels::of(fused::winners(grid, rows, self.scale, size)?, self.vocabulary));
+        }
+        let winner = Winner::among(self.logits, rows, self.size, self.scale)?;
+        let log_sum = self.log_sum.get_or_insert_with(|| winner.log_sum.shallow_clone());
+        Pixels::copy_back(&winner.query, &winner.probability_within(log_sum)?, self.vocabulary)
+    }
 }
 
 /// Probability of each class at each pixel, `[1 + classes, H, W]` f32: the softmax over all queries, then the best

@@ -4,7 +4,8 @@
 use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
-use super::{Ids, Region, Segmentation};
+use super::fused::Winners;
+use super::{Ids, NOT_NUMBERS, Region, Segmentation};
 use crate::model::vocabulary::Vocabulary;
 
 /// Values up to this fit one byte a pixel.
@@ -17,6 +18,12 @@ pub struct Pixels {
 }
 
 impl Pixels {
+    pub fn of(winners: Winners, vocabulary: &Vocabulary) -> Pixels {
+        let value =
+            winners.query.iter().map(|&query| vocabulary.query_value[query as usize] as i32).collect();
+        Pixels { value, probability: winners.probability }
+    }
+
     /// Brings `[H, W]` winning queries and their probabilities to the host in one copy.
     pub fn copy_back(query: &Tensor, probability: &Tensor, vocabulary: &Vocabulary) -> Result<Pixels> {
         let values: Vec<i32> = vocabulary.query_value.iter().map(|&value| value as i32).collect();
@@ -73,7 +80,7 @@ impl Pixels {
             }
         }
         if found.iter().any(|extent| !extent.score.is_finite()) {
-            bail!("the model gives values that are not numbers; try precision f32, or check the checkpoint");
+            bail!(NOT_NUMBERS);
         }
         let pixels = (height * width) as f64;
         let present = found.iter().enumerate().skip(1).filter(|(_, extent)| extent.count > 0);

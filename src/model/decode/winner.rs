@@ -6,8 +6,8 @@ use tch::{Kind, Tensor};
 
 use super::Logits;
 
-/// Upsampled logits held at a time: 32 Mi f32 values are 128 MiB.
-const VALUES_AT_A_TIME: i64 = 32 << 20;
+/// Upsampled logits held at a time: 32 Mi f32 values are 128 MiB. Tests see several chunks in small pictures.
+const VALUES_AT_A_TIME: i64 = if cfg!(test) { 1 << 16 } else { 32 << 20 };
 
 /// The best query of each pixel, and what the softmax needs to say how sure it is.
 pub struct Winner {
@@ -53,12 +53,7 @@ impl Winner {
         })
     }
 
-    /// The winner's share of the softmax over the queries looked at, `[H, W]` f32.
-    pub fn probability(&self) -> Result<Tensor> {
-        self.probability_within(&self.log_sum)
-    }
-
-    /// The winner's share of a softmax with another sum, `[H, W]` f32.
+    /// The winner's share of a softmax with this sum, `[H, W]` f32.
     pub fn probability_within(&self, log_sum: &Tensor) -> Result<Tensor> {
         Ok(self.best.f_sub(log_sum)?.f_exp()?.f_to_kind(Kind::Float)?)
     }

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The common case in one pass over the pixels: a whole picture's patch logits on the CPU.
+//!
+//! Upsampling a grid of patches to every pixel for every query, then running a softmax over that, moves far more
+//! memory than it computes: at full HD and 8 queries, libtorch's four passes over 64 MB. Here one output row of all
+//! queries at a time is interpolated, compared and summed while it is in the cache. The compiler vectorises the inner
+//! loops; bands of rows run on as many threads as libtorch uses.
+
+use std::ops::Range;
+
+use anyhow::{Result, bail};
+use tch::{Kind, Tensor};
+
+/// Work below this many query-pixels is not worth another thread. Tests see several threads in small pictures.
+const WORK_PER_THREAD: usize = if cfg!(test) { 1 << 14 } else { 4 << 20 };
+
+/// The winner of each pixel, row-major `[H, W]`.
+pub struct Winners {
+    /// Row of the best query among those kept; of equal ones the first.
+    pub query: Vec<u32>,
+    /// The winner's share of the softmax over all queries.
+    pub probability: Vec<f32>,
+}
+
+/// `logits` are cosines `[Q, h, w]` on the CPU; `kept` are the rows that may win, rising. Bilinear between pixel
+/// centres, as [`super::Logits`] for a tensor.
+pub fn winners(logits: &Tensor, kept: &[i64], scale: f64, [height, width]: [usize; 2]) -> Result<Winners> {
+    let [queries, rows, columns] = logits.size()[..] else { bail!("logits of {} axes", logits.dim()) };
+    let (queries, rows, columns) = (queries as usize, rows as usize, columns as usize);
+    let scaled = logits.f_to_kind(Kind::Float)?.f_mul_scalar(scale)?.f_contiguous()?;
+    let mut values = vec![0f32; queries * rows * columns];
+    let count = values.len();
+    scaled.f_copy_data(&mut values, count)?;
+    if kept.is_empty() || values.iter().any(|value| !value.is_finite()) {
+        bail!(super::NOT_NUMBERS);
+    }
+    let may_win: Vec<bool> = (0..queries as i64).map(|row| kept.binary_search(&row).is_ok()).collect();
+    let grid = Grid { values, queries, rows, columns, may_win };
+    let (down, across) = (Axis::new(rows, height), Axis::new(columns, width));
+    let mut winners = Winners { query: vec![0; height * width], probability: vec![0.0; height * width] };
+    let threads =
+        (queries * height * width / WORK_PER_THREAD).clamp(1, tch::get_num_threads().max(1) as usize);
+    let band = height.div_ceil(threads);
+    std::thread::scope(|scope| {
+        let bands = winners.query.chunks_mut(band * width).zip(winners.probability.chunks_mut(band * width));
+        for (index, (query, probability)) in bands.enumerate() {
+            let (grid, down, across) = (&grid, &down, &across);
+            let mut work = move || grid.band(down, across, index * band, query, probability);
+            if (index + 1) * band >= height {
+                work(); // the last band on this thread
+            } else {
+                scope.spawn(work);
+            }
+        }
+    });
+    Ok(winners)
+}
+
+/// Logits times the scale, `[Q, h, w]`.
+struct Grid {
+    values: Vec<f32>,
+    queries: usize,
+    rows: usize,
+    columns: usize,
+    may_win: Vec<bool>,
+}
+
+impl Grid {
+    /// Fills rows from `first` on, as many as the slices hold.
+    fn band(&self, down: &Axis, across: &Axis, first: usize, query: &mut [u32], probability: &mut [f32]) {
+        let width = across.fraction.len();
+        let mut between = vec![0f32; self.columns];
+        let mut full = vec![0f32; self.queries * width]; // one row of pixels of every query
+        let mut best = vec![0f32; width];
+        for (y, (query, probability)) in
+            query.chunks_mut(width).zip(probability.chunks_mut(width)).enumerate()
+        {
+            let (above, below, fraction) = down.at(first + y);
+            best.fill(f32::NEG_INFINITY);
+            for (q, row) in full.chunks_mut(width).enumerate() {
+                let plane = &self.values[q * self.rows * self.columns..][..self.rows * self.columns];
+                let (above, below) = (&plane[above * self.columns..], &plane[below * self.columns..]);
+                for ((out, a), b) in between.iter_mut().zip(above).zip(below) {
+                    *out = a + (b - a) * fraction;
+                }
+                across.stretch(&between, row);
+                if self.may_win[q] {
+                    challenge(row, q as u32, &mut best, query);
+                }
+            }
+            probability.fill(0.0);
+            for row in full.chunks(width) {
+                for ((sum, value), best) in probability.iter_mut().zip(row).zip(&best) {
+                    *sum += exp(value - best);
+                }
+            }
+            for sum in probability {
+                *sum = 1.0 / *sum;
+            }
+        }
+    }
+}
+
+/// Where a row beats the best so far, it becomes the best; equal values leave the earlier query in place.
+fn challenge(row: &[f32], q: u32, best: &mut [f32], query: &mut [u32]) {
+    for ((value, best), query) in row.iter().zip(best).zip(query) {
+        let better = *value > *best;
+        *best = if better { *value } else { *best };
+        *query = if better { q } else { *query };
+    }
+}
+
+/// Output pixels along one axis, each between two samples.
+struct Axis {
+    fraction: Vec<f32>,
+    /// Pixels between the same two samples lie side by side: their range, and the samples.
+    runs: Vec<(Range<usize>, usize, usize)>,
+    low: Vec<usize>,
+    samples: usize,
+}
+
+impl Axis {
+    /// Pixel centres (`align_corners = false`): pixel x is at sample (x + 0.5) * samples / pixels - 0.5.
+    fn new(samples: usize, pixels: usize) -> Axis {
+        let scale = samples as f32 / pixels as f32;
+        let position = |pixel: usize| ((pixel as f32 + 0.5) * scale - 0.5).max(0.0);
+        let low: Vec<usize> = (0..pixels).map(|pixel| (position(pixel) as usize).min(samples - 1)).collect();
+        let fraction = (0..pixels).map(|pixel| position(pixel) - low[pixel] as f32).collect();
+        let mut runs: Vec<(Range<usize>, usize, usize)> = Vec::new();
+        for (pixel, &low) in low.iter().enumerate() {
+            match runs.last_mut() {
+                Some((range, sample, _)) if *sample == low => range.end = pixel + 1,
+                _ => runs.push((pixel..pixel + 1, low, (low + 1).min(samples - 1))),
+            }
+        }
+        Axis { fraction, runs, low, samples }
+    }
+
+    /// The two samples around a pixel, and how far it is from the first to the second.
+    fn at(&self, pixel: usize) -> (usize, usize, f32) {
+        let low = self.low[pixel];
+        (low, (low + 1).min(self.samples - 1), self.fraction[pixel])
+    }
+
+    /// Interpolates one row of samples to pixels.
+    fn stretch(&self, samples: &[f32], pixels: &mut [f32]) {
+        for (range, low, high) in &self.runs {
+            let (start, step) = (samples[*low], samples[*high] - samples[*low]);
+            for (pixel, fraction) in pixels[range.clone()].iter_mut().zip(&self.fraction[range.clone()]) {
+                *pixel = start + step * fraction;
+            }
+        }
+    }
+}
+
+/// e to the x, within 3e-6 of the value, in a form the compiler vectorises: 2 to the whole part through the exponent
+/// bits, times a polynomial for the rest. Clamped to what f32 can hold; below that it gives 1e-38, not 0.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    /// Adding this rounds to whole numbers: f32 has no bits for a fraction up there.
+    const ROUND: f32 = 12_582_912.0;
+    let t = x * std::f32::consts::LOG2_E;
+    let t = if t < -126.0 { -126.0 } else { t };
+    let t = if t > 127.0 { 127.0 } else { t };
+    let rounded = t + ROUND;
+    let r = t - (rounded - ROUND); // -0.5 ..= 0.5
+    let whole = rounded.to_bits().wrapping_sub(ROUND.to_bits());
+    let power = f32::from_bits(whole.wrapping_add(127) << 23);
+    // Taylor series of 2^r
+    let series = 1.0
+        + r * (std::f32::consts::LN_2
+            + r * (0.240_226_5 + r * (0.055_504_11 + r * (0.009_618_129 + r * 0.001_333_355_8))));
+    series * power
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::decode::Logits;
+
+    #[test]
+    fn exp_is_close() {
+        for step in -860..860 {
+            let x = step as f32 * 0.1;
+            let relative = f64::from(exp(x)) / f64::from(x).exp() - 1.0;
+            assert!(relative.abs() < 1e-5, "{x}: {relative}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(-1e9) < 1e-37 && exp(1e9).is_finite());
+    }
+
+    /// Against libtorch's upsampling and softmax, upwards and downwards, on one thread and several.
+    #[test]
+    fn equal_to_the_plain_way() {
+        tch::manual_seed(3);
+        for (queries, grid, size) in
+            [(5, [3, 4], [48, 64]), (2, [1, 1], [7, 5]), (7, [40, 30], [11, 9]), (9, [21, 37], [160, 140])]
+        {
+            let logits = Tensor::rand([queries, grid[0], grid[1]], (Kind::Float, tch::Device::Cpu));
+            let every: Vec<i64> = (0..queries).collect();
+            let full = logits.upsampled(&every, [size[0] as i64, size[1] as i64]).unwrap() * 40.0;
+            let softmax = full.softmax(0, Kind::Float);
+            let got = winners(&logits, &every, 40.0, size).unwrap();
+            let query: Vec<i64> = got.query.iter().map(|&query| query.into()).collect();
+            let query = Tensor::from_slice(&query).view([1, size[0] as i64, size[1] as i64]);
+            let probability = Tensor::from_slice(&got.probability).view([1, size[0] as i64, size[1] as i64]);
+            // the winner found scores as much as the best, and its probability is that of the softmax
+            let lost = (full.max_dim(0, true).0 - full.gather(0, &query, false)).max().double_value(&[]);
+            let off = (softmax.gather(0, &query, false) - probability).abs().max().double_value(&[]);
+            assert!(lost < 1e-4 && off < 1e-4, "{queries} {grid:?} {size:?}: {lost} {off}");
+        }
+    }
+
+    #[test]
+    fn only_kept_queries_win_but_all_count() {
+        let logits = Tensor::from_slice(&[0.9f32, 0.8, 0.1]).view([3, 1, 1]);
+        let got = winners(&logits, &[1, 2], 10.0, [1, 1]).unwrap();
+        let expected = (8f32).exp() / ((9f32).exp() + (8f32).exp() + (1f32).exp());
+        assert_eq!(got.query, [1]);
+        assert!((got.probability[0] - expected).abs() < 1e-5);
+    }
+}
