@@ -7,6 +7,7 @@ mod output;
 mod picture;
 mod progress;
 mod pull;
+mod segment;
 mod video;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     Eval(Box<eval::Args>),
     /// Fetch a checkpoint from the Hugging Face hub into the local cache.
     Pull(pull::Args),
+    /// Segment pictures; write masks, overlays, JSON, logits.
+    Segment(Box<segment::Args>),
     /// Segment a video, an RTSP stream or a camera; write the overlay as video and picture, the masks as JSON.
     Video(video::Args),
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Eval(args) => eval::run(&args),
         Command::Pull(args) => pull::run(&args),
+        Command::Segment(args) => segment::run(&args),
         Command::Video(args) => video::run(&args),
     };
     match result {

@@ -17,6 +17,7 @@ use crate::model_args::{LookArgs, ModelArgs, Ready, WordArgs};
 use crate::{picture, progress};
 use confusion::Confusion;
 use labels::Labels;
+pub use pairs::files_below;
 use pairs::{Pair, Pairs};
 use report::{Report, Timing};
 use truth::Truth;
@@ -116,7 +117,7 @@ fn look(
 }
 
 /// Mask values as 16-bit numbers.
-fn values(ids: &Ids) -> Vec<u16> {
+pub fn values(ids: &Ids) -> Vec<u16> {
     match ids {
         Ids::U8(values) => values.iter().map(|&value| u16::from(value)).collect(),
         Ids::U16(values) => values.clone(),

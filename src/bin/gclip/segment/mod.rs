@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `gclip segment`: pictures to masks, overlays, JSON and logits.
+
+mod inputs;
+mod logits;
+mod mask;
+mod paint;
+mod record;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use gstgclip::model::{InferOptions, Prompts, Request};
+
+use crate::model_args::{LookArgs, ModelArgs, Ready, WordArgs};
+use crate::{output, picture, progress};
+use inputs::{Input, Target};
+use record::Record;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// PNG and JPEG files, or folders of them.
+    #[arg(required = true)]
+    pictures: Vec<PathBuf>,
+    #[command(flatten)]
+    prompts: PromptArgs,
+    /// Write the masks as PNG: pixel value n is the nth class, 0 nothing (palette up to 255 classes, else 16-bit grey).
+    #[arg(long, value_name = "FILE|FOLDER", help_heading = "Results")]
+    mask: Option<PathBuf>,
+    /// Write the pictures tinted with their masks, with a legend, as PNG.
+    #[arg(long, value_name = "FILE|FOLDER", help_heading = "Results")]
+    overlay: Option<PathBuf>,
+    /// Strength of the tint, 0 to 1.
+    #[arg(long, default_value_t = 0.5, help_heading = "Results")]
+    opacity: f64,
+    /// Write one JSON object a picture, one a line; `-` is standard output.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    json: Option<PathBuf>,
+    /// Put the masks into the JSON, in COCO's run-length encoding.
+    #[arg(long, requires = "json", help_heading = "Results")]
+    rle: bool,
+    /// Write the cosine of every patch with every query, safetensors `logits` [queries, h, w] and `query_class`
+    /// [queries]; every pixel with --window.
+    #[arg(long, value_name = "FILE|FOLDER", help_heading = "Results")]
+    logits: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    words: WordArgs,
+    #[command(flatten)]
+    look: LookArgs,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct PromptArgs {
+    /// What to look for: classes separated by `;`, synonyms by `,`. Or `@FILE`, one class a line.
+    #[arg(long)]
+    prompts: Option<String>,
+    /// A file of classes, one a line, synonyms after commas.
+    #[arg(long, value_name = "FILE")]
+    prompts_file: Option<PathBuf>,
+}
+
+impl PromptArgs {
+    pub fn parse(&self, background: &str) -> Result<Prompts> {
+        let typed = self.prompts.as_deref().unwrap_or_default();
+        let file = self.prompts_file.clone().or_else(|| typed.strip_prefix('@').map(PathBuf::from));
+        let Some(file) = file else { return Prompts::parse(typed, background) };
+        let name = file.display();
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read the prompts file {name}"))?;
+        Prompts::parse_file_text(&text, background)
+            .with_context(|| format!("cannot use the prompts file {name}"))
+    }
+}
+
+/// Where each kind of result goes.
+struct Targets {
+    mask: Option<Target>,
+    overlay: Option<Target>,
+    logits: Option<Target>,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    if !(0.0..=1.0).contains(&args.opacity) {
+        bail!("--opacity is {}; it must be from 0 to 1", args.opacity);
+    }
+    let prompts = args.prompts.parse(&args.words.background)?;
+    let options = args.look.options()?;
+    let (inputs, many) = inputs::collect(&args.pictures)?;
+    let target = |path: &Option<PathBuf>| path.as_ref().map(|path| Target::new(path, many)).transpose();
+    let targets =
+        Targets { mask: target(&args.mask)?, overlay: target(&args.overlay)?, logits: target(&args.logits)? };
+
+    let start = Instant::now();
+    let mut ready = Ready::load(&args.model, &args.words, &prompts)?;
+    let loading = start.elapsed();
+
+    let to_stdout = args.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
+    let bar = progress::counter(inputs.len())?;
+    let (mut lines, mut failures) = (Vec::new(), 0);
+    let start = Instant::now();
+    for input in &inputs {
+        match one(args, input, &mut ready, &prompts, &options, &targets) {
+            Ok(record) if to_stdout => writeln!(std::io::stdout(), "{}", record.to_line()?)?,
+            Ok(record) => {
+                if many {
+                    bar.suspend(|| println!("{}", record.summary()));
+                } else {
+                    record.print_table();
+                }
+                lines.push(record.to_line()?);
+            }
+            Err(error) if many => {
+                failures += 1;
+                bar.suspend(|| eprintln!("gclip: {error:#}"));
+            }
+            Err(error) => return Err(error),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if let Some(path) = args.json.as_ref().filter(|_| !to_stdout) {
+        output::write(path, |file| lines.iter().try_for_each(|line| Ok(writeln!(file, "{line}")?)))?;
+    }
+    if !to_stdout {
+        println!(
+            "\nloaded in {:.2} s ({} prompt names encoded, the others cached); {} pictures in {:.2} s",
+            loading.as_secs_f64(),
+            ready.encoded,
+            inputs.len() - failures,
+            start.elapsed().as_secs_f64()
+        );
+        println!("{} on {} in {}", ready.info.method, ready.info.device, ready.info.precision);
+    }
+    if failures > 0 {
+        bail!("{failures} of {} pictures failed", inputs.len());
+    }
+    Ok(())
+}
+
+/// Segments one picture and writes what was asked for.
+fn one(
+    args: &Args,
+    input: &Input,
+    ready: &mut Ready,
+    prompts: &Prompts,
+    options: &InferOptions,
+    targets: &Targets,
+) -> Result<Record> {
+    let image = picture::read(&input.path)?;
+    let requests = [Request {
+        picture: picture::for_model(&image)?,
+        vocabulary: ready.vocabulary.clone(),
+        options: options.clone(),
+    }];
+    let segmenting = || format!("cannot segment {}", input.path.display());
+    let (mut answers, times) = ready.vision.infer(&requests).with_context(segmenting)?;
+    let answer = answers.pop().with_context(segmenting)?;
+    if let Some(target) = &targets.mask {
+        mask::write(&target.file(input, "png")?, &answer)?;
+    }
+    if let Some(target) = &targets.overlay {
+        let painted = paint::paint(&image, &answer, args.opacity)?;
+        output::write(&target.file(input, "png")?, |file| {
+            let encoder = image::codecs::png::PngEncoder::new(file);
+            Ok(painted.write_with_encoder(encoder)?)
+        })?;
+    }
+    if let Some(target) = &targets.logits {
+        logits::write(&target.file(input, "safetensors")?, ready, &requests[0]).with_context(segmenting)?;
+    }
+    Ok(Record::new(input, &image, answer, times, prompts, ready, args.rle))
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What was found in one picture: a JSON object, a table, a line.
+
+use anyhow::Result;
+use gstgclip::meta::json::RegionMask;
+use gstgclip::meta::{MaskRow, rle};
+use gstgclip::model::{Ids, Prompts, Segmentation, StageTimes};
+use image::RgbImage;
+use serde::Serialize;
+
+use super::inputs::Input;
+use crate::model_args::Ready;
+
+#[derive(Serialize)]
+pub struct Record {
+    picture: String,
+    width: u32,
+    height: u32,
+    /// The classes in the prompt grammar, and the background names.
+    prompts: String,
+    background: Vec<String>,
+    /// Hash of the weights, and the method with its options.
+    model: String,
+    method: String,
+    time: Milliseconds,
+    /// Present classes, largest first.
+    regions: Vec<RegionRecord>,
+}
+
+#[derive(Serialize)]
+struct Milliseconds {
+    preprocess_ms: f64,
+    forward_ms: f64,
+    decode_ms: f64,
+}
+
+/// Areas and boxes are shares of the picture; `value` is the pixel value in the mask.
+#[derive(Serialize)]
+struct RegionRecord {
+    value: u32,
+    label: String,
+    score: f64,
+    area: f64,
+    x: f64,
+    y: f64,
+    w: f64,
+    h: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mask: Option<RegionMask>,
+}
+
+impl Record {
+    pub fn new(
+        input: &Input,
+        image: &RgbImage,
+        answer: Segmentation,
+        times: StageTimes,
+        prompts: &Prompts,
+        ready: &Ready,
+        with_masks: bool,
+    ) -> Record {
+        let mut masks = if with_masks { masks(&answer) } else { Vec::new() }.into_iter();
+        let regions = answer.regions.into_iter().map(|region| RegionRecord {
+            value: region.value,
+            label: region.label,
+            score: region.score,
+            area: region.area,
+            x: region.x,
+            y: region.y,
+            w: region.w,
+            h: region.h,
+            mask: masks.next(),
+        });
+        let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
+        Record {
+            picture: input.path.display().to_string(),
+            width: image.width(),
+            height: image.height(),
+            prompts: prompts.to_string(),
+            background: prompts.background.clone(),
+            model: ready.info.hash.clone(),
+            method: ready.info.method.clone(),
+            time: Milliseconds {
+                preprocess_ms: milliseconds(times.preprocess),
+                forward_ms: milliseconds(times.forward),
+                decode_ms: milliseconds(times.decode),
+            },
+            regions: regions.collect(),
+        }
+    }
+
+    pub fn to_line(&self) -> Result<String> {
+        Ok(serde_json::to_string(self)?)
+    }
+
+    pub fn print_table(&self) {
+        println!("{:<32} {:>8} {:>8}", "class", "share", "score");
+        for region in &self.regions {
+            println!("{:<32} {:>6.1} % {:>8.3}", region.label, 100.0 * region.area, region.score);
+        }
+        let named: f64 = self.regions.iter().map(|region| region.area).sum();
+        println!("{:<32} {:>6.1} %", "(no class)", 100.0 * (1.0 - named).max(0.0));
+        println!("\n{}: {}x{}, {}", self.picture, self.width, self.height, self.time.text());
+    }
+
+    /// One line for one of many pictures.
+    pub fn summary(&self) -> String {
+        let largest = self.regions.iter().take(5);
+        let found: Vec<String> =
+            largest.map(|region| format!("{} {:.0} %", region.label, 100.0 * region.area)).collect();
+        format!("{}: {} ({})", self.picture, found.join(", "), self.time.text())
+    }
+}
+
+impl Milliseconds {
+    fn text(&self) -> String {
+        format!(
+            "{:.1} ms (preprocess {:.1}, forward {:.1}, decode {:.1})",
+            self.preprocess_ms + self.forward_ms + self.decode_ms,
+            self.preprocess_ms,
+            self.forward_ms,
+            self.decode_ms
+        )
+    }
+}
+
+/// The mask of each region in COCO's run-length encoding.
+fn masks(answer: &Segmentation) -> Vec<RegionMask> {
+    let runs = match &answer.ids {
+        Ids::U8(ids) => rle::runs(ids.chunks_exact(answer.width).map(MaskRow::U8)),
+        Ids::U16(ids) => {
+            let bytes: Vec<[u8; 2]> = ids.iter().map(|id| id.to_le_bytes()).collect();
+            rle::runs(bytes.chunks_exact(answer.width).map(MaskRow::U16))
+        }
+    };
+    let size = [answer.height as u32, answer.width as u32];
+    let mask = |value: u32| RegionMask::Rle {
+        size,
+        counts: rle::compress(&rle::counts(&runs, u16::try_from(value).unwrap_or(0))),
+    };
+    answer.regions.iter().map(|region| mask(region.value)).collect()
+}
