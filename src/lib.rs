@@ -23,10 +23,10 @@ pub mod engine;
 pub mod frame;
 pub mod meta;
 pub mod model;
+pub mod overlay;
 pub mod registry;
 
 mod meta2json;
-mod overlay;
 mod segment;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

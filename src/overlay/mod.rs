@@ -37,6 +37,8 @@ mod settings;
 mod stamp;
 mod text;
 
+pub use colour::{Rgb, palette};
+
 use glib::prelude::*;
 
 /// What is done to the regions.
