@@ -120,6 +120,27 @@ fn run_lengths_decode_to_the_mask() {
 }
 
 #[test]
+fn polygons_are_relative_to_the_frame() {
+    let right_half = Masks { rect: Rect { x: 0.5, y: 0.0, w: 0.5, h: 1.0 }, ..masks(2) };
+    let mut harness = harness("mask=polygon");
+    let parsed = parse(&harness.push_and_pull(frame(0, Some(right_half))).unwrap());
+    let rings: Vec<_> = parsed.regions.iter().map(|region| region.mask.clone().unwrap()).collect();
+    let left = vec![vec![[0.5, 0.0], [0.75, 0.0], [0.75, 1.0], [0.5, 1.0]]];
+    let dot = vec![vec![[0.875, 0.5], [1.0, 0.5], [1.0, 1.0], [0.875, 1.0]]];
+    assert_eq!(rings, [left, dot].map(|rings| RegionMask::Polygon { rings }));
+}
+
+#[test]
+fn pictures_decode_to_the_mask() {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let mut harness = harness("mask=png");
+    let parsed = parse(&harness.push_and_pull(frame(0, Some(masks(2)))).unwrap());
+    let Some(RegionMask::Png { size: [2, 4], data }) = &parsed.regions[0].mask else { panic!("{parsed:?}") };
+    let picture = image::load_from_memory(&STANDARD.decode(data).unwrap()).unwrap().into_luma8();
+    assert_eq!(picture.into_raw(), [255, 255, 0, 0, 255, 255, 0, 0]);
+}
+
+#[test]
 fn a_frame_without_masks_is_a_gap() {
     let mut harness = harness("");
     let frames = vec![frame(0, Some(masks(2))), frame(1, None), frame(2, Some(masks(2)))];

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The masks of one frame as JSON; the form is fixed by `src/meta2json/schema.json`.
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Masks, Region, rle};
+use super::{MaskView, Masks, Region, png, polygon, rle};
 
 /// How a region's mask is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
@@ -15,6 +16,10 @@ pub enum MaskForm {
     None,
     #[enum_value(name = "COCO run-length encoding, compressed, as pycocotools reads it", nick = "rle")]
     Rle,
+    #[enum_value(name = "Simplified outlines, holes included", nick = "polygon")]
+    Polygon,
+    #[enum_value(name = "PNG picture of each region in base64", nick = "png")]
+    Png,
 }
 
 /// Size of a frame in pixels.
@@ -78,17 +83,28 @@ pub enum RegionMask {
         size: [u32; 2],
         counts: String,
     },
+    Polygon {
+        /// Closed outlines of `[x, y]`, relative to the frame, that fill the region by the even-odd rule.
+        rings: Vec<Vec<[f64; 2]>>,
+    },
+    Png {
+        /// Height, width of the mask in pixels.
+        size: [u32; 2],
+        /// Base64 of an 8-bit grey PNG, 255 where the region is.
+        data: String,
+    },
 }
 
 impl Frame {
-    /// `None` if the mask is asked for and cannot be read.
-    pub fn new(masks: &Masks, times: Times, size: Option<Size>, form: MaskForm) -> Option<Frame> {
+    /// # Errors
+    /// The mask is asked for and cannot be read or written.
+    pub fn new(masks: &Masks, times: Times, size: Option<Size>, form: MaskForm) -> Result<Frame> {
         let nanoseconds = |time: Option<gst::ClockTime>| time.map(gst::ClockTime::nseconds);
         let mut region_masks = region_masks(masks, form)?.into_iter();
         let regions =
             masks.regions.iter().map(|region| FrameRegion::new(region, region_masks.next())).collect();
         let super::Rect { x, y, w, h } = masks.rect;
-        Some(Frame {
+        Ok(Frame {
             pts: nanoseconds(times.pts),
             stream_time: nanoseconds(times.stream),
             running_time: nanoseconds(times.running),
@@ -124,20 +140,44 @@ impl FrameRegion {
 }
 
 /// One mask per region, in their order, or none at all.
-fn region_masks(masks: &Masks, form: MaskForm) -> Option<Vec<RegionMask>> {
+fn region_masks(masks: &Masks, form: MaskForm) -> Result<Vec<RegionMask>> {
     if form == MaskForm::None {
-        return Some(Vec::new());
+        return Ok(Vec::new());
     }
-    masks.with_ids(|ids| {
-        let values = masks.regions.iter().map(|region| u16::try_from(region.value).unwrap_or(0));
-        let size = [ids.height() as u32, ids.width() as u32];
-        match form {
-            MaskForm::None => Vec::new(),
-            MaskForm::Rle => {
-                let runs = rle::runs(ids.rows());
-                let counts = |value| rle::compress(&rle::counts(&runs, value));
-                values.map(|value| RegionMask::Rle { size, counts: counts(value) }).collect()
-            }
+    let ids = masks.view().context("the mask cannot be mapped for reading")?;
+    let values = masks.regions.iter().map(|region| u16::try_from(region.value).unwrap_or(0));
+    let size = [ids.height() as u32, ids.width() as u32];
+    match form {
+        MaskForm::None => Ok(Vec::new()),
+        MaskForm::Rle => {
+            let runs = rle::runs(ids.rows());
+            let counts = |value| rle::compress(&rle::counts(&runs, value));
+            Ok(values.map(|value| RegionMask::Rle { size, counts: counts(value) }).collect())
         }
-    })
+        MaskForm::Polygon => {
+            let outlines = outlines(&ids, masks.rect);
+            let rings = |value| {
+                outlines.iter().filter(|(of, _)| *of == value).map(|(_, ring)| ring.clone()).collect()
+            };
+            Ok(values.map(|value| RegionMask::Polygon { rings: rings(value) }).collect())
+        }
+        MaskForm::Png => {
+            values.map(|value| Ok(RegionMask::Png { size, data: png::encode(&ids, value)? })).collect()
+        }
+    }
+}
+
+/// Simplified outlines of every value, relative to the frame.
+fn outlines(ids: &MaskView, rect: super::Rect) -> Vec<(u16, Vec<[f64; 2]>)> {
+    // A hundred thousandth of the frame is far below one pixel, and the text stays short.
+    let relative = |at: u32, size: usize, start: f64, length: f64| {
+        ((start + f64::from(at) / size as f64 * length) * 1e5).round() / 1e5
+    };
+    let point =
+        |(x, y)| [relative(x, ids.width(), rect.x, rect.w), relative(y, ids.height(), rect.y, rect.h)];
+    let simplified = |ring: polygon::Ring| {
+        let corners = polygon::simplify(&ring.corners, polygon::TOLERANCE);
+        (ring.value, corners.into_iter().map(point).collect())
+    };
+    polygon::rings(ids.rows()).into_iter().map(simplified).collect()
 }

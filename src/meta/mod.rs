@@ -24,6 +24,8 @@
 #![doc = include_str!("survival.md")]
 
 pub mod json;
+pub mod png;
+pub mod polygon;
 pub mod rle;
 mod roi;
 #[cfg(test)]
