@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gstgclip::model::decode::class_probabilities;
 use gstgclip::model::method::MethodSpec;
 use gstgclip::model::preprocess::{Colour, Picture, PixelFormat};
 use gstgclip::model::tokenizer::Tokenizer;
@@ -221,6 +222,22 @@ fn gclip_equals_the_only_code_there_is() {
     assert_method(&oracle, "gclip_qqmean_only", "gclip", "fuse=none,suppress=none");
 }
 
+/// The second picture at its own size, with the oracle's classes and their synonyms.
+fn request(oracle: &Oracle, window: Option<Window>, refine: Refine, threshold: f64) -> Request {
+    let queries: Vec<(String, u32)> = oracle.json("queries.json");
+    let vocabulary = Vocabulary {
+        query_value: queries.iter().map(|(_, class)| class + 1).collect(),
+        labels: (0..6).map(|class| class.to_string()).collect(),
+        ..(*oracle.vocabulary()).clone()
+    };
+    let decode = DecodeOptions { threshold, mask_size: MaskSize::Frame, ..DecodeOptions::default() };
+    Request {
+        picture: oracle.picture("img1"),
+        vocabulary: Arc::new(vocabulary),
+        options: InferOptions { input_size: InputSize::Native, window, refine, decode },
+    }
+}
+
 /// Every pixel's class index, from a picture in windows of 224 pixels 112 apart or whole.
 fn classes(
     oracle: &Oracle,
@@ -229,18 +246,7 @@ fn classes(
     refine: Refine,
     threshold: f64,
 ) -> Vec<u8> {
-    let queries: Vec<(String, u32)> = oracle.json("queries.json");
-    let vocabulary = Vocabulary {
-        query_value: queries.iter().map(|(_, class)| class + 1).collect(),
-        labels: (0..6).map(|class| class.to_string()).collect(),
-        ..(*oracle.vocabulary()).clone()
-    };
-    let decode = DecodeOptions { threshold, mask_size: MaskSize::Frame, ..DecodeOptions::default() };
-    let request = Request {
-        picture: oracle.picture("img1"),
-        vocabulary: Arc::new(vocabulary),
-        options: InferOptions { input_size: InputSize::Native, window, refine, decode },
-    };
+    let request = request(oracle, window, refine, threshold);
     let (answers, _) = model.vision.infer(&[request]).unwrap();
     let Ids::U8(ids) = &answers[0].ids else { panic!("six classes need no 16 bits") };
     // The published code has no value of its own for "nothing": class 0 stands for it.
@@ -268,6 +274,31 @@ fn windows_refinement_and_threshold_equal_the_published_code() {
         println!("{key}: {different} of {} pixels differ", found.len());
         // Rounding decides where two classes, or a probability and the threshold, are equal to the last digit.
         assert!(different <= found.len() / 10_000, "{key}: {different} pixels differ");
+    }
+}
+
+#[test]
+fn stitched_logits_and_class_probabilities_equal_the_published_code() {
+    let Some(oracle) = Oracle::find() else { return };
+    let request = request(&oracle, Window::from_sizes(224, 112).unwrap(), Refine::None, 0.0);
+    let every = |tensor: &Tensor, step| tensor.slice(1, 0, None, step).slice(2, 0, None, step);
+    for (method, scale) in [("naclip", 40.0), ("clearclip", 50.0)] {
+        let spec = ModelSpec { positions: Positions::Scale, ..spec(oracle.path("hf"), method, "") };
+        let looks = Model::load(&spec).unwrap().vision.look(std::slice::from_ref(&request)).unwrap().0;
+        let expected = |key| oracle.tensor("slide.safetensors", &format!("{method}/slide_img1/{key}"));
+        let rows: Vec<i64> = (0..9).collect();
+        let logits = looks[0].logits.upsampled(&rows, [336, 448]).unwrap();
+        assert_close(&format!("{method} windows"), &every(&logits, 2), &expected("logits_sub2"));
+        let size = (336, 448);
+        let all = class_probabilities(&*looks[0].logits, &request.vocabulary, scale, size).unwrap();
+        let mut classes = every(&all, 4).narrow(0, 1, 6); // without the background's row
+        if method == "naclip" {
+            classes = &classes / classes.sum_dim_intlist(0, true, Kind::Float);
+        }
+        // A cosine's tolerance, seen through the softmax's scale.
+        let difference = (classes - expected("class_probs_sub4")).abs().max().double_value(&[]);
+        println!("{method} class probabilities: {difference:.1e}");
+        assert!(difference <= scale * TOLERANCE, "{method} class probabilities differ by {difference:e}");
     }
 }
 
