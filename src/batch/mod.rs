@@ -41,6 +41,8 @@ use parking_lot::Mutex;
 pub use stats::{BatchStats, Quantiles, Window};
 pub use ticket::Ticket;
 
+pub(crate) use worker::panic_text;
+
 use worker::Shared;
 
 /// What one session asks of the batches it takes part in. Sizes below 1 count as 1.

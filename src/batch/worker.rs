@@ -126,7 +126,8 @@ where
     (0..expected).map(|_| Err(failure.clone())).collect()
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+/// What a caught panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What to do when a batch fails: less at a time when memory runs out, one at a time to find the bad request.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use anyhow::{Error, Result, anyhow};
+
+use crate::batch::panic_text;
 
 /// Successful calls under a limit before twice as much is tried again.
 const PATIENCE: usize = 256;
@@ -74,7 +78,9 @@ impl Careful {
 }
 
 fn checked<Q, R>(requests: &[Q], infer: &mut impl FnMut(&[Q]) -> Result<Vec<R>>) -> Result<Vec<R>> {
-    let answers = infer(requests)?;
+    // A panic is one request's bad luck too, and no reason to fail its neighbours.
+    let answers = catch_unwind(AssertUnwindSafe(|| infer(requests)))
+        .unwrap_or_else(|panic| Err(anyhow!("panic: {}", panic_text(panic.as_ref()))))?;
     if answers.len() != requests.len() {
         return Err(anyhow!("the model gave {} answers for {} pictures", answers.len(), requests.len()));
     }

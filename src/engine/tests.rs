@@ -82,6 +82,17 @@ fn another_failure_is_retried_singly_once() {
 }
 
 #[test]
+fn a_panic_fails_the_request_that_causes_it() {
+    let mut infer = |part: &[u32]| {
+        assert!(!part.contains(&1), "out of luck");
+        Ok(part.to_vec())
+    };
+    let answers = Careful::default().run(&[1, 2], &mut infer);
+    assert_eq!(answers[0].as_ref().unwrap_err().to_string(), "panic: out of luck");
+    assert_eq!(answers[1].as_ref().unwrap(), &2);
+}
+
+#[test]
 fn too_few_answers_are_an_error_of_each_request() {
     let answers = Careful::default().run(&[1, 2], &mut |_: &[u32]| Ok(Vec::<u32>::new()));
     let texts: Vec<_> = answers.into_iter().map(|answer| answer.unwrap_err().to_string()).collect();

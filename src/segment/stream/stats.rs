@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The `stats` property.
 
+use std::time::Duration;
+
 use super::super::imp::Segment;
+use crate::batch::Quantiles;
+use crate::engine::EngineStats;
 
 /// Counts since the element went to PAUSED.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +40,38 @@ impl Segment {
             .field("errors", counts.errors)
             .field("prompt-generation", generation)
             .field("queue-level", level);
-        stats.build()
+        let engine = self.loaded.lock().as_ref().map(|loaded| loaded.engine.clone());
+        match engine {
+            Some(engine) => with_model(stats, &engine.stats()).build(),
+            None => stats.build(),
+        }
     }
+}
+
+/// Adds what the model has done, for all elements that share it. Times are in nanoseconds.
+fn with_model(stats: gst::structure::Builder, model: &EngineStats) -> gst::structure::Builder {
+    let EngineStats { batch, preprocess, forward, decode, cache_hits, cache_misses, texts_encoded } = *model;
+    let mut stats = stats
+        .field("batches", batch.batches)
+        .field("batched-frames", batch.requests)
+        .field("mean-batch-fill", batch.mean_fill)
+        .field("cache-hits", cache_hits)
+        .field("cache-misses", cache_misses)
+        .field("texts-encoded", texts_encoded);
+    let stages = [
+        ("queue-wait", batch.queue_wait),
+        ("preprocess", preprocess),
+        ("forward", forward),
+        ("decode", decode),
+        ("batch-run", batch.run),
+    ];
+    for (name, Quantiles { p50, p95 }) in stages {
+        stats = stats.field(format!("{name}-p50"), nanoseconds(p50));
+        stats = stats.field(format!("{name}-p95"), nanoseconds(p95));
+    }
+    stats
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
