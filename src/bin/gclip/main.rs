@@ -2,12 +2,14 @@
 //! `gclip`: text-prompted segmentation on the command line. One file per subcommand; the work is in the library.
 
 mod eval;
+mod info;
 mod model_args;
 mod output;
 mod picture;
 mod progress;
 mod pull;
 mod segment;
+mod text;
 mod video;
 
 use std::process::ExitCode;
@@ -26,10 +28,14 @@ struct Cli {
 enum Command {
     /// Measure masks against labelled pictures: mIoU, pixel accuracy, speed.
     Eval(Box<eval::Args>),
+    /// Describe a checkpoint: architecture, sizes, hash, what the method resolves to, what is missing.
+    Info(info::Args),
     /// Fetch a checkpoint from the Hugging Face hub into the local cache.
     Pull(pull::Args),
     /// Segment pictures; write masks, overlays, JSON, logits.
     Segment(Box<segment::Args>),
+    /// Encode prompts into a file of text embeddings.
+    Text(text::Args),
     /// Segment a video, an RTSP stream or a camera; write the overlay as video and picture, the masks as JSON.
     Video(video::Args),
 }
@@ -37,8 +43,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Eval(args) => eval::run(&args),
+        Command::Info(args) => info::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Segment(args) => segment::run(&args),
+        Command::Text(args) => text::run(&args),
         Command::Video(args) => video::run(&args),
     };
     match result {

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `gclip text`: prompts to a file of text embeddings, for checkpoints without a text tower and for other programs.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use gstgclip::model::Templates;
+use gstgclip::model::embeddings::Embeddings;
+
+use crate::model_args::{ModelArgs, encode};
+use crate::segment::PromptArgs;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    prompts: PromptArgs,
+    /// Names that compete for pixels and come out as 0, separated by `,`.
+    #[arg(long, default_value = "")]
+    background: String,
+    /// imagenet (the 80 of CLIP), none, one sentence with {}, or a file of them.
+    #[arg(long, default_value = "imagenet")]
+    template: String,
+    /// File to write: safetensors with `features` [queries, dim] and `query_class` [queries].
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let prompts = args.prompts.parse(&args.background)?;
+    let templates = Templates::parse(&args.template)?;
+    let model = args.model.load()?;
+    let text =
+        model.text.with_context(|| format!("{} has no text tower to encode with", args.model.model))?;
+    let start = Instant::now();
+    let (vocabulary, encoded) = encode(&model.info, Some(text), &templates, &prompts)?;
+    Embeddings::new(&model.info.hash, &templates.id(), &prompts, &vocabulary)?.save(&args.out)?;
+    println!(
+        "{} names of {} classes, {} wide, in {:.2} s ({encoded} encoded, the others cached)",
+        vocabulary.queries(),
+        vocabulary.labels.len(),
+        vocabulary.dim,
+        start.elapsed().as_secs_f64()
+    );
+    println!("wrote {}", args.out.display());
+    Ok(())
+}
