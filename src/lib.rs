@@ -13,6 +13,7 @@
 //! meta/       GclipSegmentationMeta: the masks on a buffer, as every consumer reads them
 //! segment/    element gclipsegment    batches frames through the model, attaches masks
 //! overlay/    element gclipoverlay    draws the masks
+//! mask/       element gclipmask     turns the masks into a video
 //! meta2json/  element gclipmeta2json  turns the metadata into JSON, one object a frame
 //! ```
 //!
@@ -26,12 +27,14 @@ pub mod model;
 pub mod overlay;
 pub mod registry;
 
+mod mask;
 mod meta2json;
 mod segment;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::register();
     segment::register(plugin)?;
+    mask::register(plugin)?;
     meta2json::register(plugin)?;
     overlay::register(plugin)?;
     Ok(())

@@ -24,6 +24,7 @@
 #![doc = include_str!("survival.md")]
 
 pub mod json;
+mod labels;
 pub mod png;
 pub mod polygon;
 pub mod rle;
@@ -35,6 +36,7 @@ mod wire;
 
 use std::sync::Once;
 
+pub use labels::LabelFilter;
 pub use roi::attach_regions_of_interest;
 pub use view::{MaskRow, MaskView};
 

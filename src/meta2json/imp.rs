@@ -46,7 +46,7 @@ impl GclipMeta2Json {
                 Ok(gst::FlowSuccess::Ok)
             }
             Err(error) => {
-                gst::element_imp_error!(self, gst::StreamError::Decode, ["Masks to JSON: {error:#}"]);
+                gst::element_imp_error!(self, gst::StreamError::Decode, ("Masks to JSON: {error:#}"));
                 Err(gst::FlowError::Error)
             }
         }
