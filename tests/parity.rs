@@ -2,21 +2,20 @@
 //! Outputs of the published code on a random CLIP: features, tokens and per-patch logits must agree with it.
 //! The oracle lies beside the repository (or where `GCLIP_SHARED` says); without it these tests say that they skip.
 
+mod model_common;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use gstgclip::model::decode::class_probabilities;
-use gstgclip::model::method::MethodSpec;
 use gstgclip::model::preprocess::{Colour, Picture, PixelFormat};
 use gstgclip::model::tokenizer::Tokenizer;
 use gstgclip::model::{
-    DecodeOptions, DeviceChoice, Ids, InferOptions, InputSize, MaskSize, Model, ModelSpec, Positions,
-    PrecisionChoice, Refine, Request, Vocabulary, Window,
+    DecodeOptions, Ids, InferOptions, InputSize, MaskSize, Model, ModelSpec, Positions, PrecisionChoice,
+    Refine, Request, Vocabulary, Window,
 };
-use safetensors::{Dtype, SafeTensors};
+use model_common::{TOLERANCE, assert_close, find_tensor, spec, tensor, vocabulary};
 use tch::{Kind, Tensor};
-
-const TOLERANCE: f64 = 2e-5;
 
 struct Oracle {
     root: PathBuf,
@@ -37,23 +36,12 @@ impl Oracle {
         self.root.join(name).to_str().unwrap().to_owned()
     }
 
-    fn has(&self, file: &str, key: &str) -> bool {
-        let bytes = std::fs::read(self.root.join("oracle").join(file)).unwrap();
-        SafeTensors::deserialize(&bytes).unwrap().tensor(key).is_ok()
+    fn find_tensor(&self, file: &str, key: &str) -> Option<Tensor> {
+        find_tensor(&self.root.join("oracle").join(file), key)
     }
 
     fn tensor(&self, file: &str, key: &str) -> Tensor {
-        let bytes = std::fs::read(self.root.join("oracle").join(file)).unwrap();
-        let tensors = SafeTensors::deserialize(&bytes).unwrap();
-        let view = tensors.tensor(key).unwrap_or_else(|_| panic!("{file} has no {key}"));
-        let kind = match view.dtype() {
-            Dtype::F32 => Kind::Float,
-            Dtype::I32 => Kind::Int,
-            Dtype::U8 => Kind::Uint8,
-            other => panic!("{other:?}"),
-        };
-        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
-        Tensor::from_data_size(view.data(), &shape, kind)
+        tensor(&self.root.join("oracle").join(file), key)
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> T {
@@ -69,38 +57,8 @@ impl Oracle {
 
     /// Features of the oracle's queries, as a vocabulary of one class a query.
     fn vocabulary(&self) -> Arc<Vocabulary> {
-        let features = self.tensor("encoders.safetensors", "text/query_features");
-        let (queries, dim) = features.size2().unwrap();
-        Arc::new(Vocabulary {
-            labels: (0..queries).map(|query| query.to_string()).collect(),
-            query_value: (1..=queries as u32).collect(),
-            features: values(&features),
-            dim: dim as usize,
-        })
+        vocabulary(&self.tensor("encoders.safetensors", "text/query_features"))
     }
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    Vec::try_from(tensor.to_kind(Kind::Float).flatten(0, -1)).unwrap()
-}
-
-fn spec(model: String, method: &str, options: &str) -> ModelSpec {
-    ModelSpec {
-        model,
-        method: MethodSpec { name: method.into(), options: options.into() },
-        device: DeviceChoice::Cpu,
-        precision: PrecisionChoice::F32,
-        ..ModelSpec::default()
-    }
-}
-
-fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
-    assert_eq!(found.size(), expected.size(), "{what}");
-    let difference = (found - expected).abs().max().double_value(&[]);
-    println!("{what}: {difference:.1e}");
-    // Cosines are at most 1; the key-smoothed maps of MaskCLIP reach 80, with 24 bits all the same.
-    let tolerance = TOLERANCE * expected.abs().max().double_value(&[]).clamp(1.0, 100.0);
-    assert!(difference <= tolerance, "{what} differs by {difference:e}");
 }
 
 /// Per-patch logits of one method for both pictures, against every key of the oracle that exists for it.
@@ -117,14 +75,12 @@ fn assert_method(oracle: &Oracle, key: &str, method: &str, options: &str) {
                 _ => suffix,
             };
             let key = format!("{key}/{image}/{suffix}");
-            if !oracle.has("methods.safetensors", &key) {
-                continue;
-            }
+            let Some(expected) = oracle.find_tensor("methods.safetensors", &key) else { continue };
             let picture = oracle.picture(image);
             let size = model.vision.network_size(&picture, InputSize::Native);
             let input = model.vision.preprocess(&[&picture], size).unwrap();
             let logits = model.vision.logits(&input, &[&vocabulary]).unwrap().remove(0);
-            assert_close(&key, &logits, &oracle.tensor("methods.safetensors", &key));
+            assert_close(&key, &logits, &expected);
         }
     }
 }
