@@ -40,6 +40,16 @@ pub fn collect(paths: &[PathBuf]) -> Result<(Vec<Input>, bool)> {
     Ok((inputs, many))
 }
 
+/// A result that cannot be written is told before the work, not after it.
+pub fn check_folder_of(path: &Path) -> Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) if !parent.is_dir() => {
+            bail!("cannot write {}: the folder {} does not exist", path.display(), parent.display())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Where one kind of result goes: a file, or a folder with a file for each picture.
 pub struct Target {
     path: PathBuf,
@@ -56,10 +66,8 @@ impl Target {
         }
         if folder {
             fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
-        } else if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
-            && !parent.is_dir()
-        {
-            bail!("cannot write {}: the folder {} does not exist", path.display(), parent.display());
+        } else {
+            check_folder_of(path)?;
         }
         Ok(Target { path: path.into(), folder, taken: Default::default() })
     }

@@ -95,11 +95,15 @@ pub fn run(args: &Args) -> Result<()> {
     let targets =
         Targets { mask: target(&args.mask)?, overlay: target(&args.overlay)?, logits: target(&args.logits)? };
 
+    let to_stdout = args.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
+    if let Some(path) = args.json.as_ref().filter(|_| !to_stdout) {
+        inputs::check_folder_of(path)?;
+    }
+
     let start = Instant::now();
     let mut ready = Ready::load(&args.model, &args.words, &prompts)?;
     let loading = start.elapsed();
 
-    let to_stdout = args.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
     let bar = progress::counter(inputs.len())?;
     let (mut lines, mut failures) = (Vec::new(), 0);
     let start = Instant::now();
