@@ -8,8 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Precision, Refine};
 use crate::batch::SessionOptions;
 use crate::model::{
-    self, DeviceChoice, InferOptions, InputSize, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates,
-    Window,
+    self, InferOptions, InputSize, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates, Window,
 };
 
 /// Everything a user can set. The defaults of all properties are those of [`Settings::default`].
@@ -105,7 +104,7 @@ impl Settings {
                 name: self.method.clone(),
                 options: self.method_options.clone().unwrap_or_default(),
             },
-            device: parse_device(&self.device)?,
+            device: self.device.parse()?,
             precision: self.precision.into(),
             ..ModelSpec::default()
         })
@@ -162,18 +161,6 @@ impl Policy {
             LatePolicy::Wait => false,
             LatePolicy::Reuse | LatePolicy::Drop => true,
         }
-    }
-}
-
-fn parse_device(text: &str) -> Result<DeviceChoice> {
-    match text.trim() {
-        "auto" => Ok(DeviceChoice::Auto),
-        "cpu" => Ok(DeviceChoice::Cpu),
-        "cuda" => Ok(DeviceChoice::Cuda(0)),
-        other => match other.strip_prefix("cuda:").map(str::parse) {
-            Some(Ok(index)) => Ok(DeviceChoice::Cuda(index)),
-            _ => bail!("device \"{other}\" is not auto, cpu, cuda or cuda:N"),
-        },
     }
 }
 
