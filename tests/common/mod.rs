@@ -127,7 +127,13 @@ impl Fake {
         let id = format!("fake-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let control = Arc::new(Control::default());
         let spec = ModelSpec { model: "fake".into(), ..ModelSpec::default() };
-        let info = ModelInfo { hash: id.clone(), embed_dim: 2, patch_size: 16, image_size: 224, ..Default::default() };
+        let info = ModelInfo {
+            hash: id.clone(),
+            embed_dim: 2,
+            patch_size: 16,
+            image_size: 224,
+            ..Default::default()
+        };
         let (vision, text) = (control.clone(), control.clone());
         let engine = Engine::install(
             &id,
@@ -242,6 +248,15 @@ impl Rig {
         let start = std::time::Instant::now();
         while self.stat::<u64>(name) < value {
             assert!(start.elapsed() < PATIENCE, "{name} stays below {value}: {:?}", self.stat::<u64>(name));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until every frame has left; the last one is counted until its push has returned.
+    pub fn until_empty(&self) {
+        let start = std::time::Instant::now();
+        while self.stat::<u64>("queue-level") > 0 {
+            assert!(start.elapsed() < PATIENCE, "frames stay inside");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
