@@ -214,7 +214,11 @@ fn a_late_sink_spares_the_model() {
         rig.until_empty();
     }
     let upstream = std::iter::from_fn(|| rig.harness.try_pull_upstream_event());
-    assert_eq!(upstream.filter(|event| event.type_() == gst::EventType::Qos).count(), 1, "it goes on upstream");
+    assert_eq!(
+        upstream.filter(|event| event.type_() == gst::EventType::Qos).count(),
+        1,
+        "it goes on upstream"
+    );
     assert_eq!(rig.stat::<u64>("skipped-late"), 2);
 }
 

@@ -167,6 +167,8 @@ impl Fake {
         let bus = gst::Bus::new();
         element.set_bus(Some(&bus));
         let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
+        // A harness is a live source unless told otherwise.
+        harness.set_live(false);
         harness.set_src_caps(caps(SIZE.0, SIZE.1));
         Rig { element, bus, harness }
     }

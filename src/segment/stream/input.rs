@@ -78,7 +78,8 @@ impl Segment {
         arrived: Instant,
     ) -> Result<Admitted, gst::FlowError> {
         let mut state = self.stream.state.lock();
-        let State { input, output, prompts, measured, .. } = &mut *state;
+        let outstanding = state.outstanding();
+        let State { input, prompts, measured, pace, .. } = &mut *state;
         let info = input.caps.clone().ok_or(gst::FlowError::NotNegotiated)?;
         let active = prompts.active.clone().ok_or(gst::FlowError::Flushing)?;
         let number = input.seen;
@@ -90,7 +91,7 @@ impl Segment {
         };
         let plan = if number % u64::from(policy.inference_interval) != 0 {
             Err(Work::Carry)
-        } else if skips && (output.is_behind() || late_at_sink().unwrap_or(false)) {
+        } else if skips && (!pace.allows(outstanding) || late_at_sink().unwrap_or(false)) {
             Err(Work::Skip)
         } else {
             Ok(active)

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use gst::subclass::prelude::*;
 
-use super::super::imp::{CAT, Segment};
+use super::super::imp::Segment;
+use super::super::settings::Policy;
 use super::{Newest, Origin, Output};
+use crate::batch::Failure;
 use crate::frame;
 use crate::meta::{Masks, Rect, Region};
 use crate::model::Segmentation;
@@ -42,9 +43,9 @@ impl Output {
         self.late.retain(|late| late.origin.number > origin.number);
     }
 
-    /// Whether an inference is overdue and still running.
-    pub fn is_behind(&self) -> bool {
-        self.late.iter().any(|late| late.ticket.poll().is_none())
+    /// How many overdue inferences have no answer yet.
+    pub fn late_outstanding(&self) -> usize {
+        self.late.iter().filter(|late| late.ticket.poll().is_none()).count()
     }
 }
 
@@ -67,8 +68,8 @@ impl Segment {
         Some(Arc::new(masks))
     }
 
-    /// Takes over the results of overdue inferences that have come in meanwhile.
-    pub fn absorb_late(&self) {
+    /// Takes over the results of overdue inferences that have come in meanwhile. Returns what went wrong.
+    pub fn absorb_late(&self, policy: &Policy) -> Option<String> {
         let mut answered = Vec::new();
         {
             let late = &mut self.stream.state.lock().output.late;
@@ -78,22 +79,27 @@ impl Segment {
                 }
             }
         }
+        let mut failure = None;
         for (late, answer) in answered {
-            let policy = self.settings.lock().policy.clone();
-            let Ok(segmentation) = answer else {
-                self.stream.state.lock().counts.errors += 1;
-                continue;
+            let segmentation = match answer {
+                Ok(segmentation) => segmentation,
+                Err(Failure::Cancelled) => continue,
+                Err(Failure::Failed(error)) => {
+                    failure = Some(error);
+                    continue;
+                }
             };
-            self.measured(late.origin.arrived.elapsed(), &policy);
+            self.measured(late.origin.arrived.elapsed(), policy);
             match masks_of(&segmentation, &late.origin) {
                 Ok(masks) => {
                     let mut state = self.stream.state.lock();
                     state.counts.inferred += 1;
                     state.output.keep(&Arc::new(masks), late.origin);
                 }
-                Err(error) => gst::warning!(CAT, imp = self, "a mask cannot be used: {error:#}"),
+                Err(error) => failure = Some(format!("{error:#}")),
             }
         }
+        failure
     }
 }
 

@@ -23,6 +23,7 @@ mod latency;
 mod masks;
 mod messages;
 mod output;
+mod pace;
 mod queries;
 mod stats;
 
@@ -35,6 +36,7 @@ use gst::subclass::prelude::*;
 use parking_lot::{Condvar, Mutex};
 
 use self::latency::Measured;
+use self::pace::Pace;
 use self::stats::Counts;
 use super::imp::{CAT, Segment};
 use super::prompts::Outcome;
@@ -67,6 +69,7 @@ pub struct State {
     output: Output,
     prompts: ActivePrompts,
     measured: Measured,
+    pace: Pace,
     counts: Counts,
 }
 
@@ -91,6 +94,8 @@ struct Output {
     newest: Option<Newest>,
     /// Overdue inferences whose frames have left; the newest of them will still be of use.
     late: VecDeque<Late>,
+    /// The task waits for the answer to a frame.
+    waiting: bool,
     /// A frame was dropped before the next one.
     discont: bool,
     last_message: Option<Instant>,
@@ -141,6 +146,23 @@ enum Item {
     Frame(Box<Frame>),
 }
 
+impl Item {
+    fn is_unanswered(&self) -> bool {
+        match self {
+            Item::Frame(frame) => matches!(&frame.work, Work::Infer(ticket) if ticket.poll().is_none()),
+            Item::Event(_) => false,
+        }
+    }
+
+    /// Lets a frame go without an inference of its own, and returns what it would have had.
+    fn skip(&mut self) -> Option<Work> {
+        match self {
+            Item::Frame(frame) => Some(std::mem::replace(&mut frame.work, Work::Skip)),
+            Item::Event(_) => None,
+        }
+    }
+}
+
 struct Frame {
     buffer: gst::Buffer,
     /// Width and height under the caps it came with.
@@ -173,6 +195,7 @@ impl Default for State {
             output: Output::default(),
             prompts: ActivePrompts::default(),
             measured: Measured::default(),
+            pace: Pace::default(),
             counts: Counts::default(),
         }
     }
@@ -185,6 +208,19 @@ impl State {
         let items: Vec<Item> = self.queue.drain(..).collect();
         self.frames -= items.iter().filter(|item| matches!(item, Item::Frame(_))).count();
         items
+    }
+
+    /// Inferences that have been asked for and not answered.
+    fn outstanding(&self) -> usize {
+        let queued = self.queue.iter().filter(|item| item.is_unanswered()).count();
+        queued + self.output.late_outstanding() + usize::from(self.output.waiting)
+    }
+
+    /// Gives up unanswered inferences, the newest first, until `keep` are outstanding. Their frames go without.
+    fn give_up(&mut self, keep: usize) -> Vec<Work> {
+        let excess = self.outstanding().saturating_sub(keep);
+        let unanswered = self.queue.iter_mut().rev().filter(|item| item.is_unanswered());
+        unanswered.take(excess).filter_map(Item::skip).collect()
     }
 
     fn set_active(&mut self, active: Active) {

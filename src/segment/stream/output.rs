@@ -109,8 +109,13 @@ impl Segment {
     }
 
     fn push_frame(&self, frame: Frame) -> Left {
-        self.absorb_late();
         let policy = self.settings.lock().policy.clone();
+        let late_failure = self.absorb_late(&policy);
+        if let Some(error) = late_failure
+            && let Finished::Stop = self.fail(&error, &policy)
+        {
+            return Err(Ended { flow: gst::FlowError::Error, posted: true });
+        }
         let Frame { mut buffer, size, origin, work, deadline } = frame;
         // In flight until the frame has left: the ticket is dropped after the push.
         let mut ticket = None;
@@ -160,16 +165,23 @@ impl Segment {
     ) -> Finished {
         let at_once = waiting.poll();
         let had_to_wait = at_once.is_none();
-        let answer = at_once.or_else(|| waiting.wait(deadline));
-        match answer {
-            None => {
-                self.stream.state.lock().output.late.push_back(Late { ticket: waiting, origin });
-                self.skip(buffer, &origin, policy, deadline)
+        self.stream.state.lock().output.waiting = had_to_wait;
+        let Some(answer) = at_once.or_else(|| waiting.wait(deadline)) else {
+            self.overdue(Late { ticket: waiting, origin });
+            return self.skip(buffer, &origin, policy, deadline);
+        };
+        *ticket = Some(waiting);
+        {
+            let mut state = self.stream.state.lock();
+            state.output.waiting = false;
+            if deadline.is_some() {
+                state.pace.in_time();
             }
-            Some(Err(Failure::Cancelled)) => Finished::Flushed,
-            Some(Err(Failure::Failed(error))) => self.fail(&error, policy),
-            Some(Ok(segmentation)) => {
-                *ticket = Some(waiting);
+        }
+        match answer {
+            Err(Failure::Cancelled) => Finished::Flushed,
+            Err(Failure::Failed(error)) => self.fail(&error, policy),
+            Ok(segmentation) => {
                 if had_to_wait {
                     self.measured(origin.arrived.elapsed(), policy);
                 }
@@ -186,6 +198,19 @@ impl Segment {
                 }
             }
         }
+    }
+
+    /// Puts an overdue inference aside, for a later frame, and asks for fewer at a time.
+    fn overdue(&self, late: Late) {
+        let mut state = self.stream.state.lock();
+        let outstanding = state.outstanding();
+        let keep = state.pace.late(outstanding);
+        state.output.waiting = false;
+        state.output.late.push_back(late);
+        let given_up = state.give_up(keep);
+        drop(state);
+        // Cancels them, which takes the batcher's lock.
+        drop(given_up);
     }
 
     /// The frame gets no mask of its own: it passes with an earlier one, or is dropped.
