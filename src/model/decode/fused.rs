@@ -2,29 +2,33 @@
 //! The common case in one pass over the pixels: a whole picture's patch logits on the CPU.
 //!
 //! Upsampling a grid of patches to every pixel for every query, then running a softmax over that, moves far more
-//! memory than it computes: at full HD and 8 queries, libtorch's four passes over 64 MB. Here one output row of all
-//! queries at a time is interpolated, compared and summed while it is in the cache. The compiler vectorises the inner
-//! loops; bands of rows run on as many threads as libtorch uses.
+//! memory than it computes: at full HD and 8 queries, libtorch's passes over 64 MB each. Here one output row at a
+//! time is interpolated, compared and summed in the cache, and interpolated a second time for the sum, which is
+//! cheaper than keeping it. The compiler vectorises the inner loops; bands of rows run on as many threads as
+//! libtorch uses.
 
 use std::ops::Range;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tch::{Kind, Tensor};
+
+use super::regions::Row;
 
 /// Work below this many query-pixels is not worth another thread. Tests see several threads in small pictures.
 const WORK_PER_THREAD: usize = if cfg!(test) { 1 << 14 } else { 4 << 20 };
 
-/// The winner of each pixel, row-major `[H, W]`.
-pub struct Winners {
-    /// Row of the best query among those kept; of equal ones the first.
-    pub query: Vec<u32>,
-    /// The winner's share of the softmax over all queries.
-    pub probability: Vec<f32>,
-}
-
-/// `logits` are cosines `[Q, h, w]` on the CPU; `kept` are the rows that may win, rising. Bilinear between pixel
-/// centres, as [`super::Logits`] for a tensor.
-pub fn winners(logits: &Tensor, kept: &[i64], scale: f64, [height, width]: [usize; 2]) -> Result<Winners> {
+/// Shows each row of winners to `add`: in bands, each with its own state from `new`, given back from the top.
+///
+/// `logits` are cosines `[Q, h, w]` on the CPU, interpolated between pixel centres to `height` x `width`; `kept` are
+/// the rows that may win, rising; the softmax is over all.
+pub fn bands<S: Send>(
+    logits: &Tensor,
+    kept: &[i64],
+    scale: f64,
+    [height, width]: [usize; 2],
+    new: impl Fn() -> S + Sync,
+    add: impl Fn(&mut S, &Row) + Sync,
+) -> Result<Vec<S>> {
     let [queries, rows, columns] = logits.size()[..] else { bail!("logits of {} axes", logits.dim()) };
     let (queries, rows, columns) = (queries as usize, rows as usize, columns as usize);
     let scaled = logits.f_to_kind(Kind::Float)?.f_mul_scalar(scale)?.f_contiguous()?;
@@ -34,70 +38,81 @@ pub fn winners(logits: &Tensor, kept: &[i64], scale: f64, [height, width]: [usiz
     if kept.is_empty() || values.iter().any(|value| !value.is_finite()) {
         bail!(super::NOT_NUMBERS);
     }
-    let may_win: Vec<bool> = (0..queries as i64).map(|row| kept.binary_search(&row).is_ok()).collect();
-    let grid = Grid { values, queries, rows, columns, may_win };
-    let (down, across) = (Axis::new(rows, height), Axis::new(columns, width));
-    let mut winners = Winners { query: vec![0; height * width], probability: vec![0.0; height * width] };
+    let grid = Grid {
+        values,
+        rows,
+        columns,
+        kept,
+        down: Axis::new(rows, height),
+        across: Axis::new(columns, width),
+    };
     let threads =
         (queries * height * width / WORK_PER_THREAD).clamp(1, tch::get_num_threads().max(1) as usize);
-    let band = height.div_ceil(threads);
-    std::thread::scope(|scope| {
-        let bands = winners.query.chunks_mut(band * width).zip(winners.probability.chunks_mut(band * width));
-        for (index, (query, probability)) in bands.enumerate() {
-            let (grid, down, across) = (&grid, &down, &across);
-            let mut work = move || grid.band(down, across, index * band, query, probability);
-            if (index + 1) * band >= height {
-                work(); // the last band on this thread
+    let tall = height.div_ceil(threads);
+    let starts: Vec<usize> = (0..height).step_by(tall).collect();
+    let mut states: Vec<Option<S>> = starts.iter().map(|_| None).collect();
+    std::thread::scope(|scope| -> Result<()> {
+        for (&start, state) in starts.iter().zip(&mut states) {
+            let (grid, new, add) = (&grid, &new, &add);
+            let rows = start..(start + tall).min(height);
+            let last = rows.end == height;
+            let work = move || *state = Some(grid.band(rows, new(), add));
+            if last {
+                work(); // on this thread, which would only wait
             } else {
-                scope.spawn(work);
+                std::thread::Builder::new().spawn_scoped(scope, work).context("cannot start a thread")?;
             }
         }
-    });
-    Ok(winners)
+        Ok(())
+    })?;
+    states.into_iter().collect::<Option<Vec<S>>>().context("a band without an answer")
 }
 
-/// Logits times the scale, `[Q, h, w]`.
-struct Grid {
+struct Grid<'a> {
+    /// Logits times the scale, `[Q, h, w]`.
     values: Vec<f32>,
-    queries: usize,
     rows: usize,
     columns: usize,
-    may_win: Vec<bool>,
+    kept: &'a [i64],
+    down: Axis,
+    across: Axis,
 }
 
-impl Grid {
-    /// Fills rows from `first` on, as many as the slices hold.
-    fn band(&self, down: &Axis, across: &Axis, first: usize, query: &mut [u32], probability: &mut [f32]) {
-        let width = across.fraction.len();
-        let mut between = vec![0f32; self.columns];
-        let mut full = vec![0f32; self.queries * width]; // one row of pixels of every query
+impl Grid<'_> {
+    fn band<S>(&self, rows: Range<usize>, mut state: S, add: impl Fn(&mut S, &Row)) -> S {
+        let width = self.across.fraction.len();
+        let mut lines = vec![0f32; self.values.len() / self.rows]; // [Q, w]: the grid between two of its rows
+        let mut pixels = vec![0f32; width];
         let mut best = vec![0f32; width];
-        for (y, (query, probability)) in
-            query.chunks_mut(width).zip(probability.chunks_mut(width)).enumerate()
-        {
-            let (above, below, fraction) = down.at(first + y);
-            best.fill(f32::NEG_INFINITY);
-            for (q, row) in full.chunks_mut(width).enumerate() {
-                let plane = &self.values[q * self.rows * self.columns..][..self.rows * self.columns];
+        let mut query = vec![0u32; width];
+        let mut probability = vec![0f32; width];
+        for y in rows {
+            let (above, below, fraction) = self.down.at(y);
+            let planes = self.values.chunks(self.rows * self.columns);
+            for (line, plane) in lines.chunks_mut(self.columns).zip(planes) {
                 let (above, below) = (&plane[above * self.columns..], &plane[below * self.columns..]);
-                for ((out, a), b) in between.iter_mut().zip(above).zip(below) {
+                for ((out, a), b) in line.iter_mut().zip(above).zip(below) {
                     *out = a + (b - a) * fraction;
                 }
-                across.stretch(&between, row);
-                if self.may_win[q] {
-                    challenge(row, q as u32, &mut best, query);
-                }
+            }
+            best.fill(f32::NEG_INFINITY);
+            for &q in self.kept {
+                self.across.stretch(&lines[q as usize * self.columns..][..self.columns], &mut pixels);
+                challenge(&pixels, q as u32, &mut best, &mut query);
             }
             probability.fill(0.0);
-            for row in full.chunks(width) {
-                for ((sum, value), best) in probability.iter_mut().zip(row).zip(&best) {
+            for line in lines.chunks(self.columns) {
+                self.across.stretch(line, &mut pixels);
+                for ((sum, value), best) in probability.iter_mut().zip(&pixels).zip(&best) {
                     *sum += exp(value - best);
                 }
             }
-            for sum in probability {
+            for sum in &mut probability {
                 *sum = 1.0 / *sum;
             }
+            add(&mut state, &Row { y, query: &query, probability: &probability });
         }
+        state
     }
 }
 
@@ -189,6 +204,17 @@ mod tests {
         assert!(exp(-1e9) < 1e-37 && exp(1e9).is_finite());
     }
 
+    fn winners(logits: &Tensor, kept: &[i64], scale: f64, size: [usize; 2]) -> (Vec<i64>, Vec<f32>) {
+        let new = || (Vec::new(), Vec::new());
+        let bands = bands(logits, kept, scale, size, new, |(query, probability), row| {
+            assert_eq!(row.query.len(), size[1]);
+            query.extend(row.query.iter().map(|&query| i64::from(query)));
+            probability.extend_from_slice(row.probability);
+        });
+        let (query, probability): (Vec<_>, Vec<_>) = bands.unwrap().into_iter().unzip();
+        (query.concat(), probability.concat())
+    }
+
     /// Against libtorch's upsampling and softmax, upwards and downwards, on one thread and several.
     #[test]
     fn equal_to_the_plain_way() {
@@ -200,10 +226,9 @@ mod tests {
             let every: Vec<i64> = (0..queries).collect();
             let full = logits.upsampled(&every, [size[0] as i64, size[1] as i64]).unwrap() * 40.0;
             let softmax = full.softmax(0, Kind::Float);
-            let got = winners(&logits, &every, 40.0, size).unwrap();
-            let query: Vec<i64> = got.query.iter().map(|&query| query.into()).collect();
+            let (query, probability) = winners(&logits, &every, 40.0, size);
             let query = Tensor::from_slice(&query).view([1, size[0] as i64, size[1] as i64]);
-            let probability = Tensor::from_slice(&got.probability).view([1, size[0] as i64, size[1] as i64]);
+            let probability = Tensor::from_slice(&probability).view([1, size[0] as i64, size[1] as i64]);
             // the winner found scores as much as the best, and its probability is that of the softmax
             let lost = (full.max_dim(0, true).0 - full.gather(0, &query, false)).max().double_value(&[]);
             let off = (softmax.gather(0, &query, false) - probability).abs().max().double_value(&[]);
@@ -214,9 +239,9 @@ mod tests {
     #[test]
     fn only_kept_queries_win_but_all_count() {
         let logits = Tensor::from_slice(&[0.9f32, 0.8, 0.1]).view([3, 1, 1]);
-        let got = winners(&logits, &[1, 2], 10.0, [1, 1]).unwrap();
+        let (query, probability) = winners(&logits, &[1, 2], 10.0, [1, 1]);
         let expected = (8f32).exp() / ((9f32).exp() + (8f32).exp() + (1f32).exp());
-        assert_eq!(got.query, [1]);
-        assert!((got.probability[0] - expected).abs() < 1e-5);
+        assert_eq!(query, [1]);
+        assert!((probability[0] - expected).abs() < 1e-5);
     }
 }

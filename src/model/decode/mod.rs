@@ -10,11 +10,12 @@ mod regions;
 mod tests;
 mod winner;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::vocabulary::Vocabulary;
-use regions::Pixels;
+
+use regions::{Counts, Row, Tally};
 use winner::Winner;
 
 /// Said of logits that are NaN or infinite.
@@ -180,42 +181,54 @@ pub fn decode_at(
     }
     let every: Vec<i64> = (0..queries as i64).collect();
     let scale = options.logit_scale;
-    let mut contest =
-        Contest { logits, vocabulary, scale, size: [height as i64, width as i64], log_sum: None };
-    let mut pixels = contest.winners(&every)?;
-    if options.min_area > 0.0
-        && let Some(kept) = pixels.queries_kept(options.min_area, vocabulary)
-    {
+    let mut contest = Contest { logits, scale, size: [height as i64, width as i64], log_sum: None };
+    let (mut rows, mut threshold) = (every.clone(), options.threshold);
+    if options.min_area > 0.0 {
+        let counts = contest.rows(&every, || Counts::new(vocabulary), Counts::add, Counts::merge)?;
         // Small classes lose their scores, and the best of the others wins; the softmax keeps its denominator.
-        if kept.is_empty() {
-            pixels.clear();
-        } else {
-            pixels = contest.winners(&kept)?;
+        match counts.queries_kept(options.min_area) {
+            Some(kept) if kept.is_empty() => threshold = f64::INFINITY,
+            Some(kept) => rows = kept,
+            None => {}
         }
     }
-    pixels.segmentation(options.threshold, vocabulary, height, width)
+    let tally = contest.rows(&rows, || Tally::new(vocabulary, threshold), Tally::add, Tally::merge)?;
+    tally.segmentation(height, width)
 }
 
-/// One picture's logits, looked at for all queries first, then perhaps for some.
+/// The logits of one picture: for all queries first, then perhaps for some.
 struct Contest<'a> {
     logits: &'a dyn Logits,
-    vocabulary: &'a Vocabulary,
     scale: f64,
     size: [i64; 2],
-    /// The softmax's denominator over all queries, kept from the first look.
+    /// The softmax's denominator over all queries, kept from the first time.
     log_sum: Option<Tensor>,
 }
 
 impl Contest<'_> {
-    /// The best of `rows` at each pixel, with its share of the softmax over all queries.
-    fn winners(&mut self, rows: &[i64]) -> Result<Pixels> {
+    /// Shows every row of winners among `kept` queries to `add`, from the top; rows may be split into bands, each
+    /// with a state of its own from `new`, merged from the top in the end.
+    fn rows<S: Send>(
+        &mut self,
+        kept: &[i64],
+        new: impl Fn() -> S + Sync,
+        add: impl Fn(&mut S, &Row) + Sync,
+        merge: impl Fn(S, S) -> S,
+    ) -> Result<S> {
+        let size = self.size.map(|side| side as usize);
         if let Some(grid) = self.logits.grid().filter(|grid| grid.device() == Device::Cpu) {
-            let size = self.size.map(|side| side as usize);
-            return Ok(Pixels::of(fused::winners(grid, rows, self.scale, size)?, self.vocabulary));
+            let bands = fused::bands(grid, kept, self.scale, size, new, add)?;
+            return bands.into_iter().reduce(merge).context("a mask without rows");
         }
-        let winner = Winner::among(self.logits, rows, self.size, self.scale)?;
+        let winner = Winner::among(self.logits, kept, self.size, self.scale)?;
         let log_sum = self.log_sum.get_or_insert_with(|| winner.log_sum.shallow_clone());
-        Pixels::copy_back(&winner.query, &winner.probability_within(log_sum)?, self.vocabulary)
+        let (query, probability) = winner.copy_back(log_sum)?;
+        let mut state = new();
+        let rows = query.chunks(size[1]).zip(probability.chunks(size[1]));
+        for (y, (query, probability)) in rows.enumerate() {
+            add(&mut state, &Row { y, query, probability });
+        }
+        Ok(state)
     }
 }
 

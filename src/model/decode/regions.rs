@@ -1,136 +1,170 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Winning queries on the host: mask values, and the score, area and box of each class.
+//! From winning queries, row by row, to mask values and the score, area and box of each class.
 
 use anyhow::{Result, bail};
-use tch::{Kind, Tensor};
 
-use super::fused::Winners;
 use super::{Ids, NOT_NUMBERS, Region, Segmentation};
 use crate::model::vocabulary::Vocabulary;
 
 /// Values up to this fit one byte a pixel.
 const BYTE_CLASSES: usize = 255;
 
-/// One picture's pixels, row-major.
-pub struct Pixels {
-    value: Vec<i32>,
-    probability: Vec<f32>,
+/// One row of pixels: the winning query of each, and its share of the softmax.
+pub struct Row<'a> {
+    pub y: usize,
+    pub query: &'a [u32],
+    pub probability: &'a [f32],
 }
 
-impl Pixels {
-    pub fn of(winners: Winners, vocabulary: &Vocabulary) -> Pixels {
-        let value =
-            winners.query.iter().map(|&query| vocabulary.query_value[query as usize] as i32).collect();
-        Pixels { value, probability: winners.probability }
+/// Pixels each mask value wins; index 0 is the background.
+pub struct Counts<'a> {
+    vocabulary: &'a Vocabulary,
+    pixels: Vec<u64>,
+}
+
+impl<'a> Counts<'a> {
+    pub fn new(vocabulary: &'a Vocabulary) -> Self {
+        Counts { vocabulary, pixels: vec![0; vocabulary.labels.len() + 1] }
     }
 
-    /// Brings `[H, W]` winning queries and their probabilities to the host in one copy.
-    pub fn copy_back(query: &Tensor, probability: &Tensor, vocabulary: &Vocabulary) -> Result<Pixels> {
-        let values: Vec<i32> = vocabulary.query_value.iter().map(|&value| value as i32).collect();
-        let values = Tensor::f_from_slice(&values)?.f_to_device(query.device())?.f_take(query)?;
-        let bits = probability.f_view_dtype(Kind::Int)?;
-        let both = Tensor::f_stack(&[values, bits], 0)?.f_to_device(tch::Device::Cpu)?; // 2 x [H, W] -> [2, H, W]
-        let pixels = both.numel() / 2;
-        let mut value = vec![0i32; 2 * pixels];
-        both.f_copy_data(&mut value, 2 * pixels)?;
-        let probability =
-            value.split_off(pixels).into_iter().map(|bits| f32::from_bits(bits as u32)).collect();
-        Ok(Pixels { value, probability })
-    }
-
-    /// Rows of the queries whose class wins more than `min_area` of all foreground pixels, background included;
-    /// `None` if no class that is present falls below.
-    pub fn queries_kept(&self, min_area: f64, vocabulary: &Vocabulary) -> Option<Vec<i64>> {
-        let mut count = vec![0u64; vocabulary.labels.len() + 1];
-        for &value in &self.value {
-            count[value as usize] += 1;
+    pub fn add(&mut self, row: &Row) {
+        for &query in row.query {
+            self.pixels[self.vocabulary.query_value[query as usize] as usize] += 1;
         }
-        let foreground: u64 = count[1..].iter().sum();
-        let small = |value: u32| value > 0 && count[value as usize] as f64 <= min_area * foreground as f64;
-        let none_present = !(1..count.len()).any(|value| count[value] > 0 && small(value as u32));
-        if none_present {
+    }
+
+    pub fn merge(mut self, below: Self) -> Self {
+        for (pixels, more) in self.pixels.iter_mut().zip(below.pixels) {
+            *pixels += more;
+        }
+        self
+    }
+
+    /// Queries of the background and of the classes that win more than `min_area` of all foreground pixels; `None`
+    /// if no class that is present falls below.
+    pub fn queries_kept(&self, min_area: f64) -> Option<Vec<i64>> {
+        let foreground: u64 = self.pixels[1..].iter().sum();
+        let least = min_area * foreground as f64;
+        if self.pixels[1..].iter().all(|&pixels| pixels == 0 || pixels as f64 > least) {
             return None;
         }
-        let rows = (0i64..).zip(&vocabulary.query_value);
-        Some(rows.filter(|(_, value)| !small(**value)).map(|(row, _)| row).collect())
+        let kept = |value: u32| value == 0 || self.pixels[value as usize] as f64 > least;
+        let queries = (0i64..).zip(&self.vocabulary.query_value);
+        Some(queries.filter(|(_, value)| kept(**value)).map(|(query, _)| query).collect())
+    }
+}
+
+/// The mask and its regions, as they grow row by row.
+pub struct Tally<'a> {
+    vocabulary: &'a Vocabulary,
+    threshold: f64,
+    ids: Ids,
+    found: Vec<Extent>,
+    /// Mask values of the row at hand.
+    values: Vec<u32>,
+}
+
+impl<'a> Tally<'a> {
+    /// Pixels whose probability is below `threshold` become 0.
+    pub fn new(vocabulary: &'a Vocabulary, threshold: f64) -> Self {
+        let classes = vocabulary.labels.len();
+        let ids = if classes <= BYTE_CLASSES { Ids::U8(Vec::new()) } else { Ids::U16(Vec::new()) };
+        Tally { vocabulary, threshold, ids, found: vec![Extent::default(); classes + 1], values: Vec::new() }
     }
 
-    /// Every pixel becomes background.
-    pub fn clear(&mut self) {
-        self.value.fill(0);
-    }
-
-    /// Applies the threshold and gathers the regions.
-    pub fn segmentation(
-        mut self,
-        threshold: f64,
-        vocabulary: &Vocabulary,
-        height: usize,
-        width: usize,
-    ) -> Result<Segmentation> {
-        let mut found = vec![Extent::default(); vocabulary.labels.len() + 1];
-        for (y, (values, probabilities)) in
-            self.value.chunks_mut(width.max(1)).zip(self.probability.chunks(width.max(1))).enumerate()
-        {
-            for (x, (value, &probability)) in values.iter_mut().zip(probabilities).enumerate() {
-                if f64::from(probability) < threshold {
-                    *value = 0;
-                }
-                found[*value as usize].add(x, y, probability);
+    /// Adds the row below those before.
+    pub fn add(&mut self, row: &Row) {
+        self.values.clear();
+        self.values.extend(row.query.iter().zip(row.probability).map(|(&query, &probability)| {
+            if f64::from(probability) < self.threshold {
+                0
+            } else {
+                self.vocabulary.query_value[query as usize]
             }
+        }));
+        match &mut self.ids {
+            Ids::U8(ids) => ids.extend(self.values.iter().map(|&value| value as u8)),
+            Ids::U16(ids) => ids.extend(self.values.iter().map(|&value| value as u16)),
         }
-        if found.iter().any(|extent| !extent.score.is_finite()) {
+        let mut start = 0;
+        for run in self.values.chunk_by(|a, b| a == b) {
+            let end = start + run.len();
+            let score = row.probability[start..end].iter().map(|&probability| f64::from(probability)).sum();
+            self.found[run[0] as usize].add(row.y, start, end, score);
+            start = end;
+        }
+    }
+
+    /// Joins the rows above with the rows below.
+    pub fn merge(mut self, below: Self) -> Self {
+        match (&mut self.ids, below.ids) {
+            (Ids::U8(ids), Ids::U8(mut more)) => ids.append(&mut more),
+            (Ids::U16(ids), Ids::U16(mut more)) => ids.append(&mut more),
+            // both were made for the same vocabulary
+            (Ids::U8(_), Ids::U16(_)) | (Ids::U16(_), Ids::U8(_)) => {}
+        }
+        for (extent, more) in self.found.iter_mut().zip(below.found) {
+            extent.merge(&more);
+        }
+        self
+    }
+
+    pub fn segmentation(self, height: usize, width: usize) -> Result<Segmentation> {
+        if self.found.iter().any(|extent| !extent.score.is_finite()) {
             bail!(NOT_NUMBERS);
         }
-        let pixels = (height * width) as f64;
-        let present = found.iter().enumerate().skip(1).filter(|(_, extent)| extent.count > 0);
+        let (w, h) = (width as f64, height as f64);
+        let labels = self.vocabulary.labels.iter();
+        let present = (1u32..).zip(labels).zip(&self.found[1..]).filter(|(_, extent)| extent.pixels > 0);
         let mut regions: Vec<Region> = present
-            .map(|(value, extent)| Region {
-                value: value as u32,
-                label: vocabulary.labels[value - 1].clone(),
-                score: extent.score / extent.count as f64,
-                area: extent.count as f64 / pixels,
-                x: extent.left as f64 / width as f64,
-                y: extent.top as f64 / height as f64,
-                w: (extent.right + 1 - extent.left) as f64 / width as f64,
-                h: (extent.bottom + 1 - extent.top) as f64 / height as f64,
+            .map(|((value, label), extent)| Region {
+                value,
+                label: label.clone(),
+                score: extent.score / extent.pixels as f64,
+                area: extent.pixels as f64 / (w * h),
+                x: extent.left as f64 / w,
+                y: extent.top as f64 / h,
+                w: (extent.right - extent.left) as f64 / w,
+                h: (extent.bottom - extent.top) as f64 / h,
             })
             .collect();
         regions.sort_by(|a, b| b.area.total_cmp(&a.area).then(a.value.cmp(&b.value)));
-        let ids = if vocabulary.labels.len() <= BYTE_CLASSES {
-            Ids::U8(self.value.iter().map(|&value| value as u8).collect())
-        } else {
-            Ids::U16(self.value.iter().map(|&value| value as u16).collect())
-        };
-        Ok(Segmentation { width, height, ids, regions })
+        Ok(Segmentation { width, height, ids: self.ids, regions })
     }
 }
 
-/// What is known of one class while the pixels go by.
+/// What is known of one class.
 #[derive(Clone)]
 struct Extent {
-    count: u64,
+    pixels: u64,
     /// Sum of probabilities.
     score: f64,
     left: usize,
-    right: usize,
     top: usize,
+    /// One past the last column and row.
+    right: usize,
     bottom: usize,
 }
 
 impl Default for Extent {
     fn default() -> Self {
-        Extent { count: 0, score: 0.0, left: usize::MAX, right: 0, top: usize::MAX, bottom: 0 }
+        Extent { pixels: 0, score: 0.0, left: usize::MAX, top: usize::MAX, right: 0, bottom: 0 }
     }
 }
 
 impl Extent {
-    fn add(&mut self, x: usize, y: usize, probability: f32) {
-        self.count += 1;
-        self.score += f64::from(probability);
-        self.left = self.left.min(x);
-        self.right = self.right.max(x);
-        self.top = self.top.min(y);
-        self.bottom = self.bottom.max(y);
+    /// Adds pixels `start..end` of row `y`.
+    fn add(&mut self, y: usize, start: usize, end: usize, score: f64) {
+        let pixels = (end - start) as u64;
+        self.merge(&Extent { pixels, score, left: start, top: y, right: end, bottom: y + 1 });
+    }
+
+    fn merge(&mut self, other: &Extent) {
+        self.pixels += other.pixels;
+        self.score += other.score;
+        self.left = self.left.min(other.left);
+        self.top = self.top.min(other.top);
+        self.right = self.right.max(other.right);
+        self.bottom = self.bottom.max(other.bottom);
     }
 }

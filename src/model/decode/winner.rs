@@ -2,7 +2,7 @@
 //! The winning query of each pixel, found in chunks of queries.
 
 use anyhow::{Context, Result};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::Logits;
 
@@ -53,8 +53,16 @@ impl Winner {
         })
     }
 
-    /// The winner's share of a softmax with this sum, `[H, W]` f32.
-    pub fn probability_within(&self, log_sum: &Tensor) -> Result<Tensor> {
-        Ok(self.best.f_sub(log_sum)?.f_exp()?.f_to_kind(Kind::Float)?)
+    /// The winning queries and their shares of the softmax with this sum, row-major, in one copy to the host.
+    pub fn copy_back(&self, log_sum: &Tensor) -> Result<(Vec<u32>, Vec<f32>)> {
+        let probability = self.best.f_sub(log_sum)?.f_exp()?; // [H, W]
+        let both = [self.query.f_to_kind(Kind::Int)?, probability.f_view_dtype(Kind::Int)?];
+        let both = Tensor::f_stack(&both, 0)?.f_to_device(Device::Cpu)?; // 2 x [H, W] -> [2, H, W]
+        let mut words = vec![0i32; both.numel()];
+        let count = words.len();
+        both.f_copy_data(&mut words, count)?;
+        let bits = words.split_off(count / 2);
+        let query = words.into_iter().map(|query| query as u32).collect();
+        Ok((query, bits.into_iter().map(|bits| f32::from_bits(bits as u32)).collect()))
     }
 }
