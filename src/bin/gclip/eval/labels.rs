@@ -22,7 +22,7 @@ pub struct Labels {
 }
 
 /// What the values of a label picture mean.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct LabelRules {
     /// Values that do not count.
     pub ignore: Vec<u16>,

@@ -4,17 +4,16 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use gstgclip::model::{Prompts, Segmentation};
+use gstgclip::model::Prompts;
 
 use super::confusion::NONE;
 use super::labels::{LabelRules, read_colours};
-use super::values;
 
 #[derive(clap::Args)]
 pub struct TruthArgs {
     /// One class a line, synonyms after commas; line k (from 0) is label value k.
     #[arg(long, value_name = "FILE")]
-    prompts_file: PathBuf,
+    pub prompts_file: PathBuf,
     /// Label values that do not count, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "255", value_name = "VALUE,...")]
     ignore: Vec<u16>,
@@ -30,6 +29,7 @@ pub struct TruthArgs {
     label_colors: Option<PathBuf>,
 }
 
+#[derive(Clone)]
 pub struct Truth {
     pub rules: LabelRules,
     pub prompts: Prompts,
@@ -75,15 +75,15 @@ impl Truth {
         Ok(Truth { rules, prompts, labels, class_of_value })
     }
 
-    /// The class of every pixel of an answer, at `size` (width, height): the nearest mask pixel when the label
-    /// picture has another size than the picture.
-    pub fn predicted(&self, answer: &Segmentation, size: (usize, usize)) -> Result<Vec<u16>> {
-        let classes = values(&answer.ids)
-            .into_iter()
-            .map(|value| self.class_of_value.get(usize::from(value)).copied())
+    /// The class of every pixel of a mask, brought from one size to another (width, height) by the nearest mask
+    /// pixel: a label picture may have another size than its picture.
+    pub fn classes(&self, mask: &[u16], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u16>> {
+        let classes = mask
+            .iter()
+            .map(|value| self.class_of_value.get(usize::from(*value)).copied())
             .collect::<Option<Vec<u16>>>()
             .context("the mask holds a value that no class has")?;
-        Ok(resize_nearest(classes, (answer.width, answer.height), size))
+        Ok(resize_nearest(classes, from, to))
     }
 }
 
@@ -102,7 +102,6 @@ fn resize_nearest(values: Vec<u16>, from: (usize, usize), to: (usize, usize)) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gstgclip::model::Ids;
 
     fn truth(background_label: Option<usize>) -> Result<Truth> {
         let args = TruthArgs {
@@ -115,20 +114,11 @@ mod tests {
         Truth::from_parts(&args, Prompts::parse("a; b, c; d", "e").unwrap(), None)
     }
 
-    fn answer(values: &[u8], width: usize) -> Segmentation {
-        Segmentation {
-            width,
-            height: values.len() / width,
-            ids: Ids::U8(values.to_vec()),
-            regions: Vec::new(),
-        }
-    }
-
     #[test]
     fn mask_values_are_lines_plus_one() {
         let truth = truth(None).unwrap();
-        assert_eq!(truth.predicted(&answer(&[0, 1, 2, 3], 4), (4, 1)).unwrap(), [NONE, 0, 1, 2]);
-        assert!(truth.predicted(&answer(&[4], 1), (1, 1)).is_err());
+        assert_eq!(truth.classes(&[0, 1, 2, 3], (4, 1), (4, 1)).unwrap(), [NONE, 0, 1, 2]);
+        assert!(truth.classes(&[4], (1, 1), (1, 1)).is_err());
     }
 
     #[test]
@@ -136,20 +126,7 @@ mod tests {
         let truth = truth(Some(1)).unwrap();
         assert_eq!(truth.labels, ["a", "b", "d"]);
         assert_eq!(truth.prompts.background, ["e", "b", "c"]);
-        assert_eq!(truth.predicted(&answer(&[0, 1, 2], 3), (3, 1)).unwrap(), [1, 0, 2]);
-        assert!(
-            super::Truth::new(
-                &TruthArgs {
-                    prompts_file: "/nowhere".into(),
-                    ignore: vec![],
-                    reduce_zero_label: false,
-                    background_label: None,
-                    label_colors: None
-                },
-                ""
-            )
-            .is_err()
-        );
+        assert_eq!(truth.classes(&[0, 1, 2], (3, 1), (3, 1)).unwrap(), [1, 0, 2]);
     }
 
     #[test]
@@ -160,9 +137,9 @@ mod tests {
     #[test]
     fn masks_are_compared_at_the_label_s_size() {
         let truth = truth(None).unwrap();
-        let doubled = truth.predicted(&answer(&[1, 2], 2), (4, 2)).unwrap();
+        let doubled = truth.classes(&[1, 2], (2, 1), (4, 2)).unwrap();
         assert_eq!(doubled, [0, 0, 1, 1, 0, 0, 1, 1]);
-        let halved = truth.predicted(&answer(&[1, 1, 2, 3, 1, 1, 2, 3], 4), (2, 1)).unwrap();
+        let halved = truth.classes(&[1, 1, 2, 3, 1, 1, 2, 3], (4, 2), (2, 1)).unwrap();
         assert_eq!(halved, [0, 2]);
     }
 }

@@ -133,7 +133,7 @@ fn path_text(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))
 }
 
-fn uri_of(source: &str) -> Result<String> {
+pub fn uri_of(source: &str) -> Result<String> {
     if source.contains("://") {
         return Ok(source.to_string());
     }
@@ -141,7 +141,7 @@ fn uri_of(source: &str) -> Result<String> {
     Ok(glib::filename_to_uri(&path, None)?.to_string())
 }
 
-fn set_properties(element: &gst::Element, assignments: &[String]) -> Result<()> {
+pub fn set_properties(element: &gst::Element, assignments: &[String]) -> Result<()> {
     let factory = element.factory().map(|factory| factory.name().to_string()).unwrap_or_default();
     for assignment in assignments {
         let (name, value) = assignment
@@ -209,7 +209,7 @@ fn play(pipeline: &gst::Pipeline, args: &Args, report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn first_error(bus: &gst::Bus) -> anyhow::Error {
+pub fn first_error(bus: &gst::Bus) -> anyhow::Error {
     let wait = gst::ClockTime::from_mseconds(Duration::from_secs(2).as_millis() as u64);
     match bus.timed_pop_filtered(wait, &[gst::MessageType::Error]).as_ref().map(|message| message.view()) {
         Some(gst::MessageView::Error(error)) => readable(error),
@@ -218,7 +218,7 @@ fn first_error(bus: &gst::Bus) -> anyhow::Error {
 }
 
 /// GStreamer's message in one sentence with its source; the debug text only helps developers.
-fn readable(error: &gst::message::Error) -> anyhow::Error {
+pub fn readable(error: &gst::message::Error) -> anyhow::Error {
     let source = error.src().map(|source| source.name().to_string()).unwrap_or_default();
     if source.is_empty() { anyhow!("{}", error.error()) } else { anyhow!("{source}: {}", error.error()) }
 }

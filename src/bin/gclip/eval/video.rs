@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A video through `gclipsegment`: how steady its masks are over time, and mIoU when there are labels.
+//!
+//! The element is measured, not the bare model: what it does between frames (intervals, reuse) is what is asked about.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+use gst::prelude::*;
+use gst_video::prelude::*;
+use gstgclip::meta::Masks;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::Args;
+use super::confusion::Confusion;
+use super::consistency::{Consistency, still};
+use super::pairs::files_below;
+use super::report::{percent, write_json};
+use super::truth::Truth;
+use crate::video::{readable, set_properties, uri_of};
+use crate::{progress, video};
+
+/// Shares from 0 to 1; `null` where there was nothing to measure.
+#[derive(Serialize)]
+struct Report {
+    frames: usize,
+    seconds: f64,
+    /// Against labels, windows of 8 and 16 frames (VSPW).
+    mvc8: Option<f64>,
+    mvc16: Option<f64>,
+    mean_iou: Option<f64>,
+    pixel_accuracy: Option<f64>,
+    /// Pixels that stand still from one frame to the next whose class changes.
+    flicker: Option<f64>,
+    /// As mVC, over the pixels that stand still, without labels.
+    still_vc8: Option<f64>,
+    still_vc16: Option<f64>,
+}
+
+/// What is counted while the video plays.
+struct Watch {
+    truth: Arc<Truth>,
+    tolerance: u8,
+    limit: usize,
+    /// One label picture a frame, in order.
+    labels: Option<Vec<PathBuf>>,
+    frames: usize,
+    size: (usize, usize),
+    before: Option<Before>,
+    labelled: Consistency,
+    unlabelled: Consistency,
+    confusion: Confusion,
+    error: Option<anyhow::Error>,
+}
+
+struct Before {
+    rgb: Vec<u8>,
+    labels: Option<Vec<u16>>,
+}
+
+pub fn run(args: &Args, video: &Path, truth: &Truth) -> Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
+    let labels = args.labels.as_deref().map(label_files).transpose()?;
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let watch = Arc::new(Mutex::new(Watch {
+        tolerance: args.still,
+        limit,
+        labels,
+        frames: 0,
+        size: (0, 0),
+        before: None,
+        labelled: Consistency::new(&[8, 16]),
+        unlabelled: Consistency::new(&[2, 8, 16]),
+        confusion: Confusion::new(truth.labels.len()),
+        error: None,
+        truth: Arc::new(truth.clone()),
+    }));
+    let pipeline = build(args, video, truth)?;
+    watch_output(&pipeline, &watch)?;
+    let start = Instant::now();
+    let played = play(&pipeline, &watch);
+    pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
+    let mut watch = watch.lock();
+    // What went wrong while counting explains what the pipeline then said.
+    watch.error.take().map_or(played, Err)?;
+    if watch.frames == 0 {
+        bail!("{} has no frames", video.display());
+    }
+    let report = Report::new(&watch, start.elapsed().as_secs_f64());
+    report.print();
+    args.json.as_deref().map_or(Ok(()), |path| write_json(&report, path))
+}
+
+fn label_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let files = files_below(folder, &["png"])?;
+    if files.is_empty() {
+        bail!("{} holds no label PNG", folder.display());
+    }
+    Ok(files.into_iter().map(|file| folder.join(file)).collect())
+}
+
+fn build(args: &Args, video: &Path, truth: &Truth) -> Result<gst::Pipeline> {
+    let description = "uridecodebin name=source expose-all-streams=false caps=video/x-raw ! videoconvert \
+         ! video/x-raw,format=RGB ! gclipsegment name=segment ! fakesink sync=false";
+    let pipeline = gst::parse::launch(description)
+        .context("a GStreamer element is missing (scripts/setup.sh installs them all)")?
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| anyhow!("the description is not a pipeline"))?;
+    let path = video.to_str().with_context(|| format!("the path {} is not UTF-8", video.display()))?;
+    let source = pipeline.by_name("source").context("the pipeline has no source")?;
+    source.set_property("uri", uri_of(path)?);
+    let segment = pipeline.by_name("segment").context("the pipeline has no gclipsegment")?;
+    let (model, look) = (&args.model, &args.look);
+    let mut settings = vec![
+        format!("model={}", model.model),
+        format!("method={}", model.method),
+        format!("method-options={}", model.method_options),
+        format!("device={}", model.device),
+        format!("precision={}", model.precision),
+        format!("prompt-template={}", args.words.template),
+        format!("input-size={}", look.size),
+        format!("window={}", look.window),
+        format!("stride={}", look.stride.unwrap_or(0)),
+        format!("refine={}", look.refine),
+        format!("threshold={}", look.threshold),
+        format!("logit-scale={}", look.logit_scale),
+        format!("min-area={}", look.min_area),
+        // Every frame with a mask of its own, pixel for pixel.
+        "mask-size=frame".to_string(),
+        "late-policy=wait".to_string(),
+    ];
+    settings.extend(args.settings.iter().cloned());
+    set_properties(&segment, &settings)?;
+    // The classes as the label rules see them: a background line is no class of the mask.
+    segment.set_property("prompts", truth.prompts.to_string());
+    segment.set_property("background", background_text(&truth.prompts.background));
+    Ok(pipeline)
+}
+
+/// Names in the prompt grammar.
+fn background_text(names: &[String]) -> String {
+    let escape = |name: &String| {
+        let special = |c: char| matches!(c, ',' | ';' | '#' | '\\');
+        name.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect::<String>()
+    };
+    names.iter().map(escape).collect::<Vec<_>>().join(", ")
+}
+
+/// Counts every buffer that leaves the segmenter.
+fn watch_output(pipeline: &gst::Pipeline, watch: &Arc<Mutex<Watch>>) -> Result<()> {
+    let segment = pipeline.by_name("segment").context("the pipeline has no gclipsegment")?;
+    let pad = segment.static_pad("src").context("gclipsegment has no source pad")?;
+    let watch = watch.clone();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let mut watch = watch.lock();
+        if let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps())
+            && watch.frames < watch.limit
+            && watch.error.is_none()
+            && let Err(error) = watch.look(buffer, &caps)
+        {
+            watch.error = Some(error.context(format!("frame {}", watch.frames)));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
+
+fn play(pipeline: &gst::Pipeline, watch: &Mutex<Watch>) -> Result<()> {
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
+    let bar = progress::counter(0)?;
+    if pipeline.set_state(gst::State::Playing).is_err() {
+        return Err(video::first_error(&bus));
+    }
+    loop {
+        let wait = gst::ClockTime::from_mseconds(50);
+        let message = bus.timed_pop_filtered(wait, &[gst::MessageType::Eos, gst::MessageType::Error]);
+        match message.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Eos(_)) => break,
+            Some(gst::MessageView::Error(error)) => return Err(readable(error)),
+            _ => {}
+        }
+        let (frames, limit, failed) = {
+            let watch = watch.lock();
+            (watch.frames, watch.limit, watch.error.is_some())
+        };
+        bar.set_position(frames as u64);
+        if failed || frames >= limit {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+impl Watch {
+    fn look(&mut self, buffer: &gst::BufferRef, caps: &gst::Caps) -> Result<()> {
+        let (size, rgb) = packed_rgb(buffer, caps)?;
+        if self.frames > 0 && size != self.size {
+            bail!("the size changes from {:?} to {size:?}", self.size);
+        }
+        self.size = size;
+        let masks = Masks::from_buffer(buffer).context("it has no mask")?;
+        let (mask_size, mask) = mask_values(&masks)?;
+        let prediction = self.truth.classes(&mask, mask_size, size)?;
+
+        let labels = match &self.labels {
+            None => None,
+            Some(files) => {
+                let file = files.get(self.frames).with_context(|| {
+                    format!("it has no label: there are only {} label pictures", files.len())
+                })?;
+                let labels = self.truth.rules.read(file)?;
+                if (labels.width, labels.height) != size {
+                    bail!(
+                        "{} is {}x{}, the frame {}x{}",
+                        file.display(),
+                        labels.width,
+                        labels.height,
+                        size.0,
+                        size.1
+                    );
+                }
+                Some(labels.classes)
+            }
+        };
+        let before = self.before.as_ref();
+        if let Some(labels) = &labels {
+            self.confusion.add(labels, &prediction);
+            let labels_before = before.and_then(|before| before.labels.as_deref());
+            self.labelled.add_labelled(&prediction, labels, labels_before);
+        }
+        let quiet = before.map(|before| still(&before.rgb, &rgb, self.tolerance)).unwrap_or_default();
+        self.unlabelled.add(&prediction, |pixel| quiet.get(pixel).copied().unwrap_or(false), |_| true);
+        self.before = Some(Before { rgb, labels });
+        self.frames += 1;
+        Ok(())
+    }
+}
+
+/// Width and height, and the pixels without padding.
+fn packed_rgb(buffer: &gst::BufferRef, caps: &gst::Caps) -> Result<((usize, usize), Vec<u8>)> {
+    let info = gst_video::VideoInfo::from_caps(caps).context("its caps are no video")?;
+    let frame =
+        gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).context("it cannot be read")?;
+    let (width, height) = (info.width() as usize, info.height() as usize);
+    let stride = usize::try_from(frame.plane_stride()[0])?;
+    let rows = frame.plane_data(0)?.chunks(stride).take(height);
+    Ok(((width, height), rows.flat_map(|row| &row[..width * 3]).copied().collect()))
+}
+
+fn mask_values(masks: &Masks) -> Result<((usize, usize), Vec<u16>)> {
+    let read = masks.with_ids(|view| {
+        let values = view.rows().flat_map(|row| (0..row.len()).filter_map(move |x| row.get(x)));
+        ((view.width(), view.height()), values.collect())
+    });
+    read.context("its mask cannot be read")
+}
+
+impl Report {
+    fn new(watch: &Watch, seconds: f64) -> Report {
+        Report {
+            frames: watch.frames,
+            seconds,
+            mvc8: watch.labelled.mean(8),
+            mvc16: watch.labelled.mean(16),
+            mean_iou: watch.confusion.mean_iou(),
+            pixel_accuracy: watch.confusion.pixel_accuracy(),
+            flicker: watch.unlabelled.flicker(2),
+            still_vc8: watch.unlabelled.mean(8),
+            still_vc16: watch.unlabelled.mean(16),
+        }
+    }
+
+    fn print(&self) {
+        let line = |name: &str, share: Option<f64>| println!("{name:<44} {:>8}", percent(share));
+        line("mVC8, against labels", self.mvc8);
+        line("mVC16, against labels", self.mvc16);
+        line("mIoU, against labels", self.mean_iou);
+        line("pixel accuracy, against labels", self.pixel_accuracy);
+        line("VC8 of pixels that stand still", self.still_vc8);
+        line("VC16 of pixels that stand still", self.still_vc16);
+        line("flicker: still pixels that change class", self.flicker);
+        println!(
+            "\n{} frames in {:.1} s: {:.1} frames/s, start-up and counting included",
+            self.frames,
+            self.seconds,
+            self.frames as f64 / self.seconds.max(1e-9)
+        );
+    }
+}
