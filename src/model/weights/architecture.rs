@@ -102,7 +102,7 @@ fn matrix(weights: &Weights, name: &str) -> Result<[i64; 2]> {
 fn agree(what: &str, stated: Option<i64>, found: i64) -> Result<()> {
     match stated {
         Some(stated) if stated != found => {
-            bail!("the config states a {what} of {stated}, the weights have {found}")
+            bail!("the config says {what} {stated}, the weights have {found}")
         }
         _ => Ok(()),
     }

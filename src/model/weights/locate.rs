@@ -130,3 +130,33 @@ fn in_hub_cache(cache: &Path, id: &str) -> Result<Option<PathBuf>> {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_told_from_paths() {
+        assert!(is_id("openai/clip-vit-base-patch16"));
+        for path in
+            ["clip", "/openai/clip", "./clip", "../clip", "a/b/c", "openai/", "open ai/clip", ".hidden/clip"]
+        {
+            assert!(!is_id(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_cache_is_searched_by_branch_then_by_the_only_snapshot() {
+        let cache = tempfile::tempdir().unwrap();
+        let repository = cache.path().join("models--owner--clip");
+        let find = || in_hub_cache(cache.path(), "owner/clip");
+        assert_eq!(find().unwrap(), None);
+        fs::create_dir_all(repository.join("snapshots/aaa")).unwrap();
+        assert_eq!(find().unwrap(), Some(repository.join("snapshots/aaa")));
+        fs::create_dir_all(repository.join("snapshots/bbb")).unwrap();
+        assert!(find().unwrap_err().to_string().contains("2 snapshots of owner/clip"));
+        fs::create_dir_all(repository.join("refs")).unwrap();
+        fs::write(repository.join("refs/main"), "bbb\n").unwrap();
+        assert_eq!(find().unwrap(), Some(repository.join("snapshots/bbb")));
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tch::Tensor;
 
 /// Hugging Face's prefix of a tensor name and the canonical one.
@@ -51,9 +51,10 @@ pub fn from_hugging_face(tensors: HashMap<String, Tensor>) -> Result<HashMap<Str
             let name = query.replace(".q_proj.", letter);
             rows.push(renamed.remove(&name).with_context(|| format!("tensor {name} is missing"))?);
         }
-        // 3 x [width, width] -> [3 width, width]
-        let joined =
-            Tensor::f_cat(&rows, 0).with_context(|| format!("q, k and v of {query} do not fit together"))?;
+        if rows.iter().any(|row| row.size() != rows[0].size() || row.kind() != rows[0].kind()) {
+            bail!("{query} and its key and value differ in shape or type");
+        }
+        let joined = Tensor::f_cat(&rows, 0)?; // 3 x [width, width] -> [3 width, width]
         let name = query.replace(".self_attn.q_proj.weight", ".attn.in_proj_weight");
         renamed.insert(name.replace(".self_attn.q_proj.bias", ".attn.in_proj_bias"), joined);
     }
