@@ -159,7 +159,7 @@ impl Engine {
     /// # Errors
     /// No such file, made with other weights, or without one of the names.
     pub fn vocabulary_from(&self, embeddings: &Path, prompts: &Prompts) -> Result<Arc<Vocabulary>> {
-        let file = Embeddings::load(embeddings, &self.info.hash, self.info.embed_dim)?;
+        let file = Embeddings::load(embeddings, &self.info.vision_hash, self.info.embed_dim)?;
         Ok(Arc::new(file.select(prompts)?))
     }
 

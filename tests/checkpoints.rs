@@ -106,6 +106,10 @@ fn a_checkpoint_without_a_text_tower_loads() {
     let model = load(folder.path()).unwrap();
     assert!(model.text.is_none());
     assert_eq!(model.info.embed_dim, 24);
+    // Embeddings made with the whole checkpoint serve this one: they are bound to the vision tower.
+    let whole = load(copy().path()).unwrap();
+    assert_eq!(model.info.vision_hash, whole.info.vision_hash);
+    assert_ne!(model.info.hash, whole.info.hash);
 }
 
 #[test]

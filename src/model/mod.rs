@@ -65,6 +65,9 @@ pub struct ModelSpec {
 pub struct ModelInfo {
     /// SHA-256 of the weights, in hex: the identity that cached text embeddings are bound to.
     pub hash: String,
+    /// SHA-256 of the vision tower's weights, in hex: what files of text embeddings are bound to, so that they also
+    /// serve a copy of the checkpoint without its text tower.
+    pub vision_hash: String,
     /// Joint width of image and text features.
     pub embed_dim: usize,
     /// Side of a patch in pixels.
@@ -146,6 +149,7 @@ impl Model {
         let (rows, columns) = architecture.vision.grid;
         let info = ModelInfo {
             hash: checkpoint.hash,
+            vision_hash: checkpoint.vision_hash,
             embed_dim: architecture.embed_dim as usize,
             patch_size,
             image_size: rows.min(columns) as usize * patch_size,

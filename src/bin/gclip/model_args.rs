@@ -137,7 +137,7 @@ impl Ready {
         let Model { info, vision, text } = model.load()?;
         let (vocabulary, encoded) = match &words.embeddings {
             Some(file) => {
-                let embeddings = Embeddings::load(file, &info.hash, info.embed_dim)?;
+                let embeddings = Embeddings::load(file, &info.vision_hash, info.embed_dim)?;
                 let vocabulary = embeddings
                     .select(prompts)
                     .with_context(|| format!("cannot use the embeddings in {}", file.display()))?;

@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<()> {
         model.text.with_context(|| format!("{} has no text tower to encode with", args.model.model))?;
     let start = Instant::now();
     let (vocabulary, encoded) = encode(&model.info, Some(text), &templates, &prompts)?;
-    Embeddings::new(&model.info.hash, &templates.id(), &prompts, &vocabulary)?.save(&args.out)?;
+    Embeddings::new(&model.info.vision_hash, &templates.id(), &prompts, &vocabulary)?.save(&args.out)?;
     println!(
         "{} names of {} classes, {} wide, in {:.2} s ({encoded} encoded, the others cached)",
         vocabulary.queries(),

@@ -70,7 +70,7 @@ impl Embeddings {
             .with_context(|| format!("cannot write the embeddings to {}", path.display()))
     }
 
-    /// Reads a file for the model with hash `model` and features `dim` wide.
+    /// Reads a file for the model whose vision tower has hash `model` (`ModelInfo::vision_hash`), and features `dim` wide.
     ///
     /// # Errors
     /// No such file, not an embeddings file, damaged, or made with other weights: one sentence with the path.

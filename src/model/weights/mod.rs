@@ -2,6 +2,7 @@
 //! Checkpoints: three file formats to one set of tensors under openai/CLIP's names, with a checked architecture.
 
 mod architecture;
+mod digest;
 mod locate;
 mod names;
 mod safetensors_file;
@@ -12,11 +13,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 use tch::{CModule, Device, Kind, Tensor};
 
 use super::config::{self, Architecture, Hints};
 use super::preprocess::Normalisation;
+use digest::Digests;
 pub use locate::{Files, hub_cache, locate};
 
 /// Largest JSON file that is read: configs are some kilobytes, tokenizers a few megabytes.
@@ -32,13 +33,15 @@ pub struct Checkpoint {
     pub weights: Weights,
     /// SHA-256 of the weights (and of what the config adds to them), in hex.
     pub hash: String,
+    /// SHA-256 of the vision tower's weights, in hex.
+    pub vision_hash: String,
 }
 
 impl Checkpoint {
     /// Reads the checkpoint that `model` names. Errors name the file and the cause.
     pub fn open(model: &str) -> Result<Checkpoint> {
         let files = locate(model)?;
-        let mut hash = Sha256::new();
+        let mut digests = Digests::default();
         let (weights, hints) = match &files {
             Files::HuggingFace { folder } => {
                 let mut hints = read_config(&folder.join("config.json"), config::hugging_face)?;
@@ -48,19 +51,19 @@ impl Checkpoint {
                     hints.read_preprocessor(&json).with_context(|| unreadable(&preprocessor))?;
                 }
                 let shards = safetensors_file::files_of(folder)?;
-                let weights = read_safetensors(&shards, &mut hash)?;
+                let weights = read_safetensors(&shards, &mut digests)?;
                 (weights.map(names::from_hugging_face)?, hints)
             }
             Files::OpenClip { folder } => {
                 let hints = read_config(&folder.join("open_clip_config.json"), config::open_clip)?;
-                let weights = read_safetensors(&[folder.join("open_clip_model.safetensors")], &mut hash)?;
+                let weights = read_safetensors(&[folder.join("open_clip_model.safetensors")], &mut digests)?;
                 (weights.map(|tensors| Ok(names::from_open_clip(tensors)))?, hints)
             }
-            Files::TorchScript { file } => (read_torchscript(file, &mut hash)?, Hints::default()),
+            Files::TorchScript { file } => (read_torchscript(file, &mut digests)?, Hints::default()),
         };
         let architecture = architecture::check(&weights, &hints).with_context(|| weights.source())?;
         // The same weights under another activation or epsilon give other embeddings.
-        hash.update(format!("{:?}", architecture.text));
+        let hash = digests.of_all(&format!("{:?}", architecture.text));
         let logit_scale = weights.optional_scalar("logit_scale")?.map(f64::exp);
         Ok(Checkpoint {
             files,
@@ -68,7 +71,8 @@ impl Checkpoint {
             normalisation: hints.normalisation,
             logit_scale,
             weights,
-            hash: format!("{:x}", hash.finalize()),
+            hash,
+            vision_hash: digests.of_vision(),
         })
     }
 }
@@ -148,25 +152,28 @@ pub(super) fn read_small(file: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn read_safetensors(files: &[PathBuf], hash: &mut Sha256) -> Result<Weights> {
+fn read_safetensors(files: &[PathBuf], digests: &mut Digests) -> Result<Weights> {
     let mut tensors = HashMap::new();
     for file in files {
-        safetensors_file::read(file, &mut tensors, hash).with_context(|| unreadable(file))?;
+        safetensors_file::read(file, &mut tensors, digests).with_context(|| unreadable(file))?;
     }
     let file = files.first().cloned().unwrap_or_default();
     Ok(Weights { file, tensors })
 }
 
 /// OpenAI's released files are TorchScript archives whose parameters bear the canonical names.
-fn read_torchscript(file: &Path, hash: &mut Sha256) -> Result<Weights> {
-    let mut reader = File::open(file).with_context(|| unreadable(file))?;
-    std::io::copy(&mut reader, hash).with_context(|| unreadable(file))?;
+fn read_torchscript(file: &Path, digests: &mut Digests) -> Result<Weights> {
+    File::open(file).with_context(|| unreadable(file))?;
     let parameters = CModule::load_on_device(file, Device::Cpu)
         .and_then(|module| module.named_parameters())
         // libtorch's own message is a page of C++ frames.
         .map_err(|_| {
             anyhow::anyhow!("{}: it is no TorchScript archive, or it is damaged", unreadable(file))
         })?;
-    let tensors = parameters.into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
+    let mut tensors = HashMap::new();
+    for (name, tensor) in parameters {
+        digests.add_tensor(&name, &tensor)?;
+        tensors.insert(name, tensor.f_detach()?);
+    }
     Ok(Weights { file: file.into(), tensors })
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Safetensors, one file or many: read front to back once, hashed on the way, one tensor in memory beside the result.
+//! Safetensors, one file or many: read front to back once, one tensor in memory beside the result.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,17 +10,17 @@ use anyhow::{Context, Result, bail};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
+use super::digest::Digests;
 use super::read_small;
 
 /// Headers of real checkpoints stay below 1 MB.
 const MAX_HEADER: u64 = 32 << 20;
 
 /// Reads every floating-point tensor of `file` into `tensors`, as stored. Integer tensors (HF's `position_ids`) hold
-/// nothing that the model needs and are skipped, but hashed like the rest.
-pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, hash: &mut Sha256) -> Result<()> {
+/// nothing that the model needs and are skipped.
+pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &mut Digests) -> Result<()> {
     let mut reader = File::open(file)?;
     let length = reader.metadata()?.len();
     if length == 0 {
@@ -28,7 +28,6 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, hash: &mut Sha25
     }
     let mut size = [0; 8];
     reader.read_exact(&mut size).context("the file is too short for a safetensors header")?;
-    hash.update(size);
     let header_length = u64::from_le_bytes(size);
     if header_length > MAX_HEADER || header_length > length - 8 {
         bail!(
@@ -37,7 +36,6 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, hash: &mut Sha25
     }
     let mut header = vec![0; header_length as usize];
     reader.read_exact(&mut header)?;
-    hash.update(&header);
     let header: Metadata =
         serde_json::from_slice(&header).context("its header is no valid safetensors header")?;
     let expected = (header.data_len() as u64).checked_add(8 + header_length);
@@ -53,7 +51,6 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, hash: &mut Sha25
         let Some(info) = header.info(&name) else { continue };
         let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
         reader.read_exact(&mut bytes)?;
-        hash.update(&bytes);
         let kind = match info.dtype {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
@@ -63,6 +60,7 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, hash: &mut Sha25
             other => bail!("tensor {name} is stored as {other:?}, which is not supported (F32, F16, BF16)"),
         };
         let shape: Vec<i64> = info.shape.iter().map(|&side| side as i64).collect();
+        digests.add(&name, &shape, &bytes);
         tensors.insert(name, Tensor::f_from_data_size(&bytes, &shape, kind)?);
     }
     Ok(())
