@@ -1,28 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One frame: masks, settings and planes go in, a drawn frame comes out. What does not change from frame to frame is kept.
 
-use super::Position;
-use super::colour::Palette;
-use super::field::{BACKGROUND, Field};
+use super::Mode;
+use super::captions::Captions;
+use super::colour::{ColourSpace, Palette};
+use super::effect::{Effect, EffectPainter, Grey};
+use super::field::{BACKGROUND, Field, Window};
 use super::layout::FrameLayout;
 use super::look::{self, Class};
+use super::mosaic::Mosaic;
 use super::paint::{InkPainter, Plane};
+use super::place::Distances;
 use super::rows::{Axis, Rows};
 use super::settings::Settings;
-use super::stamp::Stamp;
-use super::text;
 use crate::meta::{MaskRow, MaskView, Masks, Rect};
 use std::collections::HashMap;
 
-/// Everything that one stream keeps between frames.
+/// From this size on (shorter side, in cells) a cell of a mask is no object.
+const FINE: usize = 96;
+
+/// Everything that one stream keeps between frames of one layout.
 pub struct Drawer {
     layout: FrameLayout,
-    palette: Palette,
-    /// The last mask, its slots and its border field: a stream that reuses masks does not prepare them again.
+    /// The last mask: a stream that reuses masks does not prepare them again.
     prepared: Option<Prepared>,
-    legend: Option<(Vec<text::Entry>, Option<Stamp>)>,
+    captions: Captions,
 }
 
+/// A mask ready to be drawn.
 struct Prepared {
     /// Held, so that no other mask can take its address.
     mask: gst::Buffer,
@@ -37,48 +42,55 @@ struct Prepared {
 pub type Memory<'a> = Vec<(&'a mut [u8], usize)>;
 
 impl Drawer {
-    pub fn new(layout: FrameLayout, palette: Palette) -> Self {
-        Self { layout, palette, prepared: None, legend: None }
-    }
-
-    pub fn into_palette(self) -> Palette {
-        self.palette
+    pub fn new(layout: FrameLayout) -> Self {
+        Self { layout, prepared: None, captions: Captions::default() }
     }
 
     /// Draws the masks over the frame. A mask that cannot be read leaves the frame as it is.
-    pub fn draw(&mut self, masks: &Masks, settings: &Settings, memory: &mut Memory) -> anyhow::Result<()> {
-        let classes = look::classes(&masks.regions, settings, &mut self.palette);
-        if settings.opacity() > 0.0 && self.prepare(masks, &classes).is_some() {
+    pub fn draw(
+        &mut self,
+        masks: &Masks,
+        settings: &Settings,
+        palette: &mut Palette,
+        memory: &mut Memory,
+    ) -> anyhow::Result<()> {
+        let classes = look::classes(&masks.regions, settings, palette);
+        if !self.prepare(masks, &classes) {
+            return Ok(());
+        }
+        if settings.opacity() > 0.0 {
             self.paint(&classes, settings, memory);
         }
-        if settings.legend {
-            self.update_legend(&classes)?;
-            self.stamp_legend(settings.legend_position, memory);
-        }
-        Ok(())
+        self.write(&classes, settings, memory)
     }
 
-    fn prepare(&mut self, masks: &Masks, classes: &[Class]) -> Option<()> {
+    /// Makes `self.prepared` fit the masks; `false` if they cannot be used.
+    fn prepare(&mut self, masks: &Masks, classes: &[Class]) -> bool {
         let slots = look::slots(classes);
         if let Some(prepared) = &self.prepared
             && (prepared.mask.as_ptr(), &prepared.slots, prepared.rect)
                 == (masks.mask.as_ptr(), &slots, masks.rect)
         {
-            return Some(());
+            return true;
         }
         let (width, height) = (self.layout.width, self.layout.height);
         let Rect { x, y, w, h } = masks.rect;
-        let usable = [x, y, w, h].iter().all(|side| side.is_finite()) && w > 0.0 && h > 0.0;
         self.prepared = None;
-        if !usable {
-            return None;
+        if ![x, y, w, h].iter().all(|side| side.is_finite()) || w <= 0.0 || h <= 0.0 {
+            return false;
         }
         let field = masks.with_ids(|view| {
             // More cells than pixels cannot be seen.
             let columns = view.width().min(((w * width as f64).ceil() as usize).max(1));
             let lines = view.height().min(((h * height as f64).ceil() as usize).max(1));
-            Field::new(slots_of(view, &slots, columns, lines), columns, lines)
-        })?;
+            let window = match () {
+                _ if columns.min(lines) < FINE => Window::Narrow,
+                _ if h * height as f64 >= 2.0 * lines as f64 => Window::Wide,
+                _ => Window::Medium,
+            };
+            Field::new(slots_of(view, &slots, columns, lines), columns, lines, window)
+        });
+        let Some(field) = field else { return false };
         let mut axes = HashMap::new();
         for plane in &self.layout.planes {
             let [step_x, step_y] = plane.step;
@@ -90,48 +102,66 @@ impl Drawer {
             });
         }
         self.prepared = Some(Prepared { mask: masks.mask.clone(), slots, rect: masks.rect, field, axes });
-        Some(())
+        true
     }
 
     fn paint(&self, classes: &[Class], settings: &Settings, memory: &mut Memory) {
         let Some(prepared) = &self.prepared else { return };
         let contour = look::contour_width(settings.mode, self.layout.height);
+        let coverage = look::coverage(classes, settings);
         self.for_each_plane(memory, |_, plane| {
             let layout = plane.layout;
             let Some((columns, lines)) = prepared.axes.get(&layout.step) else { return };
             let step = layout.step[0].max(layout.step[1]);
             let rows = Rows::new(&prepared.field, columns, lines, step, contour, BACKGROUND);
-            let inks = look::inks(classes, settings, self.layout.space, layout);
-            rows.paint(&mut InkPainter::new(plane, &inks, contour));
+            match self.effect(plane, settings) {
+                Some(effect) => rows.paint(&mut EffectPainter::new(plane, &effect, &coverage)),
+                None => {
+                    let inks = look::inks(classes, settings, self.layout.space, layout);
+                    rows.paint(&mut InkPainter::new(plane, &inks, contour));
+                }
+            }
         });
     }
 
-    fn update_legend(&mut self, classes: &[Class]) -> anyhow::Result<()> {
-        let entries = look::legend(classes);
-        if self.legend.as_ref().is_some_and(|(drawn, _)| *drawn == entries) {
-            return Ok(());
+    /// The altered picture, for the modes that show one.
+    fn effect(&self, plane: &Plane, settings: &Settings) -> Option<Effect> {
+        let block = look::block_size(settings.strength, self.layout.height);
+        let size = |block: usize| plane.layout.step.map(|step| block.div_ceil(step));
+        match settings.mode {
+            Mode::Tint | Mode::Contour | Mode::Fill => None,
+            Mode::Pixelate => Some(Effect::Pixelate(Mosaic::new(plane, size(block)))),
+            Mode::Blur => Some(Effect::Blur(Mosaic::new(plane, size(block.div_ceil(2))).soften(2))),
+            Mode::Invert => Some(Effect::Grey(match self.layout.space {
+                ColourSpace::Rgb => Grey::Rgb,
+                ColourSpace::Yuv { full_range, .. } => Grey::Yuv(if full_range { 0 } else { 16 }),
+            })),
         }
-        let (width, height) = (self.layout.width as f64, self.layout.height as f64);
-        let font = text::font_size(self.layout.height);
-        let picture = text::legend(&entries, font, width * 0.45, height * 0.9)?;
-        let stamp = picture.map(|picture| Stamp::new(&picture, &self.layout.planes, self.layout.space));
-        self.legend = Some((entries, stamp));
-        Ok(())
     }
 
-    fn stamp_legend(&self, position: Position, memory: &mut Memory) {
-        let Some((_, Some(stamp))) = &self.legend else { return };
-        let margin = text::font_size(self.layout.height) as usize;
-        let far = |side: usize, stamp: usize| side.saturating_sub(stamp + margin);
-        let (right, bottom) = (far(self.layout.width, stamp.width), far(self.layout.height, stamp.height));
-        let (left, top) = match position {
-            Position::TopLeft => (margin, margin),
-            Position::TopRight => (right, margin),
-            Position::BottomLeft => (margin, bottom),
-            Position::BottomRight => (right, bottom),
+    /// Labels and legend.
+    fn write(&mut self, classes: &[Class], settings: &Settings, memory: &mut Memory) -> anyhow::Result<()> {
+        let Some(prepared) = &self.prepared else { return Ok(()) };
+        if settings.labels {
+            self.captions.update_labels(classes, &Distances::new(&prepared.field), &self.layout)?;
+        }
+        if settings.legend {
+            self.captions.update_legend(classes, &self.layout)?;
+        }
+        let mut stamps = match settings.labels {
+            true => self.captions.labels(classes, prepared.rect, &self.layout),
+            false => Vec::new(),
         };
-        // On even pixels, where subsampled chroma has its samples too.
-        self.for_each_plane(memory, |index, plane| stamp.blend(index, plane, left & !1, top & !1));
+        if settings.legend {
+            stamps.extend(self.captions.legend(settings.legend_position, &self.layout));
+        }
+        self.for_each_plane(memory, |index, plane| {
+            for (stamp, left, top) in &stamps {
+                // On even pixels, where subsampled chroma has its samples too.
+                stamp.blend(index, plane, left & !1, top & !1);
+            }
+        });
+        Ok(())
     }
 
     fn for_each_plane(&self, memory: &mut Memory, mut each: impl FnMut(usize, &mut Plane)) {

@@ -10,10 +10,6 @@
 pub const BACKGROUND: u16 = 0;
 /// Depths are measured in this fraction of a mask cell.
 pub const UNIT: i32 = 64;
-/// From this size on (shorter side, in cells) steps are finer than what the mask knows, and the wider window is used;
-/// below it a single cell may be a whole object and must survive.
-const FINE: usize = 96;
-
 /// Per cell: `top` class, `second` class (the neighbour across the nearest border) and `depth` inside `top`.
 pub struct Field {
     pub width: usize,
@@ -26,28 +22,54 @@ pub struct Field {
     pub deep: u8,
 }
 
-struct Window {
+/// How far around itself a cell looks. The wider, the rounder the steps of the mask, and the more of its detail is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// For coarse masks: a single cell may be a whole object and must survive.
+    Narrow,
+    /// For masks about as fine as the frame.
+    Medium,
+    /// For masks in between: fine enough that a cell is no object, coarse enough that its steps would show.
+    Wide,
+}
+
+/// Taps of the widest window.
+const MOST_TAPS: usize = 7;
+
+struct Taps {
     radius: usize,
-    /// One dimension; sums to 16.
+    /// Binomial weights in one dimension.
     taps: &'static [u32],
-    /// (margin of the first class over the second, 0..256; depth): response to a straight edge, at cell centres.
+    /// (lead of the first class over the second, of the sum of the weights; depth): response to a straight edge at
+    /// the cells beside it.
     response: &'static [(i32, i32)],
 }
 
-const NARROW: Window =
-    Window { radius: 1, taps: &[2, 12, 2], response: &[(0, 0), (192, UNIT / 2), (256, UNIT * 3 / 2)] };
-const WIDE: Window = Window {
-    radius: 2,
-    taps: &[1, 4, 6, 4, 1],
-    response: &[(0, 0), (96, UNIT / 2), (224, UNIT * 3 / 2), (256, UNIT * 5 / 2)],
+const NARROW: Taps = Taps { radius: 1, taps: &[1, 6, 1], response: &[(0, 0), (6, 32), (8, 96)] };
+const MEDIUM: Taps =
+    Taps { radius: 2, taps: &[1, 4, 6, 4, 1], response: &[(0, 0), (6, 32), (14, 96), (16, 160)] };
+const WIDE: Taps = Taps {
+    radius: 3,
+    taps: &[1, 6, 15, 20, 15, 6, 1],
+    response: &[(0, 0), (20, 32), (50, 96), (62, 160), (64, 224)],
 };
 
-impl Window {
-    fn depth(&self, margin: i32) -> u8 {
+impl Taps {
+    fn of(window: Window) -> &'static Taps {
+        match window {
+            Window::Narrow => &NARROW,
+            Window::Medium => &MEDIUM,
+            Window::Wide => &WIDE,
+        }
+    }
+
+    /// From a lead in two dimensions: the sum of the weights is in it twice.
+    fn depth(&self, lead: i32) -> u8 {
+        let sum: i32 = self.taps.iter().sum::<u32>() as i32;
         for pair in self.response.windows(2) {
-            let ((m0, d0), (m1, d1)) = (pair[0], pair[1]);
-            if margin <= m1 {
-                return (d0 + (margin - m0) * (d1 - d0) / (m1 - m0)) as u8;
+            let ((l0, d0), (l1, d1)) = (pair[0], pair[1]);
+            if lead <= l1 * sum {
+                return (d0 + (lead - l0 * sum) * (d1 - d0) / ((l1 - l0) * sum)) as u8;
             }
         }
         self.deep()
@@ -60,9 +82,9 @@ impl Window {
 
 impl Field {
     /// `slots` is a class map of `width` x `height` cells, row by row.
-    pub fn new(slots: Vec<u16>, width: usize, height: usize) -> Self {
+    pub fn new(slots: Vec<u16>, width: usize, height: usize, window: Window) -> Self {
         debug_assert_eq!(slots.len(), width * height);
-        let window = if width.min(height) >= FINE { WIDE } else { NARROW };
+        let window = Taps::of(window);
         let mut field = Self {
             width,
             height,
@@ -71,26 +93,11 @@ impl Field {
             top: slots,
             deep: window.deep(),
         };
-        field.measure(&window);
+        field.measure(window);
         field
     }
 
-    /// Cells `[x0, x1) x [y0, y1)` that hold anything but `slot`; `None` if there are none.
-    pub fn bounds(&self, mut wanted: impl FnMut(u16) -> bool) -> Option<[usize; 4]> {
-        let mut bounds: Option<[usize; 4]> = None;
-        for y in 0..self.height {
-            let row = &self.top[y * self.width..][..self.width];
-            let Some(first) = row.iter().position(|&slot| wanted(slot)) else { continue };
-            let last = row.iter().rposition(|&slot| wanted(slot)).unwrap_or(first) + 1;
-            bounds = Some(match bounds {
-                None => [first, last, y, y + 1],
-                Some([x0, x1, y0, _]) => [x0.min(first), x1.max(last), y0, y + 1],
-            });
-        }
-        bounds
-    }
-
-    fn measure(&mut self, window: &Window) {
+    fn measure(&mut self, window: &Taps) {
         let (width, height, radius) = (self.width, self.height, window.radius);
         if width == 0 || height == 0 {
             return;
@@ -118,15 +125,16 @@ impl Field {
         }
     }
 
-    fn measure_cell(&mut self, labels: &[u16], window: &Window, x: usize, y: usize) {
+    fn measure_cell(&mut self, labels: &[u16], window: &Taps, x: usize, y: usize) {
         let (width, height, radius) = (self.width, self.height, window.radius as isize);
-        // At most 25 cells, so at most 25 classes; a linear search beats any map at this size.
-        let mut classes = [(0u16, 0u32); 25];
+        let columns: [usize; MOST_TAPS] =
+            std::array::from_fn(|i| (x as isize + i as isize - radius).clamp(0, width as isize - 1) as usize);
+        // A linear search beats any map at this size: nearly always two classes, rarely more than four.
+        let mut classes = [(0u16, 0u32); MOST_TAPS * MOST_TAPS];
         let mut count = 0;
         for (j, &weight_y) in window.taps.iter().enumerate() {
             let row = (y as isize + j as isize - radius).clamp(0, height as isize - 1) as usize * width;
-            for (i, &weight_x) in window.taps.iter().enumerate() {
-                let column = (x as isize + i as isize - radius).clamp(0, width as isize - 1) as usize;
+            for (&column, &weight_x) in columns.iter().zip(window.taps) {
                 let label = labels[row + column];
                 match classes[..count].iter_mut().find(|class| class.0 == label) {
                     Some(class) => class.1 += weight_x * weight_y,
@@ -177,32 +185,32 @@ fn mixed_quads(labels: &[u16], width: usize, height: usize) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn half_plane(width: usize, height: usize, border: usize) -> Field {
-        let slots = (0..width * height).map(|i| if i % width < border { 1 } else { 2 }).collect();
-        Field::new(slots, width, height)
+    fn half_plane(window: Window) -> Field {
+        let slots = (0..24 * 20).map(|i| if i % 24 < 12 { 1 } else { 2 }).collect();
+        Field::new(slots, 24, 20, window)
     }
 
     #[test]
     fn depth_grows_by_one_cell_a_cell_from_a_straight_border() {
-        for (size, reach) in [(12, 1), (120, 2)] {
-            let field = half_plane(size, size, 6);
+        for (window, reach) in [(Window::Narrow, 1), (Window::Medium, 2), (Window::Wide, 3)] {
+            let field = half_plane(window);
             for step in 0..=reach {
                 let expected = (UNIT / 2 + UNIT * step) as u8;
-                assert_eq!(field.depth[size * 5 + 6 + step as usize], expected, "right, {size}");
-                assert_eq!(field.depth[size * 5 + 5 - step as usize], expected, "left, {size}");
+                assert_eq!(field.depth[24 * 5 + 12 + step as usize], expected, "right, {window:?}");
+                assert_eq!(field.depth[24 * 5 + 11 - step as usize], expected, "left, {window:?}");
             }
-            assert_eq!((field.top[size * 5 + 5], field.second[size * 5 + 5]), (1, 2));
-            assert_eq!((field.top[size * 5 + 6], field.second[size * 5 + 6]), (2, 1));
+            assert_eq!((field.top[24 * 5 + 11], field.second[24 * 5 + 11]), (1, 2));
+            assert_eq!((field.top[24 * 5 + 12], field.second[24 * 5 + 12]), (2, 1));
         }
     }
 
     #[test]
     fn cells_far_from_a_border_keep_their_class_and_are_deep() {
-        let field = half_plane(120, 100, 60);
+        let field = half_plane(Window::Wide);
         for (cell, (&top, &depth)) in field.top.iter().zip(&field.depth).enumerate() {
-            let x = cell % 120;
-            assert_eq!(top, if x < 60 { 1 } else { 2 });
-            assert_eq!(depth == field.deep, !(58..62).contains(&x), "column {x}");
+            let x = cell % 24;
+            assert_eq!(top, if x < 12 { 1 } else { 2 });
+            assert_eq!(depth == field.deep, !(9..15).contains(&x), "column {x}");
         }
     }
 
@@ -210,18 +218,16 @@ mod tests {
     fn a_single_cell_of_a_coarse_mask_survives() {
         let mut slots = vec![BACKGROUND; 49];
         slots[24] = 3;
-        let field = Field::new(slots, 7, 7);
+        let field = Field::new(slots, 7, 7, Window::Narrow);
         assert_eq!((field.top[24], field.second[24]), (3, BACKGROUND));
         assert!(field.depth[24] > 0);
-        assert_eq!(field.bounds(|slot| slot == 3), Some([3, 4, 3, 4]));
     }
 
     #[test]
     fn masks_of_one_cell_one_row_or_one_column_have_no_border() {
-        for (width, height) in [(1, 1), (9, 1), (1, 9)] {
-            let field = Field::new(vec![5; width * height], width, height);
+        for (width, height) in [(1, 1), (9, 1), (1, 9), (0, 0)] {
+            let field = Field::new(vec![5; width * height], width, height, Window::Wide);
             assert!(field.depth.iter().all(|&depth| depth == field.deep));
         }
-        assert_eq!(Field::new(Vec::new(), 0, 0).bounds(|_| true), None);
     }
 }

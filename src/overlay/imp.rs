@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! GObject side of `gclipoverlay`: properties, caps, and the way of a buffer.
 
+use super::colour::Palette;
+use super::composition::Compositor;
 use super::draw::Drawer;
 use super::layout::{FORMATS, FrameLayout};
 use super::settings::{Colors, Only, Settings};
@@ -28,7 +30,12 @@ pub struct GclipOverlay {
 
 struct State {
     info: gst_video::VideoInfo,
+    /// Outlives a change of caps: labels keep their colours.
+    palette: Palette,
     drawer: Drawer,
+    compositor: Compositor,
+    /// Whether downstream takes overlay compositions; `None` until it has been asked.
+    takes_compositions: Option<bool>,
 }
 
 #[glib::object_subclass]
@@ -74,6 +81,20 @@ impl ObjectImpl for GclipOverlay {
                     .default_value(Some(default.colors.text()))
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecDouble::builder("strength")
+                    .nick("Strength")
+                    .blurb("How coarse blur and pixelate are, from 0 (hardly) to 1 (blocks of an eighth of the frame)")
+                    .minimum(0.0)
+                    .maximum(1.0)
+                    .default_value(default.strength)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("labels")
+                    .nick("Labels")
+                    .blurb("Draw the label on each region")
+                    .default_value(default.labels)
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecBoolean::builder("legend")
                     .nick("Legend")
                     .blurb("Draw a legend: colour, label and share of the frame")
@@ -83,6 +104,12 @@ impl ObjectImpl for GclipOverlay {
                 glib::ParamSpecEnum::builder_with_default("legend-position", default.legend_position)
                     .nick("Legend position")
                     .blurb("Corner of the frame in which the legend stands")
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("composition")
+                    .nick("Composition")
+                    .blurb("Where downstream takes it, attach a GstVideoOverlayComposition and leave the pixels (modes tint, contour, fill)")
+                    .default_value(default.composition)
                     .mutable_playing()
                     .build(),
             ]
@@ -105,6 +132,9 @@ impl ObjectImpl for GclipOverlay {
             "invert" => settings.invert.to_value(),
             "only" => settings.only.text().to_value(),
             "colors" => settings.colors.text().to_value(),
+            "strength" => settings.strength.to_value(),
+            "labels" => settings.labels.to_value(),
+            "composition" => settings.composition.to_value(),
             "legend" => settings.legend.to_value(),
             "legend-position" => settings.legend_position.to_value(),
             _ => pspec.default_value().clone(),
@@ -123,6 +153,9 @@ impl GclipOverlay {
             "invert" => settings.invert = value.get()?,
             "only" => settings.only = Only::parse(&text(value)?),
             "colors" => settings.colors = Colors::parse(&text(value)?)?,
+            "strength" => settings.strength = value.get()?,
+            "labels" => settings.labels = value.get()?,
+            "composition" => settings.composition = value.get()?,
             "legend" => settings.legend = value.get()?,
             "legend-position" => settings.legend_position = value.get::<Position>()?,
             _ => {}
@@ -174,11 +207,24 @@ impl BaseTransformImpl for GclipOverlay {
         let info = gst_video::VideoInfo::from_caps(incaps)
             .map_err(|_| gst::loggable_error!(CAT, "cannot parse caps {incaps}"))?;
         let mut state = self.state.lock();
-        // Labels keep their colours when the frame changes its size.
-        let palette = state.take().map(|state| state.drawer.into_palette()).unwrap_or_default();
-        let drawer = Drawer::new(FrameLayout::of(&info), palette);
-        *state = Some(State { info, drawer });
+        let palette = state.take().map(|state| state.palette).unwrap_or_default();
+        *state = Some(State {
+            palette,
+            drawer: Drawer::new(FrameLayout::of(&info)),
+            compositor: Compositor::new(info.width(), info.height()),
+            takes_compositions: None,
+            info,
+        });
         Ok(())
+    }
+
+    fn src_event(&self, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::Reconfigure
+            && let Some(state) = self.state.lock().as_mut()
+        {
+            state.takes_compositions = None;
+        }
+        self.parent_src_event(event)
     }
 
     fn propose_allocation(
@@ -201,7 +247,11 @@ impl BaseTransformImpl for GclipOverlay {
             return Ok(GenerateOutputSuccess::Buffer(buffer));
         };
         let settings = self.settings.lock().clone();
+        let compose = settings.composition && settings.mode.is_paint() && self.takes_compositions();
         let drawn = match self.state.lock().as_mut() {
+            Some(state) if compose => {
+                state.compositor.attach(&masks, &settings, &mut state.palette, buffer.make_mut())
+            }
             Some(state) => state.draw(&settings, &masks, buffer.make_mut()),
             None => return Err(gst::FlowError::NotNegotiated),
         };
@@ -209,6 +259,25 @@ impl BaseTransformImpl for GclipOverlay {
             gst::element_imp_error!(self, gst::StreamError::Failed, ["cannot draw on a frame: {error:#}"]);
             gst::FlowError::Error
         })
+    }
+}
+
+impl GclipOverlay {
+    /// Asks downstream, once after each change of caps or of what is linked; no lock is held meanwhile.
+    fn takes_compositions(&self) -> bool {
+        let caps = match self.state.lock().as_ref() {
+            Some(State { takes_compositions: Some(known), .. }) => return *known,
+            Some(state) => state.info.to_caps().ok(),
+            None => return false,
+        };
+        let mut query = gst::query::Allocation::new(caps.as_ref(), false);
+        let takes = self.obj().src_pad().peer_query(&mut query)
+            && query.find_allocation_meta::<gst_video::VideoOverlayCompositionMeta>().is_some();
+        gst::debug!(CAT, imp = self, "downstream takes overlay compositions: {takes}");
+        if let Some(state) = self.state.lock().as_mut() {
+            state.takes_compositions = Some(takes);
+        }
+        takes
     }
 }
 
@@ -223,6 +292,6 @@ impl State {
         let strides = frame.plane_stride().to_vec();
         let planes = frame.planes_data_mut().into_iter().zip(strides);
         let mut memory = planes.map(|(data, stride)| (data, stride.max(0) as usize)).collect();
-        self.drawer.draw(masks, settings, &mut memory)
+        self.drawer.draw(masks, settings, &mut self.palette, &mut memory)
     }
 }

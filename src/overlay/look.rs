@@ -90,6 +90,20 @@ pub fn inks(classes: &[Class], settings: &Settings, space: ColourSpace, layout: 
     std::iter::once(Inks::default()).chain(classes.iter().map(|class| look(class.colour))).collect()
 }
 
+/// For the modes that alter the picture: how much of the altered one each slot shows, 0..=ONE.
+pub fn coverage(classes: &[Class], settings: &Settings) -> Vec<u16> {
+    let full = (settings.opacity().clamp(0.0, 1.0) * ONE as f64).round() as u16;
+    // Mode `invert` is about the rest by itself; the property turns it round once more.
+    let on_rest = settings.invert != (settings.mode == Mode::Invert);
+    let (rest, selected) = if on_rest { (full, 0) } else { (0, full) };
+    std::iter::once(rest).chain(classes.iter().map(|_| selected)).collect()
+}
+
+/// Side of a block in frame pixels for `pixelate`, by strength and height: 2 pixels up to an eighth of the frame.
+pub fn block_size(strength: f64, frame_height: usize) -> usize {
+    ((strength.clamp(0.0, 1.0).powi(2) * frame_height as f64 / 8.0).round() as usize).max(2)
+}
+
 /// The lines of the legend. Shares in whole percent, so that it changes only when there is something new to read.
 pub fn legend(classes: &[Class]) -> Vec<Entry> {
     let percent = |area: f64| (area.clamp(0.0, 1.0) * 100.0).round() as u32;

@@ -9,29 +9,40 @@
 //!
 //! Frames without masks pass untouched and uncopied.
 //!
+//! For privacy, `mode=blur`, `pixelate` or `fill` hide what the prompts name, and `invert=true` hides everything else.
+//! They hide what the model found: a frame that carries no masks shows everything.
+//!
 //! ```text
-//! imp       GObject side: properties, caps, the way of a buffer
-//! settings  what the user set
-//! draw      one frame: the order of the steps, and what is kept between frames
-//! look      which class looks how in which mode
-//! layout    GStreamer's frame description -> planes
-//! text      legend and labels (pango, cairo)
-//! field     mask -> distance to the border, so that edges are smooth at any size    (pure)
-//! rows      the field seen from the samples of a plane: runs and edges              (pure)
-//! paint     colours over runs and edges                                             (pure)
-//! stamp     a small picture over a frame                                            (pure)
-//! colour    palette, parsing, RGB -> the frame's components                         (pure)
+//! imp          GObject side: properties, caps, the way of a buffer
+//! settings     what the user set
+//! draw         one frame: the order of the steps, and what is kept between frames
+//! composition  the same drawing as an overlay composition beside the frame
+//! look         which class looks how in which mode
+//! layout       GStreamer's frame description -> planes
+//! captions     legend and labels: kept until their content changes
+//! text         their pictures (pango, cairo)
+//! field        mask -> distance to the border, so that edges are smooth at any size   (pure)
+//! rows         the field seen from the samples of a plane: runs and edges             (pure)
+//! paint        colours over runs and edges                                            (pure)
+//! effect       an altered picture over runs and edges: blur, pixelate, grey           (pure)
+//! mosaic       block means, sharp or interpolated                                     (pure)
+//! place        where in its region a label stands                                     (pure)
+//! stamp        a small picture over a frame                                           (pure)
+//! colour       palette, parsing, RGB -> the frame's components                        (pure)
 //! ```
 
-#![allow(dead_code)]
-
+mod captions;
 mod colour;
+mod composition;
 mod draw;
+mod effect;
 mod field;
 mod imp;
 mod layout;
 mod look;
+mod mosaic;
 mod paint;
+mod place;
 mod rows;
 mod settings;
 mod stamp;
@@ -50,8 +61,17 @@ pub enum Mode {
     Tint,
     #[enum_value(name = "Contour: a line along the border", nick = "contour")]
     Contour,
+    #[enum_value(name = "Blur: nothing but rough colours can be made out", nick = "blur")]
+    Blur,
+    #[enum_value(name = "Pixelate: coarse blocks", nick = "pixelate")]
+    Pixelate,
     #[enum_value(name = "Fill: the colour of the class in place of the picture", nick = "fill")]
     Fill,
+    #[enum_value(
+        name = "Invert: the regions stay as they are, everything else turns dark and grey",
+        nick = "invert"
+    )]
+    Invert,
 }
 
 /// Where the legend stands.

@@ -157,3 +157,7 @@ fn blend(bytes: &mut [u8], keep: &[u16; PATTERN], add: &[u16; PATTERN]) {
         *byte = blend_byte(*byte, keep, add);
     }
 }
+
+#[cfg(test)]
+#[path = "paint_tests.rs"]
+mod tests;

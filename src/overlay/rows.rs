@@ -295,3 +295,7 @@ impl Quad {
         Edge { top: self.classes[first.0], second: self.classes[second.0], mix, depth }
     }
 }
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

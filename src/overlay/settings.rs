@@ -49,6 +49,13 @@ impl Settings {
     }
 }
 
+impl Mode {
+    /// Whether the drawing is colours alone, so that it can lie beside the frame instead of in it.
+    pub fn is_paint(self) -> bool {
+        matches!(self, Mode::Tint | Mode::Contour | Mode::Fill)
+    }
+}
+
 /// The labels to draw; empty means all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Only {
