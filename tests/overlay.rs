@@ -7,7 +7,7 @@ use gst::prelude::*;
 use gst_video::VideoFormat;
 use overlay_common::*;
 
-const MODES: [&str; 3] = ["tint", "contour", "fill"];
+const MODES: [&str; 6] = ["tint", "contour", "blur", "pixelate", "fill", "invert"];
 
 #[test]
 fn fill_paints_the_region_and_nothing_else_in_every_format() {
@@ -190,4 +190,180 @@ fn malformed_metadata_leaves_the_frame() {
     }
     let after = overlay.push(before.copy_deep().unwrap());
     assert_eq!(bytes(&before), bytes(&after));
+}
+
+/// Draws and counts the pixels that changed in the left and in the right half.
+fn changed(scene: &Scene, properties: &str, masks: &gstgclip::meta::Masks) -> [usize; 2] {
+    let before = scene.frame(Some(masks));
+    let after = scene.overlay(properties).push(before.copy_deep().unwrap());
+    let (before, after) = (Pixels::of(scene, &before), Pixels::of(scene, &after));
+    assert_eq!(before.other_bytes(), after.other_bytes(), "{properties}: alpha and padding");
+    let (width, height) = (scene.info.width() as usize, scene.info.height() as usize);
+    let count = |columns: std::ops::Range<usize>| {
+        columns
+            .flat_map(|x| (0..height).map(move |y| (x, y)))
+            .filter(|&(x, y)| before.at(x, y) != after.at(x, y))
+            .count()
+    };
+    // Without the two columns at the border, which both halves share.
+    [count(0..width / 2 - 2), count(width / 2 + 2..width)]
+}
+
+#[test]
+fn every_mode_changes_its_side_of_the_border_in_every_format() {
+    let masks = masks(4, 1, &[1, 1, 0, 0], &["face"]);
+    for format in FORMATS {
+        let scene = Scene::new(format, 64, 32);
+        for (mode, inside, outside) in [
+            ("tint", true, false),
+            ("contour", true, false),
+            ("blur", true, false),
+            ("pixelate", true, false),
+            ("fill", true, false),
+            ("invert", false, true),
+            ("blur invert=true", false, true),
+            ("pixelate invert=true", false, true),
+            ("fill invert=true", false, true),
+            ("tint invert=true", false, true),
+            ("invert invert=true", true, false),
+        ] {
+            let [left, right] = changed(&scene, &format!("mode={mode} legend=false"), &masks);
+            // The contour of a region is a line, the other modes cover nearly all of their side.
+            let least = if mode == "contour" { 0 } else { 64 * 32 / 2 * 8 / 10 };
+            assert!(if inside { left >= least } else { left == 0 }, "{format:?} mode={mode}: left {left}");
+            assert!(
+                if outside { right >= least } else { right == 0 },
+                "{format:?} mode={mode}: right {right}"
+            );
+        }
+    }
+}
+
+#[test]
+fn blur_and_pixelate_leave_no_detail() {
+    for format in [VideoFormat::Rgb, VideoFormat::I420, VideoFormat::Nv12, VideoFormat::Yuy2] {
+        let scene = Scene::new(format, 128, 96);
+        let masks = masks(1, 1, &[1], &["face"]);
+        for mode in ["blur", "pixelate"] {
+            let mut overlay = scene.overlay(&format!("mode={mode} strength=1 legend=false"));
+            let before = scene.frame(Some(&masks));
+            let after = overlay.push(before.copy_deep().unwrap());
+            let (before, after) = (Pixels::of(&scene, &before), Pixels::of(&scene, &after));
+            // Sum of the steps from pixel to pixel along a row.
+            let detail = |pixels: &Pixels| {
+                (1..128).map(|x| pixels.at(x, 50)[0].abs_diff(pixels.at(x - 1, 50)[0]) as u32).sum::<u32>()
+            };
+            let (old, new) = (detail(&before), detail(&after));
+            assert!(new * 20 < old, "{format:?} {mode}: {old} -> {new}");
+        }
+    }
+}
+
+#[test]
+fn colours_follow_the_colorimetry_of_the_frame() {
+    for colorimetry in ["bt601", "bt709", "1:3:5:1", "bt2020"] {
+        let scene = Scene::with_colorimetry(VideoFormat::I420, 32, 32, colorimetry);
+        let mut overlay = scene.overlay("mode=fill legend=false colors=*=#3060c0");
+        let after = overlay.push(scene.frame(Some(&masks(1, 1, &[1], &["a"]))));
+        assert_eq!(Pixels::of(&scene, &after).at(16, 16), scene.store([0x30, 0x60, 0xc0]), "{colorimetry}");
+    }
+}
+
+#[test]
+fn labels_stand_on_their_regions() {
+    let scene = Scene::new(VideoFormat::I420, 640, 480);
+    let left = masks(4, 1, &[1, 1, 0, 0], &["a very wide thing"]);
+    let [on, off] = changed(&scene, "labels=true opacity=0 legend=false", &left);
+    assert!(on > 500 && off == 0, "{on} {off}");
+    assert_eq!(changed(&scene, "labels=true only=other opacity=0 legend=false", &left), [0, 0]);
+}
+
+#[test]
+fn composition_goes_beside_the_frame_only_where_downstream_takes_it() {
+    let scene = Scene::new(VideoFormat::Nv12, 64, 48);
+    let masks = masks(2, 1, &[1, 0], &["car"]);
+    for (takes, mode, beside) in
+        [(true, "fill", true), (false, "fill", false), (true, "blur", false), (true, "tint", true)]
+    {
+        let mut overlay =
+            scene.overlay(&format!("composition=true legend=false mode={mode} colors=car=#ff8000"));
+        if takes {
+            overlay.take_compositions();
+        }
+        let before = scene.frame(Some(&masks));
+        let after = overlay.push(before.copy_deep().unwrap());
+        assert_eq!(bytes(&before) == bytes(&after), beside, "{takes} {mode}: pixels");
+        let meta = after.meta::<gst_video::VideoOverlayCompositionMeta>();
+        assert_eq!(meta.is_some(), beside, "{takes} {mode}: meta");
+        if let (Some(meta), "fill") = (meta, mode) {
+            let rectangle = meta.overlay().rectangle(0).unwrap();
+            let pixels = rectangle.pixels_unscaled_argb(gst_video::VideoOverlayFormatFlags::empty());
+            let map = pixels.map_readable().unwrap();
+            let pixel = |x: usize, y: usize| u32::from_ne_bytes(map.as_chunks::<4>().0[y * 64 + x]);
+            assert_eq!(pixel(5, 20), 0xffff8000);
+            assert_eq!(pixel(60, 20) >> 24, 0);
+        }
+    }
+}
+
+#[test]
+fn rows_may_be_padded() {
+    let scene = Scene::new(VideoFormat::Nv12, 50, 20);
+    let masks = masks(1, 1, &[1], &["car"]);
+    // Luma at 64 bytes a row, chroma at 80, 100 bytes between them.
+    let (stride, offset) = ([64, 80], [0usize, 64 * 20 + 100]);
+    let mut frame = gst::Buffer::from_mut_slice(vec![77u8; offset[1] + 80 * 10]);
+    let flags = gst_video::VideoFrameFlags::empty();
+    gst_video::VideoMeta::add_full(frame.make_mut(), flags, VideoFormat::Nv12, 50, 20, &offset, &stride)
+        .unwrap();
+    masks.attach(frame.make_mut());
+    let after = bytes(&scene.overlay("mode=fill legend=false colors=car=#ffffff").push(frame));
+    for (i, &byte) in after.iter().enumerate() {
+        let expected = match i {
+            i if i < 64 * 20 => {
+                if i % 64 < 50 {
+                    235
+                } else {
+                    77
+                }
+            }
+            i if i < offset[1] => 77,
+            i => {
+                if (i - offset[1]) % 80 < 50 {
+                    128
+                } else {
+                    77
+                }
+            }
+        };
+        assert_eq!(byte, expected, "byte {i}");
+    }
+}
+
+#[test]
+fn a_frame_smaller_than_its_caps_is_an_error_with_a_sentence() {
+    let scene = Scene::new(VideoFormat::Rgb, 64, 64);
+    let mut frame = gst::Buffer::with_size(100).unwrap();
+    masks(1, 1, &[1], &["car"]).attach(frame.make_mut());
+    let mut overlay = scene.overlay("");
+    let bus = gst::Bus::new();
+    overlay.element().set_bus(Some(&bus));
+    assert_eq!(overlay.try_push(frame), Err(gst::FlowError::Error));
+    let message = bus.pop_filtered(&[gst::MessageType::Error]).expect("an error message");
+    let gst::MessageView::Error(error) = message.view() else { unreachable!() };
+    assert!(error.error().message().contains("cannot draw on a frame"), "{error:?}");
+}
+
+#[test]
+fn caps_may_change_and_labels_keep_their_colours() {
+    let scene = Scene::new(VideoFormat::Rgb, 64, 32);
+    let mut overlay = scene.overlay("mode=fill legend=false");
+    let red = Pixels::of(&scene, &overlay.push(scene.frame(Some(&masks(1, 1, &[1], &["car"]))))).at(9, 9);
+    let other = Scene::new(VideoFormat::Bgrx, 33, 17);
+    overlay.set_caps(&other);
+    // The same label has another number now, and another label has its old one.
+    let both = masks(2, 1, &[1, 2], &["tree", "car"]);
+    let after = Pixels::of(&other, &overlay.push(other.frame(Some(&both))));
+    assert_eq!(after.at(30, 9), red);
+    assert_ne!(after.at(2, 9), red);
 }

@@ -8,6 +8,7 @@ use super::layout::{FORMATS, FrameLayout};
 use super::settings::{Colors, Only, Settings};
 use super::{Mode, Position};
 use crate::meta::Masks;
+use anyhow::Context;
 use gst::glib;
 use gst::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
@@ -120,7 +121,11 @@ impl ObjectImpl for GclipOverlay {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let set = self.set(pspec.name(), value);
         if let Err(error) = set {
-            gst::element_imp_warning!(self, gst::ResourceError::Settings, ["{error:#}"]);
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ("{error:#}; the value is ignored")
+            );
         }
     }
 
@@ -256,7 +261,7 @@ impl BaseTransformImpl for GclipOverlay {
             None => return Err(gst::FlowError::NotNegotiated),
         };
         drawn.map(|()| GenerateOutputSuccess::Buffer(buffer)).map_err(|error| {
-            gst::element_imp_error!(self, gst::StreamError::Failed, ["cannot draw on a frame: {error:#}"]);
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("cannot draw on a frame: {error:#}"));
             gst::FlowError::Error
         })
     }
@@ -288,7 +293,8 @@ impl State {
         masks: &Masks,
         buffer: &mut gst::BufferRef,
     ) -> anyhow::Result<()> {
-        let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &self.info)?;
+        let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &self.info)
+            .context("its buffer cannot be mapped as the video that the caps describe")?;
         let strides = frame.plane_stride().to_vec();
         let planes = frame.planes_data_mut().into_iter().zip(strides);
         let mut memory = planes.map(|(data, stride)| (data, stride.max(0) as usize)).collect();

@@ -102,7 +102,7 @@ fn every_sample_has_the_class_of_the_reference() {
     let whole = [0.0, 0.0, 1.0, 1.0];
     let part = [0.21, 0.3, 0.5, 0.63];
     for (cells, frame, step, rect) in [
-        ([9, 7], [64, 48], 1, whole),
+        ([9, 7], [64usize, 48], 1usize, whole),
         ([9, 7], [65, 49], 2, whole),
         ([9, 7], [64, 48], 1, part),
         ([9, 7], [33, 5], 2, part),

@@ -72,6 +72,14 @@ impl Scene {
         Self { info: VideoInfo::builder(format, width, height).fps((30, 1)).build().unwrap() }
     }
 
+    pub fn with_colorimetry(format: VideoFormat, width: u32, height: u32, colorimetry: &str) -> Self {
+        let mut scene = Self::new(format, width, height);
+        let colorimetry = colorimetry.parse().unwrap();
+        scene.info =
+            VideoInfo::builder(format, width, height).fps((30, 1)).colorimetry(&colorimetry).build().unwrap();
+        scene
+    }
+
     /// A frame with a pattern that has no two equal neighbours.
     pub fn frame(&self, masks: Option<&Masks>) -> gst::Buffer {
         let data: Vec<u8> =
@@ -117,6 +125,19 @@ impl Overlay {
             .unwrap()
             .downcast::<gst::Bin>()
             .map_or_else(|element| element, |bin| bin.by_name("overlay").unwrap())
+    }
+
+    pub fn set_caps(&mut self, scene: &Scene) {
+        self.harness.set_caps(scene.info.to_caps().unwrap(), scene.info.to_caps().unwrap());
+    }
+
+    /// From now on downstream answers that it takes overlay compositions.
+    pub fn take_compositions(&mut self) {
+        self.harness.add_propose_allocation_meta(gst_video::VideoOverlayCompositionMeta::meta_api(), None);
+    }
+
+    pub fn try_push(&mut self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.harness.push(buffer)
     }
 
     pub fn push(&mut self, buffer: gst::Buffer) -> gst::Buffer {
