@@ -7,7 +7,6 @@
 //! ```
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
 use gstgclip::meta::{Masks, Rect, Region};
 
