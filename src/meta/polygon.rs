@@ -110,10 +110,15 @@ pub fn simplify(ring: &[Corner], tolerance: f64) -> Vec<Corner> {
     (kept[0], kept[farthest]) = (true, true);
     let mut open = vec![(0, farthest), (farthest, ring.len())];
     while let Some((from, to)) = open.pop() {
-        let (a, b) = (ring[from], ring[to % ring.len()]);
-        let apart = |at: usize| squared_distance_to_segment(ring[at], a, b);
-        let worst = (from + 1..to).max_by(|&a, &b| apart(a).total_cmp(&apart(b)));
-        if let Some(worst) = worst.filter(|&at| apart(at) > tolerance * tolerance) {
+        let chord = Chord::new(ring[from], ring[to % ring.len()]);
+        let (mut worst, mut worst_distance) = (from, tolerance * tolerance);
+        for (at, &corner) in ring.iter().enumerate().take(to).skip(from + 1) {
+            let distance = chord.squared_distance(corner);
+            if distance > worst_distance {
+                (worst, worst_distance) = (at, distance);
+            }
+        }
+        if worst != from {
             kept[worst] = true;
             open.extend([(from, worst), (worst, to)]);
         }
@@ -123,13 +128,28 @@ pub fn simplify(ring: &[Corner], tolerance: f64) -> Vec<Corner> {
     if simple.len() < 3 { ring.to_vec() } else { simple }
 }
 
-fn squared_distance_to_segment(point: Corner, a: Corner, b: Corner) -> f64 {
-    let [(px, py), (ax, ay), (bx, by)] = [point, a, b].map(|(x, y)| (f64::from(x), f64::from(y)));
-    let (dx, dy) = (bx - ax, by - ay);
-    let length = dx * dx + dy * dy;
-    let along = if length > 0.0 { (((px - ax) * dx + (py - ay) * dy) / length).clamp(0.0, 1.0) } else { 0.0 };
-    let (ex, ey) = (px - ax - along * dx, py - ay - along * dy);
-    ex * ex + ey * ey
+/// A line between two corners, ends included.
+struct Chord {
+    from: (f64, f64),
+    along: (f64, f64),
+    /// One over its squared length; 0 if both corners are one.
+    scale: f64,
+}
+
+impl Chord {
+    fn new(a: Corner, b: Corner) -> Chord {
+        let from = (f64::from(a.0), f64::from(a.1));
+        let along = (f64::from(b.0) - from.0, f64::from(b.1) - from.1);
+        let length = along.0 * along.0 + along.1 * along.1;
+        Chord { from, along, scale: if length > 0.0 { 1.0 / length } else { 0.0 } }
+    }
+
+    fn squared_distance(&self, corner: Corner) -> f64 {
+        let (x, y) = (f64::from(corner.0) - self.from.0, f64::from(corner.1) - self.from.1);
+        let share = ((x * self.along.0 + y * self.along.1) * self.scale).clamp(0.0, 1.0);
+        let (dx, dy) = (x - share * self.along.0, y - share * self.along.1);
+        dx * dx + dy * dy
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What do masks as data cost per frame? The mask is 1920x1080 with 8 classes in smooth blobs, the largest that
+//! `mask-size=frame` makes of full HD; `gclipmask` gets a mask of 336x192 and shows it at 1920x1080.
+//!
+//! ```sh
+//! cargo bench --bench meta
+//! ```
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
+use gstgclip::meta::json::{Frame, MaskForm, Times};
+use gstgclip::meta::{Masks, Rect, Region};
+
+const CLASSES: u32 = 8;
+
+/// Blobs of 8 classes and background: level sets of two slow waves.
+fn masks(width: usize, height: usize) -> Masks {
+    let value = |i: usize| {
+        let (x, y) = ((i % width) as f64 / width as f64, (i / width) as f64 / height as f64);
+        let wave = (x * 9.0 + (y * 5.0).sin()).sin() + (y * 7.0 + (x * 4.0).cos()).cos();
+        ((wave + 2.0) / 4.0 * f64::from(CLASSES + 1)) as u8
+    };
+    let mut mask = gst::Buffer::from_mut_slice((0..width * height).map(value).collect::<Vec<u8>>());
+    if let Some(mask) = mask.get_mut() {
+        let flags = VideoFrameFlags::empty();
+        VideoMeta::add(mask, flags, VideoFormat::Gray8, width as u32, height as u32).unwrap();
+    }
+    let region = |value| {
+        let label = format!("class {value}");
+        Region { value, label, score: 0.87654321, area: 0.123456789, x: 0.1, y: 0.2, w: 0.3, h: 0.4 }
+    };
+    let regions = (1..=CLASSES).map(region).collect();
+    Masks { generation: 1, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions }
+}
+
+fn meta(bench: &mut Criterion) {
+    let masks = masks(336, 192);
+    let mut buffer = gst::Buffer::new();
+    let mut group = bench.benchmark_group("meta of 8 regions");
+    group.bench_function("attach", |bench| {
+        bench.iter(|| masks.attach(buffer.get_mut().unwrap()));
+    });
+    group.bench_function("read", |bench| bench.iter(|| Masks::from_buffer(black_box(&buffer)).unwrap()));
+}
+
+fn json(bench: &mut Criterion) {
+    let masks = masks(1920, 1080);
+    let mut group = bench.benchmark_group("JSON of a 1920x1080 mask, 8 classes");
+    for (name, form) in [
+        ("none", MaskForm::None),
+        ("rle", MaskForm::Rle),
+        ("polygon", MaskForm::Polygon),
+        ("png", MaskForm::Png),
+    ] {
+        let line = || Frame::new(&masks, Times::default(), None, form).unwrap().to_line().unwrap();
+        eprintln!("{name}: {} bytes", line().len());
+        group.bench_function(name, |bench| bench.iter(line));
+    }
+}
+
+fn mask_video(bench: &mut Criterion) {
+    let masks = masks(336, 192);
+    let mut group = bench.benchmark_group("gclipmask at 1920x1080");
+    for (name, properties) in [
+        ("ids", "size=frame"),
+        ("matte", "mode=matte only=\"class 3,class 4\" size=frame"),
+        ("cutout", "mode=cutout only=\"class 3,class 4\""),
+    ] {
+        let element = gst::parse::launch(&format!("gclipmask {properties}")).unwrap();
+        let mut harness = gst_check::Harness::with_element(&element, Some("sink"), Some("src"));
+        harness.set_src_caps_str("video/x-raw,format=RGB,width=1920,height=1080,framerate=25/1");
+        let mut frame = gst::Buffer::from_slice(vec![100; 1920 * 1080 * 3]);
+        if let Some(frame) = frame.get_mut() {
+            frame.set_pts(gst::ClockTime::ZERO);
+            masks.attach(frame);
+        }
+        group.bench_function(name, |bench| {
+            bench.iter(|| harness.push_and_pull(frame.clone()).unwrap());
+        });
+    }
+}
+
+fn all(bench: &mut Criterion) {
+    gst::init().unwrap();
+    gstgclip::plugin_register_static().unwrap();
+    meta(bench);
+    json(bench);
+    mask_video(bench);
+}
+
+criterion_group!(benches, all);
+criterion_main!(benches);
