@@ -211,6 +211,13 @@ fn text_embeddings_are_cached_and_can_come_from_a_file() {
         &format!("{SEGMENT} --prompts a;zebra --embeddings e.safetensors"),
         &["e.safetensors", "zebra"],
     );
+    // A checkpoint without its text tower is enough then.
+    tiny::write(&shop.path("vision"), false);
+    let vision = SEGMENT.replace("--model model", "--model vision");
+    shop.works(&format!("{vision} --prompts a;b --embeddings e.safetensors --mask m4.png"));
+    assert_eq!(shop.mask("m1.png"), shop.mask("m4.png"));
+    shop.refuses(&format!("{vision} --prompts a;b"), &["no text tower", "--embeddings"]);
+    assert!(shop.works("info vision").contains("missing      text tower"));
     // Embeddings made with other weights.
     let mut other = tiny::tensors(true);
     other[0].2[0] += 0.5;
