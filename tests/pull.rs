@@ -166,6 +166,17 @@ fn a_corrupted_file_is_refused_and_thrown_away() {
 }
 
 #[test]
+fn a_hub_that_lists_no_hashes_is_asked_for_them() {
+    let hub = plain_hub().without_hashes().start();
+    let session = Session::new(&hub);
+    let output = session.pull(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_same(&session.snapshot().join("model.safetensors"), &weights());
+    let hub = plain_hub().without_hashes().fault("model.safetensors", Fault::FlipLastByte).start();
+    assert_refused(&Session::new(&hub).pull(&[]), &["model.safetensors", "corrupted"]);
+}
+
+#[test]
 fn a_corrupted_part_of_an_earlier_run_is_fetched_anew() {
     let hub = plain_hub().start();
     let session = Session::new(&hub);

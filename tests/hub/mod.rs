@@ -28,6 +28,7 @@ pub struct FakeHub {
     files: Vec<(String, String, Vec<u8>, bool)>,
     faults: HashMap<String, Fault>,
     ignores_ranges: bool,
+    lists_names_only: bool,
     token: Option<String>,
     address: String,
     log: Arc<Mutex<Vec<Request>>>,
@@ -84,6 +85,12 @@ impl FakeHub {
 
     pub fn without_ranges(mut self) -> FakeHub {
         self.ignores_ranges = true;
+        self
+    }
+
+    /// As some mirrors: hashes only in the headers of the files, and only before the redirect to their storage.
+    pub fn without_hashes(mut self) -> FakeHub {
+        self.lists_names_only = true;
         self
     }
 
@@ -147,7 +154,10 @@ impl FakeHub {
                 None => self.discussions(&mut stream),
             }
         } else if let Some(rest) = path.strip_prefix("/owner/tiny-clip/resolve/") {
-            self.file_answer(&mut stream, rest, range);
+            match first.starts_with("HEAD ") {
+                true => self.head_answer(&mut stream, rest),
+                false => self.file_answer(&mut stream, rest, range),
+            }
         } else {
             answer(&mut stream, "404 Not Found", b"nothing here");
         }
@@ -164,7 +174,9 @@ impl FakeHub {
                 let mut json = serde_json::json!({
                     "rfilename": name, "size": contents.len(), "blobId": git_hash(contents)
                 });
-                if *large {
+                if self.lists_names_only {
+                    json = serde_json::json!({"rfilename": name});
+                } else if *large {
                     json["lfs"] = serde_json::json!({"sha256": sha256(contents), "size": contents.len()});
                 }
                 json
@@ -183,6 +195,19 @@ impl FakeHub {
         }
         let body = serde_json::json!({"discussions": found}).to_string();
         answer(stream, "200 OK", body.as_bytes());
+    }
+
+    fn head_answer(&self, stream: &mut TcpStream, rest: &str) {
+        let file = self.files.iter().find(|(revision, name, ..)| rest == format!("{revision}/{name}"));
+        let Some((.., contents, large)) = file else { return answer(stream, "404 Not Found", b"") };
+        let head = match large {
+            true => {
+                format!("HTTP/1.1 302 Found\r\nLocation: /storage\r\nX-Linked-Etag: \"{}\"", sha256(contents))
+            }
+            false => format!("HTTP/1.1 200 OK\r\nETag: \"{}\"", git_hash(contents)),
+        };
+        let _ =
+            stream.write_all(format!("{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
     }
 
     fn file_answer(&self, stream: &mut TcpStream, rest: &str, range: Option<String>) {
