@@ -200,7 +200,12 @@ fn every_nth_frame_is_looked_at_and_the_others_carry_its_mask() {
 #[test]
 fn a_late_sink_spares_the_model() {
     let fake = Fake::install();
-    let mut rig = fake.rig_with(|e| e.set_property_from_str("late-policy", "reuse"));
+    // Only the sink is late here: the model has all the time.
+    let mut rig = fake.rig_with(|e| {
+        e.set_property_from_str("late-policy", "reuse");
+        e.set_property("latency", 10_000_000_000i64);
+        e.set_property("max-in-flight", 250u32);
+    });
     rig.push(1).unwrap();
     rig.pull();
     rig.until_empty();

@@ -110,7 +110,11 @@ impl Mailbox {
 
 /// Encodes a wish on the calling thread. A panic of the encoder is an error like any other.
 pub fn encode(engine: &Engine, wish: &Wish) -> Result<Arc<Vocabulary>> {
-    match catch_unwind(AssertUnwindSafe(|| engine.vocabulary(&wish.prompts, &wish.templates))) {
+    let vocabulary = || match &wish.embeddings {
+        Some(file) => engine.vocabulary_from(file, &wish.prompts),
+        None => engine.vocabulary(&wish.prompts, &wish.templates),
+    };
+    match catch_unwind(AssertUnwindSafe(vocabulary)) {
         Ok(vocabulary) => vocabulary,
         Err(_) => bail!("the text encoder panicked"),
     }

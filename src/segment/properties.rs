@@ -29,7 +29,7 @@ pub fn concern(name: &str) -> Concerns {
         "model" | "method" | "method-options" | "device" | "precision" | "model-instance-id" => {
             Concerns::Model
         }
-        "prompts" | "prompts-file" | "background" | "prompt-template" => Concerns::Prompts,
+        "prompts" | "prompts-file" | "background" | "prompt-template" | "embeddings" => Concerns::Prompts,
         "batch-size" | "batch-timeout" | "max-in-flight" | "latency" => Concerns::Limits,
         _ => Concerns::Frames,
     }
@@ -52,6 +52,7 @@ impl Settings {
             "prompt-template" => {
                 self.prompt_template = text_or_default(value, || Settings::default().prompt_template)?;
             }
+            "embeddings" => self.embeddings = value.get()?,
             "input-size" => {
                 let text = text_or_default(value, || "model".into())?;
                 policy.infer.input_size = settings::parse_input_size(&text)?;
@@ -93,6 +94,7 @@ impl Settings {
             "prompts-file" => self.prompts_file.to_value(),
             "background" => self.background.to_value(),
             "prompt-template" => self.prompt_template.to_value(),
+            "embeddings" => self.embeddings.to_value(),
             "input-size" => settings::input_size_text(policy.infer.input_size).to_value(),
             "window" => policy.window.to_value(),
             "stride" => policy.stride.to_value(),
@@ -195,6 +197,12 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .nick("Prompt template")
             .blurb("Sentences around each name: imagenet, none, sentences with {}, or a file of them")
             .default_value(Some(default.prompt_template.as_str()))
+            .mutable_playing()
+            .build(),
+        text("embeddings")
+            .nick("Embeddings")
+            .blurb("File of text features made with this model, used in the place of its text tower")
+            .default_value(default.embeddings.as_deref())
             .mutable_playing()
             .build(),
         text("input-size")

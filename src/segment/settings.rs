@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the user has set, and what it means to the model, the batcher and the stream.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,6 +27,7 @@ pub struct Settings {
     pub prompts_file: Option<String>,
     pub background: Option<String>,
     pub prompt_template: String,
+    pub embeddings: Option<String>,
 
     pub policy: Policy,
 }
@@ -63,6 +65,7 @@ impl Default for Settings {
             prompts_file: None,
             background: None,
             prompt_template: "imagenet".into(),
+            embeddings: None,
             policy: Policy {
                 infer: InferOptions::default(),
                 window: 0,
@@ -86,6 +89,8 @@ impl Default for Settings {
 pub struct Wish {
     pub prompts: Prompts,
     pub templates: Templates,
+    /// A file that holds the features of all names, in the place of a text encoder.
+    pub embeddings: Option<PathBuf>,
 }
 
 impl Settings {
@@ -126,14 +131,18 @@ impl Settings {
                  prompts=\"person; car, truck; sky\""
             ),
         };
-        Ok(Wish { prompts, templates: Templates::parse(&self.prompt_template)? })
+        self.wish_for(prompts)
+    }
+
+    fn wish_for(&self, prompts: Prompts) -> Result<Wish> {
+        let templates = Templates::parse(&self.prompt_template)?;
+        Ok(Wish { prompts, templates, embeddings: self.embeddings.as_ref().map(PathBuf::from) })
     }
 
     /// The prompts of an event, with the templates (and the background, if the event names none) set here.
     pub fn wish_of_event(&self, prompts: &str, background: Option<&str>) -> Result<Wish> {
         let background = background.or(self.background.as_deref()).unwrap_or_default();
-        let prompts = Prompts::parse(prompts, background)?;
-        Ok(Wish { prompts, templates: Templates::parse(&self.prompt_template)? })
+        self.wish_for(Prompts::parse(prompts, background)?)
     }
 }
 

@@ -222,6 +222,13 @@ pub struct Rig {
     pub harness: Harness,
 }
 
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Unread messages hold the element, which holds the bus.
+        self.bus.set_flushing(true);
+    }
+}
+
 impl Rig {
     pub fn push(&mut self, number: u64) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.harness.push(frame(number))

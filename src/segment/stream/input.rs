@@ -135,6 +135,8 @@ impl Segment {
             state.frames += usize::from(matches!(item, Item::Frame(_)));
             state.queue.push_back(item);
             self.stream.output_wake.notify_one();
+        } else {
+            state.kept.extend(item.sticky_event());
         }
         drop(state);
         flow
@@ -213,12 +215,9 @@ impl Segment {
             (input.segment, input.qos_earliest, input.eos) = (Default::default(), None, false);
             (input.live, input.seen) = (None, 0);
         }
+        // First the pad: it takes no other event as long as it is flushing.
         let passed = self.srcpad.push_event(event);
-        if let Err(error) = self.start_task() {
-            gst::error!(CAT, imp = self, "cannot start the task again: {error}");
-            return false;
-        }
-        passed
+        self.restart(&[gst::EventType::Segment, gst::EventType::Eos]) && passed
     }
 
     fn take_caps(&self, caps: &gst::CapsRef) -> bool {

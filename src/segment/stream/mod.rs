@@ -20,6 +20,7 @@
 
 mod input;
 mod latency;
+mod lifecycle;
 mod masks;
 mod messages;
 mod output;
@@ -31,7 +32,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::{Condvar, Mutex};
 
@@ -61,6 +61,8 @@ pub struct State {
     /// What `chain` returns. An error stops the task too.
     flow: Result<gst::FlowSuccess, gst::FlowError>,
     queue: VecDeque<Item>,
+    /// Sticky events that were in the queue when the flow ended: they describe what comes after, too.
+    kept: Vec<gst::Event>,
     /// Frames that have entered and not left: those in the queue and the one that the task is at.
     frames: usize,
     /// The task is at an item outside the lock.
@@ -154,6 +156,13 @@ impl Item {
         }
     }
 
+    fn sticky_event(&self) -> Option<gst::Event> {
+        match self {
+            Item::Event(event) => event.is_sticky().then(|| event.clone()),
+            Item::Frame(_) => None,
+        }
+    }
+
     /// Lets a frame go without an inference of its own, and returns what it would have had.
     fn skip(&mut self) -> Option<Work> {
         match self {
@@ -189,6 +198,7 @@ impl Default for State {
         State {
             flow: Err(gst::FlowError::Flushing),
             queue: VecDeque::new(),
+            kept: Vec::new(),
             frames: 0,
             busy: false,
             input: Input::default(),
@@ -207,6 +217,7 @@ impl State {
         self.flow = Err(why);
         let items: Vec<Item> = self.queue.drain(..).collect();
         self.frames -= items.iter().filter(|item| matches!(item, Item::Frame(_))).count();
+        self.kept.extend(items.iter().filter_map(Item::sticky_event));
         items
     }
 
@@ -283,61 +294,5 @@ impl Segment {
                 self.stream.input_wake.notify_all();
             }
         }
-    }
-
-    pub fn activate_sink(&self, active: bool) {
-        if active {
-            self.stream.state.lock().flow = Ok(gst::FlowSuccess::Ok);
-        } else {
-            self.end_flow(gst::FlowError::Flushing);
-        }
-    }
-
-    pub fn activate_src(&self, active: bool) -> Result<(), gst::LoggableError> {
-        if active {
-            self.stream.state.lock().flow = Ok(gst::FlowSuccess::Ok);
-            Ok(self.start_task()?)
-        } else {
-            self.end_flow(gst::FlowError::Flushing);
-            Ok(self.srcpad.stop_task()?)
-        }
-    }
-
-    /// Lets data flow again if `why` is what stopped it.
-    fn retry_after(&self, why: gst::FlowError) {
-        let mut state = self.stream.state.lock();
-        if state.flow != Err(why) {
-            return;
-        }
-        state.flow = Ok(gst::FlowSuccess::Ok);
-        drop(state);
-        if let Err(error) = self.start_task() {
-            gst::error!(CAT, imp = self, "cannot start the task again: {error}");
-        }
-    }
-
-    fn start_task(&self) -> Result<(), glib::BoolError> {
-        // A weak reference: the task belongs to the pad, the pad to the element.
-        let element = self.obj().downgrade();
-        self.srcpad.start_task(move || {
-            if let Some(element) = element.upgrade() {
-                glib::subclass::prelude::ObjectSubclassIsExt::imp(&element).run_once();
-            }
-        })
-    }
-
-    /// Stops both threads and gives up what is in flight, without waiting for the model.
-    fn end_flow(&self, why: gst::FlowError) {
-        let mut state = self.stream.state.lock();
-        let items = state.end(why);
-        let late = std::mem::take(&mut state.output.late);
-        self.stream.wake_all();
-        drop(state);
-        // The task may wait for a ticket: that one is cancelled here.
-        let session = self.session.lock().clone();
-        if let Some(session) = session {
-            session.flush();
-        }
-        drop((items, late));
     }
 }

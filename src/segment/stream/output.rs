@@ -100,10 +100,13 @@ impl Segment {
                 _ => (),
             }
         }
-        let caps = matches!(event.view(), gst::EventView::Caps(_));
-        // Downstream's refusal of caps shows at the next buffer, as for any element that queues.
-        if !self.srcpad.push_event(event) && caps {
-            gst::debug!(CAT, imp = self, "downstream refuses the caps");
+        // A refusal of caps shows at the next buffer, as for any element that queues.
+        if !self.srcpad.push_event(event.clone()) && event.is_sticky() {
+            let mut state = self.stream.state.lock();
+            if state.flow.is_err() {
+                // Flushed on its way out; those behind it are kept already.
+                state.kept.insert(0, event);
+            }
         }
         Ok(())
     }
