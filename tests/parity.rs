@@ -4,86 +4,17 @@
 
 mod model_common;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use gstgclip::model::decode::class_probabilities;
-use gstgclip::model::preprocess::{Colour, Picture, PixelFormat};
 use gstgclip::model::tokenizer::Tokenizer;
 use gstgclip::model::{
     DecodeOptions, Ids, InferOptions, InputSize, MaskSize, Model, ModelSpec, Positions, PrecisionChoice,
     Refine, Request, Vocabulary, Window,
 };
-use model_common::{TOLERANCE, assert_close, find_tensor, spec, tensor, vocabulary};
+use model_common::oracle::{Oracle, assert_method};
+use model_common::{TOLERANCE, assert_close, spec};
 use tch::{Kind, Tensor};
-
-struct Oracle {
-    root: PathBuf,
-}
-
-impl Oracle {
-    fn find() -> Option<Oracle> {
-        let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
-        let root = std::env::var_os("GCLIP_SHARED").map_or(beside, PathBuf::from).join("oracle");
-        if !root.is_dir() {
-            println!("skipped: there is no oracle at {}", root.display());
-            return None;
-        }
-        Some(Oracle { root })
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.root.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn find_tensor(&self, file: &str, key: &str) -> Option<Tensor> {
-        find_tensor(&self.root.join("oracle").join(file), key)
-    }
-
-    fn tensor(&self, file: &str, key: &str) -> Tensor {
-        tensor(&self.root.join("oracle").join(file), key)
-    }
-
-    fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> T {
-        serde_json::from_slice(&std::fs::read(self.root.join(name)).unwrap()).unwrap()
-    }
-
-    fn picture(&self, name: &str) -> Picture {
-        let rgb = image::open(self.root.join("images").join(format!("{name}.png"))).unwrap().to_rgb8();
-        let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-        let data = Tensor::from_slice(rgb.as_raw());
-        Picture { format: PixelFormat::Rgb, width, height, colour: Colour::default(), data }
-    }
-
-    /// Features of the oracle's queries, as a vocabulary of one class a query.
-    fn vocabulary(&self) -> Arc<Vocabulary> {
-        vocabulary(&self.tensor("encoders.safetensors", "text/query_features"))
-    }
-}
-
-/// Per-patch logits of one method for both pictures, against every key of the oracle that exists for it.
-fn assert_method(oracle: &Oracle, key: &str, method: &str, options: &str) {
-    let vocabulary = oracle.vocabulary();
-    for (positions, suffix) in [(Positions::Plain, "logits_plainpos"), (Positions::Scale, "logits")] {
-        let spec = ModelSpec { positions, ..spec(oracle.path("hf"), method, options) };
-        let mut model = Model::load(&spec).unwrap();
-        for image in ["img0", "img1"] {
-            // Nothing is interpolated at the trained size: both kinds are equal, and the oracle keeps one.
-            let suffix = match (image, positions) {
-                ("img0", Positions::Plain) => "logits",
-                ("img0", Positions::Scale) => continue,
-                _ => suffix,
-            };
-            let key = format!("{key}/{image}/{suffix}");
-            let Some(expected) = oracle.find_tensor("methods.safetensors", &key) else { continue };
-            let picture = oracle.picture(image);
-            let size = model.vision.network_size(&picture, InputSize::Native);
-            let input = model.vision.preprocess(&[&picture], size).unwrap();
-            let logits = model.vision.logits(&input, &[&vocabulary]).unwrap().remove(0);
-            assert_close(&key, &logits, &expected);
-        }
-    }
-}
 
 #[test]
 fn tokens_are_those_of_openai_clip() {

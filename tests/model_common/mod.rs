@@ -2,6 +2,8 @@
 //! What the tests of the model share: specs, tensors from files, comparison.
 #![allow(dead_code)] // each test program uses its part
 
+pub mod oracle;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -8,6 +8,8 @@ mod gclip;
 mod maskclip;
 mod naclip;
 mod options;
+mod outliers;
+mod scclip;
 mod sclip;
 
 use anyhow::{Result, bail};
@@ -74,13 +76,14 @@ pub fn cosines(features: &Tensor, queries: &Tensor, (h, w): (i64, i64)) -> Resul
 type Build = fn(&mut Options, usize) -> Result<Box<dyn Method>>;
 
 /// Every method by name. A builder gets the options and the number of blocks.
-const METHODS: [(&str, Build); 6] = [
+const METHODS: [(&str, Build); 7] = [
     ("gclip", gclip::build),
     ("clip", clip::build),
     ("maskclip", maskclip::build),
     ("sclip", sclip::build),
     ("clearclip", clearclip::build),
     ("naclip", naclip::build),
+    ("scclip", scclip::build),
 ];
 
 /// The names a user can choose from.
@@ -100,4 +103,4 @@ pub fn build(spec: &MethodSpec, depth: usize) -> Result<Box<dyn Method>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
