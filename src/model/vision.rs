@@ -14,7 +14,9 @@ use lru::LruCache;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Architecture, VisionConfig};
-use super::transformer::{Block, LayerNorm, Loader, Qkv, attend, attention_map, unit_rows};
+use super::transformer::{
+    Block, LayerNorm, Loader, Qkv, attend, attention_map, mean_attention_map, unit_rows,
+};
 
 /// How the positional embedding is resized to another patch grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,7 +150,7 @@ impl VisionTower {
         let class = self.class_embedding.f_expand([n, 1, d], false)?;
         let x = Tensor::f_cat(&[class, x], 1)?; // [N, L, D]
         let x = self.ln_pre.forward(&x.f_add(&self.positional_embedding((h, w))?)?)?;
-        Ok((x.f_to_kind(self.kind)?, (h, w)))
+        Ok((x, (h, w)))
     }
 
     /// `[1, L, D]` for this grid.
@@ -188,15 +190,13 @@ impl VisionTower {
         let last = self.last_block()?;
         for (index, block) in self.blocks.iter().enumerate().take(self.blocks.len() - 1) {
             let qkv = block.qkv(&x)?;
-            let gathered = if wanted.mean_maps.contains(&index) || wanted.head_maps.contains(&index) {
+            if wanted.mean_maps.contains(&index) {
+                mean_maps.insert(index, mean_attention_map(&qkv.q, &qkv.k)?); // [N, L, L]
+            }
+            let gathered = if wanted.head_maps.contains(&index) {
                 let map = attention_map(&qkv.q, &qkv.k)?; // [N, H, L, L]
                 let gathered = map.f_to_kind(self.kind)?.f_matmul(&qkv.v)?;
-                if wanted.mean_maps.contains(&index) {
-                    mean_maps.insert(index, map.f_mean_dim([1i64].as_slice(), false, Kind::Float)?); // [N, L, L]
-                }
-                if wanted.head_maps.contains(&index) {
-                    head_maps.insert(index, map);
-                }
+                head_maps.insert(index, map);
                 gathered
             } else {
                 attend(&qkv.q, &qkv.k, &qkv.v, false)?

@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 
 use super::emergence::first_global_block;
 use super::{Method, Options};
-use crate::model::transformer::{attention_map, gather, join_heads};
+use crate::model::transformer::{Mlp, attention_map, gather, join_heads, mean_attention_map};
 use crate::model::vision::{Trunk, VisionTower, Wanted};
 
 /// The paper's numbers are for towers of this depth; others find theirs.
@@ -107,22 +107,22 @@ impl Method for Gclip {
             }
         }
         for &block in self.suppress.resolved() {
-            let c_proj = &mut tower.blocks.get_mut(block).context("no such block")?.mlp.c_proj;
-            suppress_channel(&mut c_proj.weight, self.scale_bias.then_some(&mut c_proj.bias))?;
+            suppress_channel(
+                &mut tower.blocks.get_mut(block).context("no such block")?.mlp,
+                self.scale_bias,
+            )?;
         }
         Ok(())
     }
 
     fn features(&self, tower: &VisionTower, trunk: &Trunk) -> Result<Tensor> {
         let (q, v) = (&trunk.qkv.q, &trunk.qkv.v);
-        let own = attention_map(q, q)?; // [N, H, L, L]
         let attn = &tower.last_block()?.attn;
         let x = if self.per_head {
-            let map = self.fused(&own, &trunk.head_maps)?; // [N, H, L, L]
+            let map = self.fused(&attention_map(q, q)?, &trunk.head_maps)?; // [N, H, L, L]
             attn.project(&gather(&map, v)?)? // [N, L, D]
         } else {
-            let own = own.f_mean_dim([1i64].as_slice(), false, Kind::Float)?; // [N, L, L]
-            let map = self.fused(&own, &trunk.mean_maps)?;
+            let map = self.fused(&mean_attention_map(q, q)?, &trunk.mean_maps)?; // [N, L, L]
             attn.out_proj.forward(&gather(&map, &join_heads(v)?)?)? // [N, L, D]
         };
         tower.patch_features(&x)
@@ -167,20 +167,15 @@ impl Gclip {
     }
 }
 
-/// Scales the row of largest norm to the mean norm of the other rows. `weight` is `[out, in]`.
-fn suppress_channel(weight: &mut Tensor, bias: Option<&mut Tensor>) -> Result<()> {
-    let norms = weight.f_to_kind(Kind::Float)?.f_norm_scalaropt_dim(2, [1], false)?; // [out]
+/// Scales the output channel whose weights have the largest norm to the mean norm of the others.
+fn suppress_channel(mlp: &mut Mlp, with_bias: bool) -> Result<()> {
+    let norms = mlp.output_norms()?; // [D]
     let channel = norms.f_argmax(0, false)?.f_int64_value(&[])?;
     let largest = norms.f_double_value(&[channel])?;
     let others = norms.f_sum(Kind::Double)?.f_double_value(&[])? - largest;
     let mean = others / (norms.size1()? - 1).max(1) as f64;
-    if largest <= 0.0 {
-        return Ok(());
-    }
-    let factor = mean / largest;
-    let _row = weight.f_select(0, channel)?.f_mul_scalar_(factor)?;
-    if let Some(bias) = bias {
-        let _entry = bias.f_select(0, channel)?.f_mul_scalar_(factor)?;
+    if mean > 0.0 {
+        mlp.scale_output(channel, mean / largest, with_bias)?;
     }
     Ok(())
 }
