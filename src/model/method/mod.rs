@@ -3,6 +3,8 @@
 
 mod clearclip;
 mod clip;
+mod cliptrase;
+mod cluster;
 mod emergence;
 mod gclip;
 mod maskclip;
@@ -49,8 +51,8 @@ pub trait Method: Send {
     /// Patch features `[N, h w, E]`, f32, rows of unit length.
     fn features(&self, tower: &VisionTower, trunk: &Trunk) -> Result<Tensor>;
 
-    /// Logits of picture `n` of the batch against queries `[Q, E]`: `[Q, h, w]`, f32, on the scale of cosines.
-    /// `features` is what the method of that name returned.
+    /// Logits of picture `n` of the batch against queries `[Q, E]`: `[Q, h, w]`, f32, on the scale of cosines; `[Q, H, W]`
+    /// of the input's size where a method decides by the pixel. `features` is what the method of that name returned.
     fn logits(
         &self,
         tower: &VisionTower,
@@ -76,7 +78,7 @@ pub fn cosines(features: &Tensor, queries: &Tensor, (h, w): (i64, i64)) -> Resul
 type Build = fn(&mut Options, usize) -> Result<Box<dyn Method>>;
 
 /// Every method by name. A builder gets the options and the number of blocks.
-const METHODS: [(&str, Build); 7] = [
+const METHODS: [(&str, Build); 8] = [
     ("gclip", gclip::build),
     ("clip", clip::build),
     ("maskclip", maskclip::build),
@@ -84,6 +86,7 @@ const METHODS: [(&str, Build); 7] = [
     ("clearclip", clearclip::build),
     ("naclip", naclip::build),
     ("scclip", scclip::build),
+    ("cliptrase", cliptrase::build),
 ];
 
 /// The names a user can choose from.
