@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from batches import MEAN, STD, Words
 from clip import Clip, suppress_channel
 from scenes import CLASSES, COLOUR_NAMES, HELD_OUT, draw, make_world
-from scenes.words import COLOURS_OF, NAMES, article
+from scenes.words import COLOURS_OF, NAMES
 
 METHODS = {"clip": "clip", "gclip": "fused", "clearclip": "qq", "naclip": "kk", "value": "value"}
 PAIRED = ("car", "bus", "truck", "person", "building", "bicycle")
@@ -127,7 +127,7 @@ def synonyms(judge, model, device, g):
             names = list(CLASSES)
             names[i] = other
             found = iou(judge.run(model, device, g=g, names=names)["gclip"])[i]
-            print(f"{name:14} {100 * plain[i]:5.1f}   {article(other):26} {100 * found:5.1f}", flush=True)
+            print(f"{name:14} {100 * plain[i]:5.1f}   {other:22} {100 * found:5.1f}", flush=True)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Trains the demo's CLIP from scratch on a pool of generated scenes; run again with the same arguments to resume.
 
     python pool.py --out POOL --scenes 6000
-    python train.py --pool POOL --out RUN --steps 5000 --seed 1
+    python train.py --pool POOL --out RUN --steps 2500 --seed 1
 """
 
 import argparse
@@ -81,7 +81,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", required=True)
     parser.add_argument("--out", required=True, help="folder for the checkpoint and the log")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--check-every", type=int, default=250, help="steps between checkpoints and quick evaluations")
@@ -135,7 +135,7 @@ def main():
             shown = " ".join(f"{k} {v:.3f}" for k, v in means.items())
             spent = time.time() - began
             left = spent / (step + 1) * (args.steps - step - 1)
-            say(f"step {step + 1}/{args.steps} {shown} scale {float(model.logit_scale.exp()):.1f} "
+            say(f"step {step + 1}/{args.steps} {shown} scale {float(model.logit_scale.detach().exp()):.1f} "
                 f"{spent / (step + 1):.2f} s/step, {spent / 60:.1f} min, {left / 60:.0f} min left")
         if (step + 1) % args.check_every == 0 or step + 1 == args.steps:
             with torch.no_grad():
