@@ -88,19 +88,20 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The whole pipeline. Each branch has a queue, so that decoding, the model, drawing and encoding run beside
 /// each other; the queues' names become the threads' names, by which the report tells CPU time apart.
+/// The encoder looks seconds ahead, so the sinks must not wait for each other's first buffer (async=false).
 fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
     let source = if args.source.starts_with("/dev/video") {
         "v4l2src name=source".to_string()
     } else {
-        // expose-all-streams=false: the sound track is neither decoded nor left dangling.
-        "uridecodebin name=source expose-all-streams=false caps=video/x-raw".to_string()
+        // A sound track stays unlinked: GStreamer then stops that stream alone.
+        "uridecodebin name=source".to_string()
     };
     let description = format!(
         "{source} ! videoconvert ! queue name=decode max-size-buffers=8 max-size-bytes=0 max-size-time=0 \
          ! gclipsegment name=segment ! tee name=masks \
          masks. ! queue name=draw ! gclipoverlay name=overlay ! queue name=encode max-size-bytes=0 \
-         ! videoconvert ! x264enc speed-preset=veryfast bitrate=4096 ! h264parse ! mp4mux ! filesink name=video \
-         masks. ! queue name=json ! gclipmeta2json ! filesink name=json_file"
+         ! videoconvert ! x264enc speed-preset=veryfast bitrate=4096 ! h264parse ! mp4mux ! filesink name=video async=false \
+         masks. ! queue name=json ! gclipmeta2json ! filesink name=json_file async=false"
     );
     let pipeline = gst::parse::launch(&description)
         .context("a GStreamer element is missing (scripts/setup.sh installs them all)")?
