@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The plugin's public interface, as text in `docs/interface.txt`: every change to it shows in a diff.
+//! After a change that is meant: `UPDATE_INTERFACE=1 cargo test --test interface`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gst::prelude::*;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn init() {
+    gst::init().unwrap();
+    gstgclip::plugin_register_static().unwrap();
+}
+
+fn factories() -> Vec<gst::ElementFactory> {
+    let mut factories: Vec<_> = gst::Registry::get()
+        .features_by_plugin("gclip")
+        .into_iter()
+        .filter_map(|feature| feature.downcast::<gst::ElementFactory>().ok())
+        .map(|factory| factory.load().unwrap().downcast::<gst::ElementFactory>().unwrap())
+        .collect();
+    factories.sort_by_key(|factory| factory.name());
+    factories
+}
+
+/// Properties that the element adds to those of its GStreamer base classes.
+fn own_properties(element: &gst::Element) -> Vec<glib::ParamSpec> {
+    let own = element.list_properties().into_iter().filter(|property| property.owner_type().name().starts_with("GstGclip"));
+    own.collect()
+}
+
+fn describe(factory: &gst::ElementFactory) -> String {
+    let element = factory.create().build().unwrap();
+    let mut text = String::new();
+    writeln!(text, "element {}", factory.name()).unwrap();
+    writeln!(text, "  name   {}", factory.metadata("long-name").unwrap_or_default()).unwrap();
+    writeln!(text, "  klass  {}", factory.metadata("klass").unwrap_or_default()).unwrap();
+    writeln!(text, "  about  {}", factory.metadata("description").unwrap_or_default()).unwrap();
+    writeln!(text, "  rank   {}", i32::from(factory.rank())).unwrap();
+    for template in factory.static_pad_templates() {
+        let direction = format!("{:?}", template.direction()).to_lowercase();
+        writeln!(text, "  pad    {} ({direction}, {:?})", template.name_template(), template.presence()).unwrap();
+        for structure in template.caps().iter() {
+            writeln!(text, "           {structure}").unwrap();
+        }
+    }
+    for property in own_properties(&element) {
+        writeln!(text, "  property {}: {} [{}]", property.name(), kind(&property), access(&property)).unwrap();
+        writeln!(text, "           {}", property.blurb().unwrap_or_default()).unwrap();
+    }
+    text
+}
+
+/// Type with its nicks and its default.
+fn kind(property: &glib::ParamSpec) -> String {
+    let kind = property.value_type();
+    let default = property.default_value().serialize().map(|value| value.to_string()).unwrap_or("NULL".into());
+    if let Some(class) = glib::EnumClass::with_type(kind) {
+        let nicks: Vec<_> = class.values().iter().map(|value| value.nick().to_string()).collect();
+        return format!("one of {} = {default}", nicks.join(" | "));
+    }
+    if let Some(class) = glib::FlagsClass::with_type(kind) {
+        let nicks: Vec<_> = class.values().iter().map(|value| value.nick().to_string()).collect();
+        return format!("any of {} = {default}", nicks.join(" + "));
+    }
+    format!("{} = {default}", kind.name())
+}
+
+fn access(property: &glib::ParamSpec) -> String {
+    let flags = property.flags();
+    let mut words = Vec::new();
+    if !flags.contains(glib::ParamFlags::WRITABLE) {
+        words.push("read only");
+    } else if flags.contains(gst::PARAM_FLAG_MUTABLE_PLAYING) {
+        words.push("changeable while playing");
+    } else if flags.contains(gst::PARAM_FLAG_MUTABLE_PAUSED) {
+        words.push("changeable in PAUSED or lower");
+    } else if flags.contains(gst::PARAM_FLAG_MUTABLE_READY) {
+        words.push("changeable in NULL or READY");
+    } else {
+        words.push("mutability not stated");
+    }
+    words.join(", ")
+}
+
+#[test]
+fn the_interface_is_the_committed_one() {
+    init();
+    let text: Vec<_> = factories().iter().map(describe).collect();
+    let text = text.join("\n");
+    let path = root().join("docs/interface.txt");
+    if std::env::var_os("UPDATE_INTERFACE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    for (number, (now, then)) in text.lines().zip(committed.lines()).enumerate() {
+        assert_eq!(now, then, "docs/interface.txt line {}: run UPDATE_INTERFACE=1 cargo test --test interface", number + 1);
+    }
+    assert_eq!(text.lines().count(), committed.lines().count(), "docs/interface.txt has another length");
+}
+
+#[test]
+fn every_property_states_its_mutability_and_its_purpose() {
+    init();
+    for factory in factories() {
+        for property in own_properties(&factory.create().build().unwrap()) {
+            let name = format!("{}.{}", factory.name(), property.name());
+            assert_ne!(access(&property), "mutability not stated", "{name}");
+            assert!(property.blurb().is_some_and(|blurb| blurb.len() > 10), "{name} has no blurb");
+        }
+    }
+}
+
+/// The README's table of `gclipsegment` properties names each one with its true default, and no other.
+#[test]
+fn the_readme_lists_the_properties() {
+    init();
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let rows: Vec<(&str, &str)> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter_map(|(name, rest)| Some((name, rest.split_once(" |")?.0.trim_matches('`'))))
+        .collect();
+    for name in ["gclipsegment", "gclipoverlay"] {
+        let element = gst::ElementFactory::make(name).build().unwrap();
+        for property in own_properties(&element) {
+            let default = property.default_value().serialize().map(|value| value.to_string()).unwrap_or_default();
+            let row = rows.iter().find(|(row, _)| *row == property.name());
+            let (_, written) = row.unwrap_or_else(|| panic!("README.md does not list {name}'s property {}", property.name()));
+            let default = default.trim_matches('"');
+            assert_eq!(*written, if default == "NULL" { "" } else { default }, "README.md, {}", property.name());
+        }
+    }
+}
+
+/// The built library, loaded by GStreamer's own tool: no GPU, no model, nothing but the file.
+#[test]
+fn gst_inspect_shows_the_plugin() {
+    let library = Path::new(env!("CARGO_BIN_EXE_gclip")).with_file_name("libgstgclip.so");
+    let folder = tempfile::tempdir().unwrap();
+    let link: PathBuf = folder.path().join("libgstgclip.so");
+    std::os::unix::fs::symlink(&library, &link).unwrap();
+    let output = Command::new("gst-inspect-1.0")
+        .arg("gclip")
+        .env("GST_PLUGIN_PATH", folder.path())
+        .env("GST_REGISTRY", folder.path().join("registry.bin"))
+        .output()
+        .expect("gst-inspect-1.0 (package gstreamer1.0-tools)");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for element in ["gclipsegment", "gclipoverlay", "gclipmeta2json"] {
+        assert!(text.contains(element), "{text}");
+    }
+}
