@@ -18,6 +18,8 @@ cd "$here"
 bash scripts/setup.sh
 cargo build --release --quiet --bin gclip
 
+# libtorch's threads sleep instead of spin while they wait for each other: decoder and encoder need the cores too.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 demo=models/demo
 exec target/release/gclip video "${SRC:-$demo/demo.mp4}" --model "${MODEL:-$demo}" \
   --prompts "${PROMPTS:-@$demo/prompts.txt}" --out out --name demo ${SECONDS_:+--seconds "$SECONDS_"} "$@"

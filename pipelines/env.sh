@@ -11,6 +11,8 @@ if [ -z "${GCLIP_PLUGINS:-}" ]; then
   ln -sf ../release/libgstgclip.so "$GCLIP_PLUGINS/libgstgclip.so"
 fi
 export GST_PLUGIN_PATH=$GCLIP_PLUGINS${GST_PLUGIN_PATH:+:$GST_PLUGIN_PATH}
+# libtorch's threads sleep instead of spin while they wait for each other: decoder and encoder need the cores too.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 MODEL=${MODEL:-$root/models/demo}
 SRC=${SRC:-$root/models/demo/demo.mp4}
 SINK=${SINK:-autovideosink}

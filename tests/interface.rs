@@ -30,7 +30,10 @@ fn factories() -> Vec<gst::ElementFactory> {
 
 /// Properties that the element adds to those of its GStreamer base classes.
 fn own_properties(element: &gst::Element) -> Vec<glib::ParamSpec> {
-    let own = element.list_properties().into_iter().filter(|property| property.owner_type().name().starts_with("GstGclip"));
+    let own = element
+        .list_properties()
+        .into_iter()
+        .filter(|property| property.owner_type().name().starts_with("GstGclip"));
     own.collect()
 }
 
@@ -44,22 +47,33 @@ fn describe(factory: &gst::ElementFactory) -> String {
     writeln!(text, "  rank   {}", i32::from(factory.rank())).unwrap();
     for template in factory.static_pad_templates() {
         let direction = format!("{:?}", template.direction()).to_lowercase();
-        writeln!(text, "  pad    {} ({direction}, {:?})", template.name_template(), template.presence()).unwrap();
+        writeln!(text, "  pad    {} ({direction}, {:?})", template.name_template(), template.presence())
+            .unwrap();
         for structure in template.caps().iter() {
             writeln!(text, "           {structure}").unwrap();
         }
     }
     for property in own_properties(&element) {
-        writeln!(text, "  property {}: {} [{}]", property.name(), kind(&property), access(&property)).unwrap();
+        writeln!(text, "  property {}: {} [{}]", property.name(), kind(&property), access(&property))
+            .unwrap();
         writeln!(text, "           {}", property.blurb().unwrap_or_default()).unwrap();
     }
     text
 }
 
+/// The default as a user would type it.
+fn default_text(property: &glib::ParamSpec) -> String {
+    let value = property.default_value();
+    if let Some(class) = glib::FlagsClass::with_type(property.value_type()) {
+        return class.to_nick_string(&value).unwrap();
+    }
+    value.serialize().map(|value| value.to_string()).unwrap_or("NULL".into())
+}
+
 /// Type with its nicks and its default.
 fn kind(property: &glib::ParamSpec) -> String {
     let kind = property.value_type();
-    let default = property.default_value().serialize().map(|value| value.to_string()).unwrap_or("NULL".into());
+    let default = default_text(property);
     if let Some(class) = glib::EnumClass::with_type(kind) {
         let nicks: Vec<_> = class.values().iter().map(|value| value.nick().to_string()).collect();
         return format!("one of {} = {default}", nicks.join(" | "));
@@ -99,7 +113,12 @@ fn the_interface_is_the_committed_one() {
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     for (number, (now, then)) in text.lines().zip(committed.lines()).enumerate() {
-        assert_eq!(now, then, "docs/interface.txt line {}: run UPDATE_INTERFACE=1 cargo test --test interface", number + 1);
+        assert_eq!(
+            now,
+            then,
+            "docs/interface.txt line {}: run UPDATE_INTERFACE=1 cargo test --test interface",
+            number + 1
+        );
     }
     assert_eq!(text.lines().count(), committed.lines().count(), "docs/interface.txt has another length");
 }
@@ -129,11 +148,17 @@ fn the_readme_lists_the_properties() {
     for name in ["gclipsegment", "gclipoverlay"] {
         let element = gst::ElementFactory::make(name).build().unwrap();
         for property in own_properties(&element) {
-            let default = property.default_value().serialize().map(|value| value.to_string()).unwrap_or_default();
+            let default = default_text(&property);
             let row = rows.iter().find(|(row, _)| *row == property.name());
-            let (_, written) = row.unwrap_or_else(|| panic!("README.md does not list {name}'s property {}", property.name()));
+            let (_, written) = row
+                .unwrap_or_else(|| panic!("README.md does not list {name}'s property {}", property.name()));
             let default = default.trim_matches('"');
-            assert_eq!(*written, if default == "NULL" { "" } else { default }, "README.md, {}", property.name());
+            assert_eq!(
+                *written,
+                if default == "NULL" { "" } else { default },
+                "README.md, {}",
+                property.name()
+            );
         }
     }
 }

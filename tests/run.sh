@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh --tests
 export G_DEBUG=fatal_warnings
+export OMP_WAIT_POLICY=passive # torch's threads must not spin on cores that other tests need
 # A registry of our own: the tests must see neither a stale plugin cache nor another installed gclip.
 GST_REGISTRY=$(mktemp) && export GST_REGISTRY
 trap 'rm -f "$GST_REGISTRY"' EXIT

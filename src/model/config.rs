@@ -48,6 +48,9 @@ pub struct VisionConfig {
     pub patch_size: i64,
     /// Patches the positional embedding was trained on: rows, columns.
     pub grid: (i64, i64),
+    /// Short side to which pictures are scaled unless asked otherwise, in pixels: what the checkpoint's preprocessor
+    /// says, else the size of `grid`.
+    pub short_side: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -93,6 +96,8 @@ pub struct Hints {
     pub vocab_size: Option<i64>,
     pub pooling: Pooling,
     pub normalisation: Normalisation,
+    /// Short side to which pictures are scaled, in pixels.
+    pub short_side: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -186,6 +191,7 @@ pub fn hugging_face(json: &str) -> Result<Hints> {
             Some(id) => Pooling::FirstId(id),
         },
         normalisation: Normalisation::default(),
+        short_side: None,
     })
 }
 
@@ -203,6 +209,26 @@ struct PreprocessFields {
     mean: Option<[f64; 3]>,
     #[serde(alias = "image_std")]
     std: Option<[f64; 3]>,
+    size: Option<PreprocessSize>,
+}
+
+/// `224`, `[224, 224]`, `{"shortest_edge": 224}` or `{"height": 224, "width": 224}`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PreprocessSize {
+    Side(Side),
+    ShortestEdge { shortest_edge: i64 },
+    Fixed { height: i64, width: i64 },
+}
+
+impl PreprocessSize {
+    fn short_side(&self) -> i64 {
+        match self {
+            PreprocessSize::Side(side) => side.height_width().0.min(side.height_width().1),
+            PreprocessSize::ShortestEdge { shortest_edge } => *shortest_edge,
+            PreprocessSize::Fixed { height, width } => *height.min(width),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -293,13 +319,14 @@ pub fn open_clip(json: &str) -> Result<Hints> {
             (Some(other), _) => bail!("text pool_type {other:?} is not supported (argmax, eos)"),
         },
         normalisation: Normalisation::default(),
+        short_side: None,
     };
     hints.apply_preprocess(&preprocess_cfg);
     Ok(hints)
 }
 
 impl Hints {
-    /// Takes mean and standard deviation from a Hugging Face `preprocessor_config.json`.
+    /// Takes mean, standard deviation and short side from a Hugging Face `preprocessor_config.json`.
     pub fn read_preprocessor(&mut self, json: &str) -> Result<()> {
         self.apply_preprocess(&serde_json::from_str(json)?);
         Ok(())
@@ -308,5 +335,6 @@ impl Hints {
     fn apply_preprocess(&mut self, fields: &PreprocessFields) {
         self.normalisation.mean = fields.mean.unwrap_or(self.normalisation.mean);
         self.normalisation.std = fields.std.unwrap_or(self.normalisation.std);
+        self.short_side = fields.size.as_ref().map(PreprocessSize::short_side).or(self.short_side);
     }
 }

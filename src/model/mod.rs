@@ -72,7 +72,7 @@ pub struct ModelInfo {
     pub embed_dim: usize,
     /// Side of a patch in pixels.
     pub patch_size: usize,
-    /// Short side the checkpoint was trained at, in pixels.
+    /// Short side at which the checkpoint looks at pictures by default, in pixels.
     pub image_size: usize,
     pub architecture: Architecture,
     /// What the checkpoint multiplies cosines by, when it says so.
@@ -146,13 +146,12 @@ impl Model {
         method.prepare(&mut tower).with_context(|| format!("cannot prepare method {}", spec.method.name))?;
 
         let patch_size = architecture.vision.patch_size as usize;
-        let (rows, columns) = architecture.vision.grid;
         let info = ModelInfo {
             hash: checkpoint.hash,
             vision_hash: checkpoint.vision_hash,
             embed_dim: architecture.embed_dim as usize,
             patch_size,
-            image_size: rows.min(columns) as usize * patch_size,
+            image_size: architecture.vision.short_side as usize,
             architecture,
             logit_scale: checkpoint.logit_scale,
             device: device::device_name(device),

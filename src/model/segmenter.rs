@@ -164,10 +164,8 @@ impl Segmenter {
         Ok(Look { logits: Box::new(stitched), input, sizes })
     }
 
-    /// Short side the checkpoint was trained at, in pixels.
     fn short_side(&self) -> usize {
-        let config = &self.tower.config;
-        (config.grid.0.min(config.grid.1) * config.patch_size) as usize
+        self.tower.config.short_side as usize
     }
 
     /// (height, width) at which the tower looks at a whole picture.

@@ -8,6 +8,8 @@ use crate::model::config::{Architecture, Hints, TextConfig, Transformer, Transfo
 
 /// Width of an attention head in every CLIP that OpenAI published.
 const HEAD_WIDTH: i64 = 64;
+/// Longest short side that a preprocessor file may ask for, in pixels.
+const MAX_SHORT_SIDE: i64 = 16_384;
 
 /// Reads the architecture off the shapes. An error says what is missing or what disagrees.
 pub fn check(weights: &Weights, hints: &Hints) -> Result<Architecture> {
@@ -50,7 +52,11 @@ fn vision(weights: &Weights, hints: &Hints) -> Result<VisionConfig> {
         );
     }
     let transformer = transformer(weights, "visual.transformer.resblocks.", width, &hints.vision)?;
-    Ok(VisionConfig { transformer, patch_size, grid })
+    let short_side = hints.short_side.unwrap_or(grid.0.min(grid.1) * patch_size);
+    if !(1..=MAX_SHORT_SIDE).contains(&short_side) {
+        bail!("the preprocessor's short side of {short_side} pixels is not in 1 to {MAX_SHORT_SIDE}");
+    }
+    Ok(VisionConfig { transformer, patch_size, grid, short_side })
 }
 
 fn text(weights: &Weights, hints: &Hints, embed_dim: i64) -> Result<TextConfig> {
