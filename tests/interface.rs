@@ -64,10 +64,15 @@ fn describe(factory: &gst::ElementFactory) -> String {
 /// The default as a user would type it.
 fn default_text(property: &glib::ParamSpec) -> String {
     let value = property.default_value();
-    if let Some(class) = glib::FlagsClass::with_type(property.value_type()) {
-        return class.to_nick_string(&value).unwrap();
+    if property.value_type() == gst::Structure::static_type() {
+        return "NULL".into();
     }
-    value.serialize().map(|value| value.to_string()).unwrap_or("NULL".into())
+    let text = value.serialize().map(|value| value.to_string()).unwrap_or("NULL".into());
+    // GStreamer writes flags by name, users by nick.
+    match glib::FlagsClass::with_type(property.value_type()) {
+        Some(class) => class.value_by_name(&text).map(|flag| flag.nick().to_string()).unwrap_or(text),
+        None => text,
+    }
 }
 
 /// Type with its nicks and its default.
