@@ -43,3 +43,14 @@ fn cliptrase_equals_its_published_code() {
         }
     }
 }
+
+#[test]
+fn resclip_equals_its_published_code() {
+    let Some(oracle) = Oracle::find() else { return };
+    assert_method(&oracle, "resclip", "resclip", "sure=0.4");
+    assert_method(&oracle, "resclip_nodel", "resclip", "sure=0.4,apart=off");
+    assert_method(&oracle, "resclip_rcs_only", "resclip", "sfr=off");
+    assert_method(&oracle, "resclip_sfr_only", "resclip", "sure=0.4,rcs=off");
+    assert_method(&oracle, "resclip_clearclip", "resclip", "sure=0.4,base=clearclip");
+    assert_method(&oracle, "resclip_sclip", "resclip", "sure=0.4,base=sclip");
+}

@@ -6,11 +6,13 @@ mod clip;
 mod cliptrase;
 mod cluster;
 mod emergence;
+mod feedback;
 mod gclip;
 mod maskclip;
 mod naclip;
 mod options;
 mod outliers;
+mod resclip;
 mod scclip;
 mod sclip;
 
@@ -78,13 +80,14 @@ pub fn cosines(features: &Tensor, queries: &Tensor, (h, w): (i64, i64)) -> Resul
 type Build = fn(&mut Options, usize) -> Result<Box<dyn Method>>;
 
 /// Every method by name. A builder gets the options and the number of blocks.
-const METHODS: [(&str, Build); 8] = [
+const METHODS: [(&str, Build); 9] = [
     ("gclip", gclip::build),
     ("clip", clip::build),
     ("maskclip", maskclip::build),
     ("sclip", sclip::build),
     ("clearclip", clearclip::build),
     ("naclip", naclip::build),
+    ("resclip", resclip::build),
     ("scclip", scclip::build),
     ("cliptrase", cliptrase::build),
 ];

@@ -21,6 +21,10 @@ fn defaults_are_the_published_ones() {
     assert_eq!(described("clearclip", ""), "clearclip(attention=qq,residual=drop)");
     assert_eq!(described("clip", " "), "clip");
     assert_eq!(described("cliptrase", ""), "cliptrase(denoise=clusters,eps=0.7,min=3,class=ignore)");
+    assert_eq!(
+        described("resclip", ""),
+        "resclip(base=naclip,rcs=on,blocks=5-8,tau_r=2,lambda_r=0.3,sfr=on,tau_s=2.1,lambda_s=0.7,sure=0.25,apart=on,std=5)"
+    );
     assert_eq!(described("scclip", ""), "scclip(pre=8,post=3,layers=3-9,beta=0.4,cls=0.3)");
 }
 
@@ -45,6 +49,7 @@ fn mistakes_are_one_sentence_that_lists_the_choices() {
     assert_eq!(error("gclip", "heads=mean,heads=each"), "method option heads is given twice");
     // The last block is the method's own: it cannot be fused with itself.
     assert!(error("gclip", "fuse=6+11").contains("\"11\" is no block before the last, which are 0 to 10"));
+    assert!(error("resclip", "blocks=8-5").contains("no range of blocks before the last, which are 0 to 10"));
     assert!(error("cliptrase", "min=0").contains("must be a number in 1..1000000"));
     assert!(error("scclip", "pre=11").contains("\"11\" is no block before the last, which are 0 to 10"));
     assert!(error("scclip", "layers=9-3").contains("no range of blocks"));
