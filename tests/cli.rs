@@ -98,7 +98,7 @@ fn one_picture_every_result() {
     let shop = Workshop::new();
     fs::create_dir(shop.path("out")).unwrap();
     let table = shop.works(&format!(
-        "{SEGMENT} --prompts sky;tree,wood;road --mask out/m.png --overlay out/o.png --json out/j.json --rle --logits out/l.safetensors"
+        "{SEGMENT} --prompts sky;tree,wood;road --mask out/m.png --overlay out/o.png --json out/j.json --rle --logits out/l.safetensors --tags"
     ));
     assert_eq!(shop.files("out"), ["j.json", "l.safetensors", "m.png", "o.png"], "and no part files");
 
@@ -106,6 +106,12 @@ fn one_picture_every_result() {
     assert_eq!((&record["width"], &record["height"]), (&70.into(), &50.into()));
     assert_eq!(record["prompts"], "sky; tree, wood; road");
     assert!(record["time"]["forward_ms"].as_f64().unwrap() > 0.0);
+
+    let tags = record["tags"].as_array().unwrap();
+    let labels: Vec<&Value> = tags.iter().map(|tag| &tag["label"]).collect();
+    assert_eq!(labels, ["sky", "tree", "road"]);
+    assert!(tags.iter().all(|tag| (0.0..=1.0).contains(&tag["score"].as_f64().unwrap())), "{tags:?}");
+    assert!(table.contains("tag sky"), "{table}");
 
     // Regions and mask are the same thing: value, area and box, worked out from the pixels.
     let (width, height, mask) = shop.mask("out/m.png");

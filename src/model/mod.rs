@@ -16,6 +16,7 @@ pub mod method;
 pub mod preprocess;
 pub mod refine;
 mod segmenter;
+pub mod tagclip;
 mod text;
 pub mod tokenizer;
 mod transformer;

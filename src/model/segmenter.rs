@@ -12,6 +12,7 @@ use super::decode::{Logits, MaskSizes, Segmentation, decode_at};
 use super::method::Method;
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
 use super::refine::Refined;
+use super::tagclip::{TagOptions, tag_scores};
 use super::vision::VisionTower;
 use super::windows::slide;
 use super::{InputSize, Refine, Request, StageTimes, Vocabulary};
@@ -190,6 +191,24 @@ impl Segmenter {
                 logits.push(self.method.logits(&self.tower, &trunk, &features, n, &queries)?);
             }
             Ok(logits)
+        })
+    }
+
+    /// TagCLIP's score of each class of the vocabulary, its best synonym's, 0 to 1: is it in the picture at all?
+    pub fn tags(&mut self, request: &Request, options: &TagOptions) -> Result<Vec<f32>> {
+        tch::no_grad(|| {
+            let Request { picture, vocabulary, .. } = request;
+            let size = self.network_size(picture, request.options.input_size);
+            let input = self.preprocess(&[picture], size)?; // [1, 3, H, W]
+            let queries = self.queries(vocabulary)?;
+            let foreground = vocabulary.query_value.iter().take_while(|&&value| value > 0).count();
+            let scores = tag_scores(&self.tower, &input, &queries, foreground, options)?;
+            let mut best = vec![0f32; vocabulary.labels.len()];
+            for (score, &value) in scores.iter().zip(&vocabulary.query_value) {
+                let class = best.get_mut(value as usize - 1).context("a query of a class without a label")?;
+                *class = class.max(*score);
+            }
+            Ok(best)
         })
     }
 

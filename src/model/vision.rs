@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{Architecture, VisionConfig};
 use super::transformer::{
-    Block, LayerNorm, Loader, Qkv, attend, attention_map, mean_attention_map, unit_rows,
+    Block, LayerNorm, Loader, Qkv, attend, attend_with_bias, attention_map, mean_attention_map, unit_rows,
 };
 
 /// How the positional embedding is resized to another patch grid.
@@ -229,6 +229,16 @@ impl VisionTower {
         let (mut x, _) = self.embed(input)?;
         for block in &self.blocks {
             x = block.forward(&x, false)?;
+        }
+        self.project(&x.f_select(1, 0)?)
+    }
+
+    /// As [`VisionTower::encode_image`], with `bias` `[L, L]` added to the attention scores of every block.
+    pub fn encode_image_with_bias(&self, input: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let (mut x, _) = self.embed(input)?;
+        for block in &self.blocks {
+            let Qkv { q, k, v } = block.qkv(&x)?;
+            x = block.residual(&x, &attend_with_bias(&q, &k, &v, bias)?)?;
         }
         self.project(&x.f_select(1, 0)?)
     }

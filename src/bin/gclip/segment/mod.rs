@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use gstgclip::model::tagclip::{DEFAULT_LOGIT_SCALE, TagOptions};
 use gstgclip::model::{InferOptions, Prompts, Request};
 
 use crate::model_args::{LookArgs, ModelArgs, Ready, WordArgs};
@@ -41,6 +42,10 @@ pub struct Args {
     /// Put the masks into the JSON, in COCO's run-length encoding.
     #[arg(long, requires = "json", help_heading = "Results")]
     rle: bool,
+    /// Score how sure it is that each class is in the picture at all (TagCLIP), into the table and the JSON; the
+    /// published way looks with --size native.
+    #[arg(long, help_heading = "Results")]
+    tags: bool,
     /// Write the cosine of every patch with every query, safetensors `logits` [queries, h, w] and `query_class`
     /// [queries]; every pixel with --window.
     #[arg(long, value_name = "FILE|FOLDER", help_heading = "Results")]
@@ -177,5 +182,16 @@ fn one(
     if let Some(target) = &targets.logits {
         logits::write(&target.file(input, "safetensors")?, ready, &requests[0]).with_context(segmenting)?;
     }
-    Ok(Record::new(input, &image, answer, times, prompts, ready, args.rle))
+    let tags = match args.tags {
+        true => Some(tags(ready, &requests[0]).with_context(segmenting)?),
+        false => None,
+    };
+    Ok(Record::new(input, &image, answer, times, prompts, ready, args.rle).with_tags(tags))
+}
+
+/// Label and tag score of each class, in the order of the prompts.
+fn tags(ready: &mut Ready, request: &Request) -> Result<Vec<(String, f32)>> {
+    let scale = ready.info.logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE);
+    let scores = ready.vision.tags(request, &TagOptions::new(scale))?;
+    Ok(ready.vocabulary.labels.iter().cloned().zip(scores).collect())
 }

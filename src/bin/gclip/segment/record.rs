@@ -25,6 +25,15 @@ pub struct Record {
     time: Milliseconds,
     /// Present classes, largest first.
     regions: Vec<RegionRecord>,
+    /// Every class, with how sure it is that the picture shows it at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<Vec<TagRecord>>,
+}
+
+#[derive(Serialize)]
+struct TagRecord {
+    label: String,
+    score: f32,
 }
 
 #[derive(Serialize)]
@@ -86,7 +95,14 @@ impl Record {
                 decode_ms: milliseconds(times.decode),
             },
             regions: regions.collect(),
+            tags: None,
         }
+    }
+
+    pub fn with_tags(mut self, tags: Option<Vec<(String, f32)>>) -> Record {
+        self.tags =
+            tags.map(|tags| tags.into_iter().map(|(label, score)| TagRecord { label, score }).collect());
+        self
     }
 
     pub fn to_line(&self) -> Result<String> {
@@ -100,6 +116,9 @@ impl Record {
         }
         let named: f64 = self.regions.iter().map(|region| region.area).sum();
         println!("{:<32} {:>6.1} %", "(no class)", 100.0 * (1.0 - named).max(0.0));
+        for TagRecord { label, score } in self.tags.iter().flatten() {
+            println!("tag {label:<28} {score:>17.3}");
+        }
         println!("\n{}: {}x{}, {}", self.picture, self.width, self.height, self.time.text());
     }
 
