@@ -19,7 +19,7 @@ mod properties;
 mod settings;
 mod stream;
 
-use glib::prelude::*;
+use gst::prelude::*;
 
 glib::wrapper! {
     pub struct Segment(ObjectSubclass<imp::Segment>) @extends gst::Element, gst::Object;
@@ -112,5 +112,17 @@ pub enum MetaFlags {
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    let types = [
+        Precision::static_type(),
+        LatePolicy::static_type(),
+        OnError::static_type(),
+        MaskSize::static_type(),
+        Refine::static_type(),
+        Messages::static_type(),
+        MetaFlags::static_type(),
+    ];
+    for of_property in types {
+        of_property.mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     gst::Element::register(Some(plugin), "gclipsegment", gst::Rank::NONE, Segment::static_type())
 }
