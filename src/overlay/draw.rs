@@ -178,6 +178,7 @@ impl Drawer {
 /// The mask as slots, at most `columns` x `lines` of its cells.
 fn slots_of(view: &MaskView, slots: &[u16], columns: usize, lines: usize) -> Vec<u16> {
     let slot = |value: u16| slots.get(value as usize).copied().unwrap_or(BACKGROUND);
+    let by_byte: [u16; 256] = std::array::from_fn(|value| slot(value as u16));
     let centre = |i: usize, of: usize, cells: usize| (2 * i + 1) * cells / (2 * of);
     let mut cells = Vec::with_capacity(columns * lines);
     for line in 0..lines {
@@ -185,8 +186,8 @@ fn slots_of(view: &MaskView, slots: &[u16], columns: usize, lines: usize) -> Vec
         let all = columns == view.width();
         let pick = (0..columns).map(|column| centre(column, columns, view.width()));
         match row {
-            MaskRow::U8(row) if all => cells.extend(row.iter().map(|&value| slot(value.into()))),
-            MaskRow::U8(row) => cells.extend(pick.map(|cell| slot(row[cell].into()))),
+            MaskRow::U8(row) if all => cells.extend(row.iter().map(|&value| by_byte[value as usize])),
+            MaskRow::U8(row) => cells.extend(pick.map(|cell| by_byte[row[cell] as usize])),
             MaskRow::U16(row) if all => {
                 cells.extend(row.iter().map(|&value| slot(u16::from_le_bytes(value))))
             }

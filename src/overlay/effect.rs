@@ -61,11 +61,12 @@ pub struct EffectPainter<'a, 'b> {
     y: usize,
     /// Altered samples of the stretch at hand, components only.
     altered: Vec<u8>,
+    scratch: Vec<i32>,
 }
 
 impl<'a, 'b> EffectPainter<'a, 'b> {
     pub fn new(plane: &'a mut Plane<'b>, effect: &'a Effect, coverage: &'a [u16]) -> Self {
-        Self { plane, effect, coverage, y: 0, altered: Vec::new() }
+        Self { plane, effect, coverage, y: 0, altered: Vec::new(), scratch: Vec::new() }
     }
 
     fn coverage(&self, slot: u16) -> i32 {
@@ -82,7 +83,9 @@ impl<'a, 'b> EffectPainter<'a, 'b> {
         let start = self.y * self.plane.stride + x.start * stride;
         match self.effect {
             Effect::Pixelate(mosaic) => mosaic.blocks(self.y, x.clone(), &mut self.altered),
-            Effect::Blur(mosaic) => mosaic.interpolated(self.y, x.clone(), &mut self.altered),
+            Effect::Blur(mosaic) => {
+                mosaic.interpolated(self.y, x.clone(), &mut self.scratch, &mut self.altered)
+            }
             Effect::Grey(grey) => {
                 for (i, sample) in self.altered.chunks_exact_mut(count).enumerate() {
                     for (byte, &(offset, _)) in sample.iter_mut().zip(components) {
@@ -92,13 +95,48 @@ impl<'a, 'b> EffectPainter<'a, 'b> {
                 }
             }
         }
-        for (i, sample) in self.altered.chunks_exact(count).enumerate() {
-            for (&new, &(offset, _)) in sample.iter().zip(components) {
-                let byte = &mut self.plane.data[start + i * stride + offset];
-                *byte = ((*byte as i32 * (ONE - share) + new as i32 * share + ONE / 2) >> 8) as u8;
+        if self.plane.layout.is_packed() {
+            // Plain bytes: copied, or mixed many at a time.
+            let bytes = &mut self.plane.data[start..][..self.altered.len()];
+            if share == ONE {
+                bytes.copy_from_slice(&self.altered);
+            } else {
+                bytes.iter_mut().zip(&self.altered).for_each(|(byte, &new)| *byte = lerp(*byte, new, share));
+            }
+            return;
+        }
+        let bytes = &mut self.plane.data[start..][..self.altered.len() / count * stride];
+        match (stride, components.as_slice()) {
+            (2, &[a]) => lerp_samples::<2, 1>(bytes, &self.altered, [a.0], share),
+            (4, &[a, b]) => lerp_samples::<4, 2>(bytes, &self.altered, [a.0, b.0], share),
+            (4, &[a, b, c]) => lerp_samples::<4, 3>(bytes, &self.altered, [a.0, b.0, c.0], share),
+            _ => {
+                for (old, new) in bytes.chunks_exact_mut(stride).zip(self.altered.chunks_exact(count)) {
+                    for (&(offset, _), &new) in components.iter().zip(new) {
+                        old[offset] = lerp(old[offset], new, share);
+                    }
+                }
             }
         }
     }
+}
+
+/// Samples of `STRIDE` bytes, of which `COUNT` at `offsets` are components.
+fn lerp_samples<const STRIDE: usize, const COUNT: usize>(
+    bytes: &mut [u8],
+    altered: &[u8],
+    offsets: [usize; COUNT],
+    share: i32,
+) {
+    for (old, new) in bytes.as_chunks_mut::<STRIDE>().0.iter_mut().zip(altered.as_chunks::<COUNT>().0) {
+        for (&offset, &new) in offsets.iter().zip(new) {
+            old[offset] = lerp(old[offset], new, share);
+        }
+    }
+}
+
+fn lerp(old: u8, new: u8, share: i32) -> u8 {
+    ((old as i32 * (ONE - share) + new as i32 * share + ONE / 2) >> 8) as u8
 }
 
 impl Painter for EffectPainter<'_, '_> {

@@ -43,6 +43,8 @@ impl FrameLayout {
                 None => planes.push(PlaneLayout { memory, step, pixel_stride, components: vec![place] }),
             }
         }
+        // In the order of memory, so that painters may take packed samples as plain bytes.
+        planes.iter_mut().for_each(|plane| plane.components.sort_unstable());
         let (width, height) = (info.width() as usize, info.height() as usize);
         Self { width, height, planes, space: colour_space(info) }
     }
@@ -50,7 +52,7 @@ impl FrameLayout {
     /// A picture of the frame's size that starts transparent, for a `GstVideoOverlayComposition`:
     /// BGRA, premultiplied, its alpha painted like a colour.
     pub fn transparent(width: usize, height: usize) -> Self {
-        let components = vec![(2, 0), (1, 1), (0, 2), (3, 3)];
+        let components = vec![(0, 2), (1, 1), (2, 0), (3, 3)];
         let plane = PlaneLayout { memory: 0, step: [1, 1], pixel_stride: 4, components };
         Self { width, height, planes: vec![plane], space: ColourSpace::Rgb }
     }

@@ -43,6 +43,21 @@ fn places(samples: usize, size: usize, blocks: usize) -> Vec<Place> {
     (0..samples).map(place).collect()
 }
 
+/// Adds one row of samples of `STRIDE` bytes to the sums of its blocks, `size` samples each.
+fn add_row<const STRIDE: usize>(row: &[u8], size: usize, components: &[(usize, usize)], sums: &mut [u32]) {
+    for (sums, block) in sums.chunks_exact_mut(components.len()).zip(row.chunks(size * STRIDE)) {
+        let mut bytes = [0u32; STRIDE];
+        for sample in block.as_chunks::<STRIDE>().0 {
+            for (sum, &byte) in bytes.iter_mut().zip(sample) {
+                *sum += byte as u32;
+            }
+        }
+        for (sum, &(offset, _)) in sums.iter_mut().zip(components) {
+            *sum += bytes[offset];
+        }
+    }
+}
+
 impl Mosaic {
     /// Blocks of `size` (across, down) samples of the plane.
     pub fn new(plane: &Plane, size: [usize; 2]) -> Self {
@@ -55,15 +70,13 @@ impl Mosaic {
             let rows = line * size[1]..((line + 1) * size[1]).min(plane.height);
             sums.fill(0);
             for y in rows.clone() {
-                for (sums, x) in sums.chunks_exact_mut(components).zip((0..plane.width).step_by(size[0])) {
-                    let end = (x + size[0]).min(plane.width);
-                    let start = y * plane.stride;
-                    for (sum, &(offset, _)) in sums.iter_mut().zip(&plane.layout.components) {
-                        let samples = plane.data[start + x * plane.layout.pixel_stride + offset..]
-                            .iter()
-                            .step_by(plane.layout.pixel_stride);
-                        *sum += samples.take(end - x).map(|&byte| byte as u32).sum::<u32>();
-                    }
+                let row = &plane.data[y * plane.stride..][..plane.width * plane.layout.pixel_stride];
+                let places = &plane.layout.components;
+                match plane.layout.pixel_stride {
+                    1 => add_row::<1>(row, size[0], places, &mut sums),
+                    2 => add_row::<2>(row, size[0], places, &mut sums),
+                    3 => add_row::<3>(row, size[0], places, &mut sums),
+                    _ => add_row::<4>(row, size[0], places, &mut sums),
                 }
             }
             for (sums, x) in sums.chunks_exact(components).zip((0..plane.width).step_by(size[0])) {
@@ -101,23 +114,54 @@ impl Mosaic {
     /// Samples `x` of row `y`, each as its block.
     pub fn blocks(&self, y: usize, x: Range<usize>, out: &mut [u8]) {
         let line = &self.means[self.down[y].block * self.columns * self.components..];
-        for (place, out) in self.across[x].iter().zip(out.chunks_exact_mut(self.components)) {
-            out.copy_from_slice(&line[place.block * self.components..][..self.components]);
+        match self.components {
+            1 => copy_blocks::<1>(line, &self.across[x], out),
+            2 => copy_blocks::<2>(line, &self.across[x], out),
+            3 => copy_blocks::<3>(line, &self.across[x], out),
+            _ => copy_blocks::<4>(line, &self.across[x], out),
         }
     }
 
-    /// Samples `x` of row `y`, interpolated between the block centres.
-    pub fn interpolated(&self, y: usize, x: Range<usize>, out: &mut [u8]) {
-        let Place { left: upper, right: lower, weight: down, .. } = self.down[y];
-        let size = self.columns * self.components;
-        let (upper, lower) = (&self.means[upper * size..][..size], &self.means[lower * size..][..size]);
-        for (place, out) in self.across[x].iter().zip(out.chunks_exact_mut(self.components)) {
-            let (left, right) = (place.left * self.components, place.right * self.components);
-            for (i, out) in out.iter_mut().enumerate() {
-                let mean = |at: usize| upper[at + i] as i32 * (ONE - down) + lower[at + i] as i32 * down;
-                let sum = mean(left) * (ONE - place.weight) + mean(right) * place.weight;
-                *out = ((sum + ONE * ONE / 2) >> 16) as u8;
-            }
+    /// Samples `x` of row `y`, interpolated between the block centres. `line` is room to work in.
+    pub fn interpolated(&self, y: usize, x: Range<usize>, line: &mut Vec<i32>, out: &mut [u8]) {
+        let (Some(first), Some(last)) = (self.across[x.clone()].first(), self.across[x.clone()].last())
+        else {
+            return;
+        };
+        // Down first, for the blocks that this stretch needs; then across.
+        let blocks = first.left * self.components..(last.right + 1) * self.components;
+        let Place { left: upper, right: lower, weight, .. } = self.down[y];
+        let row = |line: usize| &self.means[line * self.columns * self.components..][blocks.clone()];
+        line.clear();
+        line.extend(
+            row(upper)
+                .iter()
+                .zip(row(lower))
+                .map(|(&upper, &lower)| upper as i32 * (ONE - weight) + lower as i32 * weight),
+        );
+        match self.components {
+            1 => interpolate::<1>(line, first.left, &self.across[x], out),
+            2 => interpolate::<2>(line, first.left, &self.across[x], out),
+            3 => interpolate::<3>(line, first.left, &self.across[x], out),
+            _ => interpolate::<4>(line, first.left, &self.across[x], out),
+        }
+    }
+}
+
+fn copy_blocks<const N: usize>(line: &[u8], places: &[Place], out: &mut [u8]) {
+    let blocks = line.as_chunks::<N>().0;
+    for (place, out) in places.iter().zip(out.as_chunks_mut::<N>().0) {
+        *out = blocks[place.block];
+    }
+}
+
+/// `line` starts at block `start`.
+fn interpolate<const N: usize>(line: &[i32], start: usize, places: &[Place], out: &mut [u8]) {
+    let blocks = line.as_chunks::<N>().0;
+    for (place, out) in places.iter().zip(out.as_chunks_mut::<N>().0) {
+        let (left, right) = (&blocks[place.left - start], &blocks[place.right - start]);
+        for (out, (&left, &right)) in out.iter_mut().zip(left.iter().zip(right)) {
+            *out = ((left * (ONE - place.weight) + right * place.weight + ONE * ONE / 2) >> 16) as u8;
         }
     }
 }
@@ -164,12 +208,12 @@ mod tests {
     fn a_blurred_ramp_stays_a_ramp_inside() {
         let mosaic = mosaic(64, 8, [4, 4], |x, _| (x * 3) as u8);
         let mut out = vec![0; 128];
-        mosaic.interpolated(4, 0..64, &mut out);
+        mosaic.interpolated(4, 0..64, &mut Vec::new(), &mut out);
         for x in 2..62 {
             assert!((out[x * 2] as i32 - x as i32 * 3).abs() <= 2, "{x}: {}", out[x * 2]);
         }
         let mut part = vec![0; 20];
-        mosaic.interpolated(4, 30..40, &mut part);
+        mosaic.interpolated(4, 30..40, &mut Vec::new(), &mut part);
         assert_eq!(part, out[60..80]);
     }
 
@@ -177,7 +221,7 @@ mod tests {
     fn a_flat_plane_stays_flat() {
         let mosaic = mosaic(9, 9, [2, 2], |_, _| 131).soften(3);
         let mut out = vec![0; 18];
-        mosaic.interpolated(8, 0..9, &mut out);
+        mosaic.interpolated(8, 0..9, &mut Vec::new(), &mut out);
         assert!(out.as_chunks::<2>().0.iter().all(|sample| *sample == [131, 124]));
     }
 }

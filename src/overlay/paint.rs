@@ -32,12 +32,18 @@ impl Plane<'_> {
     /// Whether the memory holds all samples; a frame that does not is left alone.
     pub fn is_whole(&self) -> bool {
         let row = self.width * self.layout.pixel_stride;
-        let last = self.layout.components.iter().map(|component| component.0).max().unwrap_or(0) + 1;
-        let tight = row.saturating_sub(self.layout.pixel_stride) + last;
         self.width > 0
             && self.height > 0
             && row <= self.stride
-            && (self.height - 1) * self.stride + tight <= self.data.len()
+            && (self.height - 1) * self.stride + row <= self.data.len()
+    }
+}
+
+impl PlaneLayout {
+    /// Whether the components lie side by side in their order, with nothing between samples.
+    pub fn is_packed(&self) -> bool {
+        self.components.len() == self.pixel_stride
+            && self.components.iter().enumerate().all(|(i, &(offset, _))| i == offset)
     }
 }
 
@@ -56,6 +62,7 @@ impl Ink {
     }
 
     /// `share` (0..=ONE) of `self`, the rest of `other`.
+    #[inline]
     fn mix(&self, other: &Self, share: i32) -> Self {
         let mix = |a: u16, b: u16| ((a as i32 * share + b as i32 * (ONE - share)) >> 8) as u16;
         Self {
@@ -77,8 +84,10 @@ pub struct InkPainter<'a, 'b> {
     plane: &'a mut Plane<'b>,
     /// By slot.
     inks: &'a [Inks],
-    /// Width of a contour in 1/256 frame pixels.
-    contour: i32,
+    /// Depth in 1/256 frame pixels at which the contour has given way to the body; zero if there is none.
+    body: i32,
+    /// Pixels per sample as a binary logarithm.
+    step: u32,
     row: usize,
 }
 
@@ -87,18 +96,20 @@ const PATTERN: usize = 48;
 
 impl<'a, 'b> InkPainter<'a, 'b> {
     pub fn new(plane: &'a mut Plane<'b>, inks: &'a [Inks], contour: f32) -> Self {
-        Self { plane, inks, contour: (contour * ONE as f32) as i32, row: 0 }
+        let step = plane.layout.step[0].max(plane.layout.step[1]).ilog2();
+        let body = if contour > 0.0 { (contour * ONE as f32) as i32 + ((ONE / 2) << step) } else { 0 };
+        Self { plane, inks, body, step, row: 0 }
     }
 
-    fn inks(&self, slot: u16) -> Inks {
-        self.inks.get(slot as usize).copied().unwrap_or_default()
-    }
-
-    /// The colour of a class at a depth: contour first, body further in, one pixel between them.
-    fn ink(&self, slot: u16, depth: i32, step: i32) -> Ink {
-        let inks = self.inks(slot);
-        let share = (self.contour + ONE / 2 * step - depth) / step;
-        if self.contour == 0 || share <= 0 { inks.body } else { inks.contour.mix(&inks.body, share.min(ONE)) }
+    /// The colour of a class at a depth: contour first, body further in, one sample between them.
+    #[inline]
+    fn ink(&self, slot: u16, depth: i32) -> Ink {
+        let Some(inks) = self.inks.get(slot as usize) else { return Ink::default() };
+        if depth >= self.body {
+            return inks.body;
+        }
+        let share = (self.body - depth) >> self.step;
+        if share >= ONE { inks.contour } else { inks.contour.mix(&inks.body, share) }
     }
 }
 
@@ -108,7 +119,7 @@ impl Painter for InkPainter<'_, '_> {
     }
 
     fn run(&mut self, x: Range<usize>, slot: u16) {
-        let ink = self.inks(slot).body;
+        let Some(Inks { body: ink, .. }) = self.inks.get(slot as usize).copied() else { return };
         if ink.alpha == 0 {
             return;
         }
@@ -132,10 +143,12 @@ impl Painter for InkPainter<'_, '_> {
     }
 
     fn edge(&mut self, x: usize, edge: Edge) {
-        let step = self.plane.layout.step[0].max(self.plane.layout.step[1]) as i32;
-        let mut ink = self.ink(edge.top, edge.depth, step);
+        let mut ink = self.ink(edge.top, edge.depth);
         if edge.mix < ONE {
-            ink = ink.mix(&self.ink(edge.second, 0, step), edge.mix);
+            ink = ink.mix(&self.ink(edge.second, 0), edge.mix);
+        }
+        if ink.alpha == 0 {
+            return;
         }
         let at = self.row + x * self.plane.layout.pixel_stride;
         for (i, &(offset, _)) in self.plane.layout.components.iter().enumerate() {

@@ -104,8 +104,8 @@ pub struct Rows<'a> {
     field: &'a Field,
     columns: &'a Axis,
     lines: &'a Axis,
-    /// Pixels per sample of the plane: the width of an edge.
-    step: i32,
+    /// Pixels per sample of the plane, the width of an edge, as a binary logarithm: 0 or 1.
+    step: u32,
     /// Depth in frame pixels from which on a sample cannot be told from the inside of its class.
     reach: f32,
     /// Slot of what the mask does not cover.
@@ -122,7 +122,7 @@ impl<'a> Rows<'a> {
         contour: f32,
         outside: u16,
     ) -> Self {
-        Self { field, columns, lines, step: step as i32, reach: contour + 0.5 * step as f32, outside }
+        Self { field, columns, lines, step: step.ilog2(), reach: contour + 0.5 * step as f32, outside }
     }
 
     /// Walks over all rows.
@@ -274,25 +274,35 @@ impl Quad {
         })
     }
 
-    fn at(&self, sides: &[[i32; 2]; 4], weight: i32, step: i32) -> Edge {
-        let (mut first, mut second) = ((0, i32::MIN), (0, i32::MIN));
-        for (class, side) in sides[..self.count].iter().enumerate() {
-            let score = side[0] * (ONE - weight) + side[1] * weight;
-            if score > first.1 {
-                second = first;
-                first = (class, score);
-            } else if score > second.1 {
-                second = (class, score);
+    /// `step` as its binary logarithm.
+    #[inline]
+    fn at(&self, sides: &[[i32; 2]; 4], weight: i32, step: u32) -> Edge {
+        let score = |class: usize| sides[class][0] * (ONE - weight) + sides[class][1] * weight;
+        let (top, second, units) = match self.count {
+            1 => (0, 0, score(0)),
+            // Nearly always; what one class leads by, the other lacks.
+            2 => {
+                let score = score(0);
+                if score >= 0 { (0, 1, score) } else { (1, 0, -score) }
             }
-        }
-        if self.count == 1 {
-            second = first;
-        }
-        // Half the lead over the second class is the depth; a class on its own is as deep as its score says.
-        let units = if self.count == 1 { first.1 } else { first.1 / 2 - second.1 / 2 };
+            _ => {
+                let (mut first, mut second) = ((0, i32::MIN), (0, i32::MIN));
+                for class in 0..self.count {
+                    let score = score(class);
+                    if score > first.1 {
+                        second = first;
+                        first = (class, score);
+                    } else if score > second.1 {
+                        second = (class, score);
+                    }
+                }
+                // Half the lead over the second class is the depth.
+                (first.0, second.0, first.1 / 2 - second.1 / 2)
+            }
+        };
         let depth = ((units >> 8).max(0) * self.scale) >> 8;
-        let mix = (ONE / 2 + depth / step).min(ONE);
-        Edge { top: self.classes[first.0], second: self.classes[second.0], mix, depth }
+        let mix = (ONE / 2 + (depth >> step)).min(ONE);
+        Edge { top: self.classes[top], second: self.classes[second], mix, depth }
     }
 }
 
