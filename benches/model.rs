@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What does the model itself cost: a vision forward by picture size, batch and precision, the text encoder, loading,
+//! and memory?
+//!
+//! `vision` is everything between the normalised picture and the cosines of each patch with 8 prompts: tower, the
+//! method's last block, scoring. `elem/s` is pictures. Sides are rounded up to whole patches. `text` encodes one
+//! name in the 80 templates, and 64 names as they are; `elem/s` is sentences. `load` reads, checks, hashes and
+//! unpacks the checkpoint. Memory is printed before the timings: what loading adds to the process, and its highest
+//! resident size while 8 pictures of 336x592 go through.
+//!
+//! Run with `cargo bench --bench model`, on `models/demo` or another checkpoint:
+//! `GCLIP_BENCH_MODEL=/path/to/clip-vit-base-patch16 cargo bench --bench model`. One part of it: append
+//! `-- 'vision bf16'`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use gstgclip::model::{Model, ModelSpec, PrecisionChoice, Prompts, Segmenter, Templates, Vocabulary};
+use tch::{Device, Kind, Tensor};
+
+/// Height and width.
+const SIZES: [(usize, usize); 3] = [(224, 224), (336, 448), (336, 592)];
+const BATCHES: [usize; 3] = [1, 4, 8];
+const PRECISIONS: [PrecisionChoice; 2] = [PrecisionChoice::F32, PrecisionChoice::Bf16];
+const PROMPTS: &str = "ball; person; car; road; tree; sky; building; grass";
+
+fn spec(precision: PrecisionChoice) -> ModelSpec {
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+    let model = std::env::var("GCLIP_BENCH_MODEL").unwrap_or_else(|_| demo.to_owned());
+    ModelSpec { model, precision, ..ModelSpec::default() }
+}
+
+fn load(precision: PrecisionChoice) -> Model {
+    Model::load(&spec(precision)).expect("GCLIP_BENCH_MODEL names a checkpoint")
+}
+
+fn vocabulary(model: &mut Model) -> Arc<Vocabulary> {
+    let prompts = Prompts::parse(PROMPTS, "").expect("valid prompts");
+    let text = model.text.as_mut().expect("the checkpoint has a text tower");
+    let mut encode = |texts: &[String]| text.encode(texts);
+    let vocabulary = Vocabulary::build(&prompts, &Templates::None, model.info.embed_dim, &mut encode);
+    Arc::new(vocabulary.expect("the text tower works"))
+}
+
+/// Pictures as the tower reads them, `[batch, 3, height, width]`, on the model's device.
+fn pictures(model: &Model, batch: usize, (height, width): (usize, usize)) -> Tensor {
+    let patch = model.info.patch_size;
+    let [height, width] = [height, width].map(|side| (side.div_ceil(patch) * patch) as i64);
+    let device = match model.info.device.as_str() {
+        "cpu" => Device::Cpu,
+        _ => Device::Cuda(0),
+    };
+    Tensor::randn([batch as i64, 3, height, width], (Kind::Float, device))
+}
+
+/// Runs a forward and waits for its end, on a GPU too: one number is read back.
+fn forward(vision: &mut Segmenter, input: &Tensor, vocabularies: &[&Arc<Vocabulary>]) -> f64 {
+    let logits = vision.logits(input, vocabularies).expect("a forward");
+    logits.last().map_or(0.0, |logits| logits.flatten(0, -1).double_value(&[0]))
+}
+
+fn memory(_: &mut Criterion) {
+    println!("memory of the process, in MiB");
+    for precision in PRECISIONS {
+        let before = resident("VmRSS:");
+        let mut model = load(precision);
+        let words = vocabulary(&mut model);
+        let after = resident("VmRSS:");
+        let input = pictures(&model, 8, (336, 592));
+        // Starts the highest resident size anew.
+        let fresh = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+        forward(&mut model.vision, &input, &[&words; 8]);
+        let peak = resident("VmHWM:");
+        println!(
+            "  {precision}: loading adds {}, {} with 8 pictures of 336x592 ({} on {})",
+            mebibytes(after.zip(before).map(|(after, before)| after.saturating_sub(before))),
+            mebibytes(peak.filter(|_| fresh)),
+            model.info.precision,
+            model.info.device,
+        );
+    }
+}
+
+/// A line of `/proc/self/status`, in KiB; `None` on systems without it.
+fn resident(line: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|text| text.strip_prefix(line))?;
+    value.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+fn mebibytes(kibibytes: Option<u64>) -> String {
+    kibibytes.map_or("unknown".into(), |kibibytes| (kibibytes / 1024).to_string())
+}
+
+fn vision(c: &mut Criterion) {
+    for precision in PRECISIONS {
+        let mut model = load(precision);
+        let words = vocabulary(&mut model);
+        let mut group = c.benchmark_group(format!("vision {precision}"));
+        group.sample_size(10).warm_up_time(Duration::from_millis(500));
+        group.measurement_time(Duration::from_secs(3));
+        for size in SIZES {
+            for batch in BATCHES {
+                let input = pictures(&model, batch, size);
+                let words = vec![&words; batch];
+                group.throughput(Throughput::Elements(batch as u64));
+                let id = BenchmarkId::new(format!("{}x{}", size.0, size.1), format!("batch {batch}"));
+                group.bench_function(id, |bencher| {
+                    bencher.iter(|| forward(&mut model.vision, &input, &words));
+                });
+            }
+        }
+        group.finish();
+    }
+}
+
+fn text(c: &mut Criterion) {
+    let mut encoder = load(PrecisionChoice::F32).text.expect("the checkpoint has a text tower");
+    let sentences: Vec<String> = Templates::Imagenet.fill("traffic light").collect();
+    let names: Vec<String> = (0..64).map(|number| format!("thing {number}")).collect();
+    let mut group = c.benchmark_group("text");
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    for (what, texts) in [("1 name in 80 templates", sentences), ("64 names", names)] {
+        group.throughput(Throughput::Elements(texts.len() as u64));
+        group.bench_function(what, |bencher| bencher.iter(|| encoder.encode(&texts)));
+    }
+    group.finish();
+}
+
+fn loading(c: &mut Criterion) {
+    let mut group = c.benchmark_group("load");
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    for precision in PRECISIONS {
+        group.bench_function(precision.to_string(), |bencher| bencher.iter(|| load(precision)));
+    }
+    group.finish();
+}
+
+// Memory first: nothing has been allocated and kept by then.
+criterion_group!(benches, memory, loading, text, vision);
+criterion_main!(benches);
