@@ -34,7 +34,7 @@ fn frames(format: VideoFormat, count: usize) -> (VideoInfo, Vec<gst::Buffer>) {
     let buffer = |number: usize| {
         let byte = |index: usize| {
             let (x, y) = (index % stride, index / stride);
-            ((x / 9 * 37 + y / 7 * 59 + number * 91) ^ (x * y >> 6)) as u8
+            ((x / 9 * 37 + y / 7 * 59 + number * 91) ^ ((x * y) >> 6)) as u8
         };
         let mut buffer = gst::Buffer::from_mut_slice((0..info.size()).map(byte).collect::<Vec<u8>>());
         let fresh = buffer.get_mut().unwrap();
