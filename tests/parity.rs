@@ -12,7 +12,7 @@ use gstgclip::model::{
     DecodeOptions, Ids, InferOptions, InputSize, MaskSize, Model, ModelSpec, Positions, PrecisionChoice,
     Refine, Request, Vocabulary, Window,
 };
-use model_common::oracle::{Oracle, assert_method};
+use model_common::oracle::{Oracle, assert_method, assert_method_of};
 use model_common::{TOLERANCE, assert_close, spec};
 use tch::{Kind, Tensor};
 
@@ -198,6 +198,20 @@ fn maskclip_equals_its_published_code() {
     assert_method(&oracle, "maskclip_quickgelu_eps1e-5_pd0.5", "maskclip", "pd=0.5");
     assert_method(&oracle, "maskclip_quickgelu_eps1e-5_ks1.0", "maskclip", "ks=1");
     assert_method(&oracle, "maskclip_quickgelu_eps1e-5_ks1.0_pd0.5", "maskclip", "ks=1,pd=0.5");
+}
+
+/// MaskCLIP's published config computes with other constants than CLIP; a checkpoint's config can say so.
+#[test]
+fn activation_and_epsilon_come_from_the_config() {
+    let Some(oracle) = Oracle::find() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut config: serde_json::Value = oracle.json("hf/config.json");
+    config["vision_config"]["hidden_act"] = "gelu".into();
+    config["vision_config"]["layer_norm_eps"] = 1e-6.into();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(oracle.path("hf/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    let model = folder.path().to_str().unwrap();
+    assert_method_of(&oracle, model, "maskclip_official_gelu_eps1e-6", "maskclip", "");
 }
 
 #[test]

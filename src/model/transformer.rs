@@ -200,12 +200,6 @@ pub fn mean_attention_map(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// `softmax(q k^T / sqrt(D / H)) v` without keeping the map: three `[N, H, L, D / H] -> [N, H, L, D / H]`.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Result<Tensor> {
-    if q.device() == Device::Cpu && q.kind() != Kind::Float {
-        // libtorch's fused kernel for the CPU is a tenth faster in f32 than in bf16 without AMX, conversions included.
-        let kind = q.kind();
-        let [q, k, v] = [q, k, v].map(|x| x.f_to_kind(Kind::Float));
-        return Ok(attend(&q?, &k?, &v?, causal)?.f_to_kind(kind)?);
-    }
     Ok(Tensor::f_scaled_dot_product_attention::<&Tensor>(q, k, v, None, 0.0, causal, None, false)?)
 }
 

@@ -60,11 +60,20 @@ pub fn assert_method(oracle: &Oracle, key: &str, method: &str, options: &str) {
     assert_method_in(oracle, "methods.safetensors", key, method, options);
 }
 
+/// As [`assert_method`], on another checkpoint than the oracle's own.
+pub fn assert_method_of(oracle: &Oracle, model: &str, key: &str, method: &str, options: &str) {
+    assert_everywhere(oracle, model, "methods.safetensors", key, method, options);
+}
+
 /// As [`assert_method`], with the oracle's values in `file`.
 pub fn assert_method_in(oracle: &Oracle, file: &str, key: &str, method: &str, options: &str) {
+    assert_everywhere(oracle, &oracle.path("hf"), file, key, method, options);
+}
+
+fn assert_everywhere(oracle: &Oracle, model: &str, file: &str, key: &str, method: &str, options: &str) {
     let vocabulary = oracle.vocabulary();
     for (positions, suffix) in [(Positions::Plain, "logits_plainpos"), (Positions::Scale, "logits")] {
-        let spec = ModelSpec { positions, ..spec(oracle.path("hf"), method, options) };
+        let spec = ModelSpec { positions, ..spec(model, method, options) };
         let mut model = Model::load(&spec).unwrap();
         for image in ["img0", "img1"] {
             // Nothing is interpolated at the trained size: both kinds are equal, and the oracle keeps one.
