@@ -307,5 +307,4 @@ impl Quad {
 }
 
 #[cfg(test)]
-#[path = "rows_tests.rs"]
 mod tests;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Frames with masks, and `gclipoverlay` in a harness.
+#![allow(dead_code)] // each test program uses a part of it
 
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
@@ -189,4 +190,21 @@ impl Pixels {
         }
         self.data.iter().zip(colour).filter(|(_, colour)| !colour).map(|(&byte, _)| byte).collect()
     }
+}
+
+/// Draws and counts the pixels that changed in the left and in the right half.
+pub fn changed(scene: &Scene, properties: &str, masks: &gstgclip::meta::Masks) -> [usize; 2] {
+    let before = scene.frame(Some(masks));
+    let after = scene.overlay(properties).push(before.copy_deep().unwrap());
+    let (before, after) = (Pixels::of(scene, &before), Pixels::of(scene, &after));
+    assert_eq!(before.other_bytes(), after.other_bytes(), "{properties}: alpha and padding");
+    let (width, height) = (scene.info.width() as usize, scene.info.height() as usize);
+    let count = |columns: std::ops::Range<usize>| {
+        columns
+            .flat_map(|x| (0..height).map(move |y| (x, y)))
+            .filter(|&(x, y)| before.at(x, y) != after.at(x, y))
+            .count()
+    };
+    // Without the two columns at the border, which both halves share.
+    [count(0..width / 2 - 2), count(width / 2 + 2..width)]
 }
