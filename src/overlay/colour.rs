@@ -30,8 +30,8 @@ impl Rgb {
     }
 }
 
-/// Twelve colours that stay apart when laid half transparent over a picture, neighbours furthest.
-const PALETTE: [[u8; 3]; 12] = [
+/// Colours that stay apart when laid half transparent over a picture, neighbours furthest.
+const PALETTE: [[u8; 3]; 16] = [
     [255, 82, 82],
     [41, 182, 246],
     [255, 202, 40],
@@ -42,11 +42,15 @@ const PALETTE: [[u8; 3]; 12] = [
     [255, 105, 180],
     [92, 107, 255],
     [205, 220, 57],
-    [188, 143, 105],
-    [176, 200, 214],
+    [226, 64, 251],
+    [0, 200, 120],
+    [30, 120, 255],
+    [255, 171, 145],
+    [198, 120, 64],
+    [148, 226, 255],
 ];
 
-/// The nth colour of the palette; after the twelve chosen ones, hues by the golden angle in three brightnesses.
+/// The nth colour of the palette; after the chosen ones, hues by the golden angle in three brightnesses.
 pub fn palette(index: usize) -> Rgb {
     if let Some(&colour) = PALETTE.get(index) {
         return Rgb(colour);

@@ -2,7 +2,7 @@
 //! One frame: masks, settings and planes go in, a drawn frame comes out. What does not change from frame to frame is kept.
 
 use super::Mode;
-use super::captions::Captions;
+use super::captions::{Captions, Placed};
 use super::colour::{ColourSpace, Palette};
 use super::effect::{Effect, EffectPainter, Grey};
 use super::field::{BACKGROUND, Field, Window};
@@ -142,11 +142,17 @@ impl Drawer {
     /// Labels and legend.
     fn write(&mut self, classes: &[Class], settings: &Settings, memory: &mut Memory) -> anyhow::Result<()> {
         let Some(prepared) = &self.prepared else { return Ok(()) };
-        if settings.labels {
-            self.captions.update_labels(classes, &Distances::new(&prepared.field), &self.layout)?;
-        }
         if settings.legend {
             self.captions.update_legend(classes, &self.layout)?;
+        }
+        let legend = || self.captions.legend(settings.legend_position, &self.layout);
+        if settings.labels {
+            let hidden = match settings.legend {
+                true => legend().map(|legend| hidden_by(legend, prepared.rect, &self.layout)),
+                false => None,
+            };
+            let distances = Distances::new(&prepared.field, hidden);
+            self.captions.update_labels(classes, &distances, &self.layout)?;
         }
         let mut stamps = match settings.labels {
             true => self.captions.labels(classes, prepared.rect, &self.layout),
@@ -173,6 +179,13 @@ impl Drawer {
             }
         }
     }
+}
+
+/// The part of the mask that a stamp covers: left, right, top, bottom, normalised to the mask.
+fn hidden_by((stamp, left, top): Placed, rect: Rect, frame: &FrameLayout) -> [f64; 4] {
+    let across = |x: usize| (x as f64 / frame.width as f64 - rect.x) / rect.w;
+    let down = |y: usize| (y as f64 / frame.height as f64 - rect.y) / rect.h;
+    [across(left), across(left + stamp.width), down(top), down(top + stamp.height)]
 }
 
 /// The mask as slots, at most `columns` x `lines` of its cells.

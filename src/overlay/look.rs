@@ -37,7 +37,7 @@ pub fn classes(regions: &[Region], settings: &Settings, palette: &mut Palette) -
             });
         }
     }
-    classes.truncate(u16::MAX as usize);
+    classes.truncate(u16::MAX as usize - 1);
     classes
 }
 

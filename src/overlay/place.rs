@@ -8,6 +8,9 @@ const COLUMNS: usize = 160;
 /// A label stays where it was while that place is at least this good compared with the best one: labels must not jump.
 const GOOD_ENOUGH: f64 = 0.7;
 
+/// The slot of cells under the legend; classes are fewer.
+const HIDDEN: u16 = u16::MAX;
+
 /// Distances to the nearest other class or the mask's end, in thirds of a coarse cell.
 pub struct Distances {
     columns: usize,
@@ -17,10 +20,16 @@ pub struct Distances {
 }
 
 impl Distances {
-    pub fn new(field: &Field) -> Self {
+    /// `hidden`: left, right, top and bottom of what the legend covers, normalised to the mask; no label stands there.
+    pub fn new(field: &Field, hidden: Option<[f64; 4]>) -> Self {
         let stride = field.width.div_ceil(COLUMNS).max(1);
         let (columns, lines) = (field.width.div_ceil(stride), field.height.div_ceil(stride));
+        let centre = |i: usize, of: usize| (i as f64 + 0.5) / of as f64;
         let cell = |i: usize| {
+            let (u, v) = (centre(i % columns, columns), centre(i / columns, lines));
+            if hidden.is_some_and(|[x0, x1, y0, y1]| (x0..x1).contains(&u) && (y0..y1).contains(&v)) {
+                return HIDDEN;
+            }
             let x = (i % columns * stride + stride / 2).min(field.width - 1);
             let y = (i / columns * stride + stride / 2).min(field.height - 1);
             field.top[y * field.width + x]
@@ -87,7 +96,7 @@ mod tests {
 
     fn distances(width: usize, height: usize, slot: impl Fn(usize, usize) -> u16) -> Distances {
         let slots = (0..width * height).map(|i| slot(i % width, i / width)).collect();
-        Distances::new(&Field::new(slots, width, height, Window::Narrow))
+        Distances::new(&Field::new(slots, width, height, Window::Narrow), None)
     }
 
     #[test]
@@ -106,6 +115,14 @@ mod tests {
         assert_eq!(distances.place(1, here), here);
         let moved = distances.place(1, Some((0.49, 0.6))).unwrap();
         assert!((moved.0 - 0.25).abs() < 0.05, "at the border it may not stay: {moved:?}");
+    }
+
+    #[test]
+    fn no_label_stands_under_the_legend() {
+        let field = Field::new(vec![1; 400], 20, 20, Window::Narrow);
+        let (x, y) = Distances::new(&field, Some([0.0, 0.6, 0.0, 0.6])).place(1, Some((0.3, 0.3))).unwrap();
+        assert!(x > 0.6 || y > 0.6, "{x} {y}");
+        assert_eq!(Distances::new(&field, Some([0.0, 1.0, 0.0, 1.0])).place(1, None), None);
     }
 
     #[test]
