@@ -7,8 +7,10 @@ bash scripts/setup.sh --tests
 export G_DEBUG=fatal_warnings
 export OMP_WAIT_POLICY=passive # torch's threads must not spin on cores that other tests need
 # A registry of our own: the tests must see neither a stale plugin cache nor another installed gclip.
-GST_REGISTRY=$(mktemp) && export GST_REGISTRY
-trap 'rm -f "$GST_REGISTRY"' EXIT
+# The same for text embeddings: none from earlier runs, and none left in the user's cache.
+own=$(mktemp -d)
+trap 'rm -rf "$own"' EXIT
+export GST_REGISTRY=$own/registry.bin XDG_CACHE_HOME=$own/cache
 cargo fmt --check
 cargo clippy --all-targets -- -D warnings
 cargo test
