@@ -118,6 +118,10 @@ fn one_picture_every_result() {
     assert_eq!((width, height), (70, 50));
     let regions = record["regions"].as_array().unwrap();
     assert!(!regions.is_empty());
+    // In the form of gclipmeta2json, so that one reader serves both.
+    let schema: Value = serde_json::from_str(include_str!("../src/meta2json/schema.json")).unwrap();
+    let schema = serde_json::json!({ "$defs": schema["$defs"], "items": { "$ref": "#/$defs/region" } });
+    jsonschema::validate(&schema, &record["regions"]).unwrap();
     let mut covered = 0;
     for region in regions {
         let value = region["value"].as_u64().unwrap() as u8;

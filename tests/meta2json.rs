@@ -97,7 +97,7 @@ fn one_object_a_frame() {
     assert_eq!((frame.width, frame.height, frame.generation, frame.age), (Some(640), Some(360), 3, 0));
     let big = &frame.regions[0];
     assert_eq!((big.label.as_str(), big.value, big.score, big.area), ("\"big\" 犬", 2, 0.5, 0.5));
-    assert_eq!((big.bounds.x, big.bounds.y, big.bounds.w, big.bounds.h), (0.0, 0.0, 0.5, 1.0));
+    assert_eq!((big.x, big.y, big.w, big.h), (0.0, 0.0, 0.5, 1.0));
     assert_eq!(big.mask, None);
     let caps = harness.sinkpad().unwrap().current_caps().unwrap();
     assert_eq!(caps.structure(0).unwrap().name(), "application/x-json");

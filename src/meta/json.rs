@@ -63,14 +63,21 @@ pub struct Rect {
     pub h: f64,
 }
 
+/// One class that is present, in the form that `gclipmeta2json` and `gclip segment` share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FrameRegion {
-    pub label: String,
+    /// Value of the class in the mask.
     pub value: u32,
+    pub label: String,
+    /// 0..1
     pub score: f64,
+    /// Share of the frame.
     pub area: f64,
-    #[serde(rename = "box")]
-    pub bounds: Rect,
+    /// Box, normalised to the frame.
+    pub x: f64,
+    pub y: f64,
+    pub w: f64,
+    pub h: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<RegionMask>,
 }
@@ -135,7 +142,7 @@ impl Frame {
 impl FrameRegion {
     fn new(region: &Region, mask: Option<RegionMask>) -> FrameRegion {
         let Region { value, ref label, score, area, x, y, w, h } = *region;
-        FrameRegion { label: label.clone(), value, score, area, bounds: Rect { x, y, w, h }, mask }
+        FrameRegion { value, label: label.clone(), score, area, x, y, w, h, mask }
     }
 }
 

@@ -2,7 +2,7 @@
 //! What was found in one picture: a JSON object, a table, a line.
 
 use anyhow::Result;
-use gstgclip::meta::json::RegionMask;
+use gstgclip::meta::json::{FrameRegion, RegionMask};
 use gstgclip::meta::{MaskRow, rle};
 use gstgclip::model::{Ids, Prompts, Segmentation, StageTimes};
 use image::RgbImage;
@@ -23,8 +23,8 @@ pub struct Record {
     model: String,
     method: String,
     time: Milliseconds,
-    /// Present classes, largest first.
-    regions: Vec<RegionRecord>,
+    /// Present classes, largest first, as `gclipmeta2json` writes them.
+    regions: Vec<FrameRegion>,
     /// Every class, with how sure it is that the picture shows it at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<Vec<TagRecord>>,
@@ -43,21 +43,6 @@ struct Milliseconds {
     decode_ms: f64,
 }
 
-/// Areas and boxes are shares of the picture; `value` is the pixel value in the mask.
-#[derive(Serialize)]
-struct RegionRecord {
-    value: u32,
-    label: String,
-    score: f64,
-    area: f64,
-    x: f64,
-    y: f64,
-    w: f64,
-    h: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mask: Option<RegionMask>,
-}
-
 impl Record {
     pub fn new(
         input: &Input,
@@ -69,7 +54,7 @@ impl Record {
         with_masks: bool,
     ) -> Record {
         let mut masks = if with_masks { masks(&answer) } else { Vec::new() }.into_iter();
-        let regions = answer.regions.into_iter().map(|region| RegionRecord {
+        let regions = answer.regions.into_iter().map(|region| FrameRegion {
             value: region.value,
             label: region.label,
             score: region.score,
