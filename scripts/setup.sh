@@ -34,7 +34,8 @@ packages=(build-essential pkg-config ca-certificates python3 python3-pip
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libcairo2-dev libpango1.0-dev fonts-dejavu-core
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav)
-[ $tests = yes ] && packages+=(python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgstreamer-plugins-bad1.0-dev)
+[ $tests = yes ] && packages+=(python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgstreamer-plugins-bad1.0-dev
+  libgstrtspserver-1.0-dev mosquitto)
 
 if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
   missing=()
