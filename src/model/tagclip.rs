@@ -8,8 +8,8 @@
 //! 3. Class-wise reidentification (section 3.3): what stands out is looked at again, cropped, the class token attending
 //!    to the class alone.
 //!
-//! Two things are this crate's own: positions are resized as the tower says (published: bilinear, rounded to 16 bits), and
-//! the templates are the user's (published: 85).
+//! Positions are resized as the tower says (published: [`Positions::Bilinear`](super::Positions)), and the templates are the
+//! user's (published: 85).
 
 mod boxes;
 

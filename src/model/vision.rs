@@ -26,6 +26,8 @@ pub enum Positions {
     Plain,
     /// Bicubic by the scale factors `(h + 0.1) / trained`, as the code of SCLIP and its successors does.
     Scale,
+    /// Bilinear by size, the patches' rows rounded to f16, as the code of TagCLIP does.
+    Bilinear,
 }
 
 impl fmt::Display for Positions {
@@ -33,6 +35,7 @@ impl fmt::Display for Positions {
         f.write_str(match self {
             Positions::Plain => "plain",
             Positions::Scale => "scale",
+            Positions::Bilinear => "bilinear",
         })
     }
 }
@@ -44,7 +47,8 @@ impl FromStr for Positions {
         match text.trim() {
             "plain" => Ok(Positions::Plain),
             "scale" => Ok(Positions::Scale),
-            _ => bail!("unknown positions {text:?}: use plain or scale"),
+            "bilinear" => Ok(Positions::Bilinear),
+            _ => bail!("unknown positions {text:?}: use plain, scale or bilinear"),
         }
     }
 }
@@ -172,12 +176,18 @@ impl VisionTower {
         let class = self.positional_embedding.f_narrow(0, 0, 1)?; // [1, D]
         let patches = self.positional_embedding.f_narrow(0, 1, tokens - 1)?; // [trained h w, D]
         let patches = patches.f_reshape([1, trained_h, trained_w, d])?.f_permute([0, 3, 1, 2])?; // [1, D, trained h, w]
-        let scale = |side: i64, trained: i64| match self.positions {
-            Positions::Plain => None,
-            Positions::Scale => Some((side as f64 + 0.1) / trained as f64),
-        };
-        let patches =
-            patches.f_upsample_bicubic2d([h, w], false, scale(h, trained_h), scale(w, trained_w))?; // [1, D, h, w]
+        let scale = |side: i64, trained: i64| (side as f64 + 0.1) / trained as f64;
+        let patches = match self.positions {
+            Positions::Plain => patches.f_upsample_bicubic2d([h, w], false, None, None)?,
+            Positions::Scale => {
+                let (vertical, horizontal) = (scale(h, trained_h), scale(w, trained_w));
+                patches.f_upsample_bicubic2d([h, w], false, vertical, horizontal)?
+            }
+            Positions::Bilinear => {
+                let resized = patches.f_upsample_bilinear2d([h, w], false, None, None)?;
+                resized.f_to_kind(Kind::Half)?.f_to_kind(Kind::Float)?
+            }
+        }; // [1, D, h, w]
         let patches = patches.f_permute([0, 2, 3, 1])?.f_reshape([h * w, d])?; // [h w, D]
         Ok(Tensor::f_cat(&[class, patches], 0)?.f_unsqueeze(0)?) // [1, L, D]
     }

@@ -41,6 +41,19 @@ pub enum Precision {
     F16,
 }
 
+/// How position embeddings are resized to another patch grid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipPositions")]
+pub enum Positions {
+    #[default]
+    #[enum_value(name = "Bicubic by size, as Hugging Face does", nick = "plain")]
+    Plain,
+    #[enum_value(name = "Bicubic by scale factor, as SCLIP and its successors do", nick = "scale")]
+    Scale,
+    #[enum_value(name = "Bilinear, rounded to 16 bits, as TagCLIP does", nick = "bilinear")]
+    Bilinear,
+}
+
 /// What happens to a frame whose mask is not there in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstGclipLatePolicy")]
@@ -114,6 +127,7 @@ pub enum MetaFlags {
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     let types = [
         Precision::static_type(),
+        Positions::static_type(),
         LatePolicy::static_type(),
         OnError::static_type(),
         MaskSize::static_type(),

@@ -26,9 +26,8 @@ pub enum Concerns {
 /// What the property `name` concerns.
 pub fn concern(name: &str) -> Concerns {
     match name {
-        "model" | "method" | "method-options" | "device" | "precision" | "model-instance-id" => {
-            Concerns::Model
-        }
+        "model" | "method" | "method-options" | "positions" | "device" | "precision"
+        | "model-instance-id" => Concerns::Model,
         "prompts" | "prompts-file" | "background" | "prompt-template" | "embeddings" => Concerns::Prompts,
         "batch-size" | "batch-timeout" | "max-in-flight" | "latency" => Concerns::Limits,
         _ => Concerns::Frames,
@@ -43,6 +42,7 @@ impl Settings {
             "model" => self.model = value.get()?,
             "method" => self.method = text_or_default(value, || Settings::default().method)?,
             "method-options" => self.method_options = value.get()?,
+            "positions" => self.positions = value.get()?,
             "device" => self.device = text_or_default(value, || Settings::default().device)?,
             "precision" => self.precision = value.get()?,
             "model-instance-id" => self.model_instance_id = value.get()?,
@@ -87,6 +87,7 @@ impl Settings {
             "model" => self.model.to_value(),
             "method" => self.method.to_value(),
             "method-options" => self.method_options.to_value(),
+            "positions" => self.positions.to_value(),
             "device" => self.device.to_value(),
             "precision" => self.precision.to_value(),
             "model-instance-id" => self.model_instance_id.to_value(),
@@ -152,6 +153,11 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .nick("Method options")
             .blurb("Switches of the method, as key=value,key=value")
             .default_value(default.method_options.as_deref())
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("positions", default.positions)
+            .nick("Positions")
+            .blurb("How position embeddings are resized to another patch grid")
             .mutable_ready()
             .build(),
         text("device")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Precision, Refine};
+use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions, Precision, Refine};
 use crate::batch::SessionOptions;
 use crate::model::{
     self, InferOptions, InputSize, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates, Window,
@@ -18,6 +18,7 @@ pub struct Settings {
     pub model: Option<String>,
     pub method: String,
     pub method_options: Option<String>,
+    pub positions: Positions,
     pub device: String,
     pub precision: Precision,
     pub model_instance_id: Option<String>,
@@ -58,6 +59,7 @@ impl Default for Settings {
             model: None,
             method: MethodSpec::default().name,
             method_options: None,
+            positions: Positions::default(),
             device: "auto".into(),
             precision: Precision::default(),
             model_instance_id: None,
@@ -111,7 +113,7 @@ impl Settings {
             },
             device: self.device.parse()?,
             precision: self.precision.into(),
-            ..ModelSpec::default()
+            positions: self.positions.into(),
         })
     }
 
@@ -230,6 +232,16 @@ impl From<model::Refine> for Refine {
         match refine {
             model::Refine::None => Refine::None,
             model::Refine::Pamr => Refine::Pamr,
+        }
+    }
+}
+
+impl From<Positions> for model::Positions {
+    fn from(positions: Positions) -> Self {
+        match positions {
+            Positions::Plain => model::Positions::Plain,
+            Positions::Scale => model::Positions::Scale,
+            Positions::Bilinear => model::Positions::Bilinear,
         }
     }
 }

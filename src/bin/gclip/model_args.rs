@@ -23,7 +23,7 @@ pub struct ModelArgs {
     /// Switches of the method, such as `fuse=6+7,suppress=7-10`.
     #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
     pub method_options: String,
-    /// Interpolation of the position embeddings for other sizes: plain, or scale (as the SCLIP family does).
+    /// Interpolation of the position embeddings for other sizes: plain, scale (as the SCLIP family does) or bilinear (as TagCLIP does).
     #[arg(long, default_value_t)]
     pub positions: Positions,
     /// auto, cpu, cuda or cuda:N.

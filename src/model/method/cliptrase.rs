@@ -178,11 +178,12 @@ fn values<T: tch::kind::Element + Copy + Default>(tensor: &Tensor) -> Result<Vec
 mod tests {
     use super::*;
     use crate::model::method::tests::oracle::Oracle;
+    use crate::model::vision::Positions;
 
     #[test]
     fn affinity_and_clusters_are_those_of_the_published_code() {
         let Some(oracle) = Oracle::find() else { return };
-        let tower = oracle.tower(true);
+        let tower = oracle.tower(Positions::Scale);
         for picture in ["img0", "img1"] {
             let wanted = Wanted { qkv: vec![10], ..Wanted::default() };
             let trunk = tower.trunk(&oracle.input(picture), &wanted).unwrap();

@@ -193,13 +193,16 @@ fn repair(x: &Tensor, outliers: &Tensor, (h, w): (i64, i64)) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::model::method::tests::oracle::Oracle;
+    use crate::model::vision::Positions;
 
     #[test]
     fn outliers_are_those_of_the_published_code() {
         let Some(oracle) = Oracle::find() else { return };
-        for (picture, scale, suffix) in [("img0", true, ""), ("img1", true, ""), ("img1", false, "_plainpos")]
+        let (plain, scale) = (Positions::Plain, Positions::Scale);
+        for (picture, positions, suffix) in
+            [("img0", scale, ""), ("img1", scale, ""), ("img1", plain, "_plainpos")]
         {
-            let tower = oracle.tower(scale);
+            let tower = oracle.tower(positions);
             let trunk = tower.trunk(&oracle.input(picture), &Wanted::default()).unwrap();
             let patches = split(&trunk.x).unwrap().1.select(0, 0);
             let factors = Tensor::from_slice(&factors(&patches).unwrap());

@@ -5,8 +5,8 @@ mod picture;
 mod report;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -69,8 +69,14 @@ pub fn run(args: &Args) -> Result<()> {
     let showcase = Arc::new(Showcase::default());
     Showcase::watch(&showcase, &overlay)?;
     let report = Report::watch(&segment)?;
+    let time_is_up = Arc::new(AtomicBool::new(false));
+    if let Some(seconds) = args.seconds {
+        let length = Duration::try_from_secs_f64(seconds)
+            .map_err(|_| anyhow!("--seconds {seconds} is not a length of time"))?;
+        limit(&segment, gst::ClockTime::try_from(length)?, time_is_up.clone())?;
+    }
 
-    let outcome = play(&pipeline, args, &report);
+    let outcome = play(&pipeline, &report, &time_is_up);
     let finished = report.finish(&segment);
     // After an error the pipeline may still hold open files; NULL closes them either way.
     pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
@@ -166,8 +172,23 @@ pub fn set_properties(element: &gst::Element, assignments: &[String]) -> Result<
     Ok(())
 }
 
+/// Keeps frames that come `length` or more after the first one from the element, and says so in `time_is_up`.
+fn limit(element: &gst::Element, length: gst::ClockTime, time_is_up: Arc<AtomicBool>) -> Result<()> {
+    let pad = element.static_pad("sink").context("gclipsegment has no sink pad")?;
+    let first = OnceLock::new();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let Some(pts) = info.buffer().and_then(|buffer| buffer.pts()) else { return gst::PadProbeReturn::Ok };
+        if pts.saturating_sub(*first.get_or_init(|| pts)) < length {
+            return gst::PadProbeReturn::Ok;
+        }
+        time_is_up.store(true, Ordering::Relaxed);
+        gst::PadProbeReturn::Drop
+    });
+    Ok(())
+}
+
 /// Plays to the end of the stream, to the time limit or to Ctrl-C, whichever is first.
-fn play(pipeline: &gst::Pipeline, args: &Args, report: &Report) -> Result<()> {
+fn play(pipeline: &gst::Pipeline, report: &Report, time_is_up: &AtomicBool) -> Result<()> {
     let bus = pipeline.bus().context("the pipeline has no bus")?;
     let progress = ProgressBar::no_length();
     progress.set_style(
@@ -207,9 +228,7 @@ fn play(pipeline: &gst::Pipeline, args: &Args, report: &Report) -> Result<()> {
             "{frames} frames, {:.1}/s",
             frames as f64 / started.elapsed().as_secs_f64()
         ));
-        let time_is_up =
-            args.seconds.is_some_and(|limit| position >= gst::ClockTime::from_seconds_f64(limit));
-        if !ending && (time_is_up || stop.load(Ordering::Relaxed)) {
+        if !ending && (time_is_up.load(Ordering::Relaxed) || stop.load(Ordering::Relaxed)) {
             ending = true; // EOS rather than a hard stop: the MP4 index is written at the end
             pipeline.send_event(gst::event::Eos::new());
         }

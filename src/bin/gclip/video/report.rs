@@ -100,12 +100,7 @@ impl Finished {
                 100.0 * seconds / total.max(1e-9)
             );
         }
-        println!();
-        for (name, value) in self.stats.iter() {
-            if let Ok(text) = value.serialize() {
-                println!("{name:<24} {text}");
-            }
-        }
+        self.print_stats();
         println!(
             "\n{} frames in {:.1} s: {:.1} frames/s, start-up included; peak memory {:.0} MiB",
             self.frames,
@@ -115,6 +110,30 @@ impl Finished {
         );
         for file in files {
             println!("wrote {}", file.display());
+        }
+    }
+}
+
+impl Finished {
+    /// The element's own account: times of the latest batches, then the counts.
+    fn print_stats(&self) {
+        let milliseconds = |name: &str| self.stats.get::<u64>(name).map(|time| time as f64 / 1e6);
+        println!("\n{:<24} {:>12} {:>14}", "time of a batch", "median ms", "95th % ms");
+        for (name, _) in self.stats.iter() {
+            let Some(stage) = name.strip_suffix("-p50") else { continue };
+            if let (Ok(median), Ok(high)) = (milliseconds(name), milliseconds(&format!("{stage}-p95"))) {
+                println!("{:<24} {median:>12.1} {high:>14.1}", stage.replace('-', " "));
+            }
+        }
+        println!("\n{:<24} {:>12}", "count", "value");
+        for (name, value) in self.stats.iter() {
+            let text = match value.get::<f64>() {
+                Ok(mean) => format!("{mean:.2}"),
+                Err(_) => value.serialize().map(String::from).unwrap_or_default(),
+            };
+            if !name.ends_with("-p50") && !name.ends_with("-p95") {
+                println!("{:<24} {text:>12}", name.replace('-', " "));
+            }
         }
     }
 }

@@ -25,11 +25,10 @@ impl Oracle {
         Some(Oracle { root })
     }
 
-    pub fn tower(&self, scale: bool) -> VisionTower {
+    pub fn tower(&self, positions: Positions) -> VisionTower {
         let mut checkpoint = Checkpoint::open(self.root.join("hf").to_str().unwrap()).unwrap();
         let architecture = checkpoint.architecture;
         let mut loader = Loader { weights: &mut checkpoint.weights, device: Device::Cpu, kind: Kind::Float };
-        let positions = if scale { Positions::Scale } else { Positions::Plain };
         VisionTower::load(&mut loader, &architecture, positions).unwrap()
     }
 
