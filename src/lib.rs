@@ -8,6 +8,7 @@
 //! model/      pure tch: checkpoints, both towers, last-block methods, preprocessing, decoding. No GStreamer
 //! batch       many sessions -> batches -> one function. No GStreamer, no torch
 //! registry    instance id -> the one shared value under that id. No GStreamer, no torch
+//! presence    zones of the picture; who enters and leaves them. No GStreamer, no torch
 //! engine      one loaded model: its batcher, its text encoder, its entry in the registry
 //! frame       video frame -> model picture, mask -> buffer: the one file with both GStreamer and torch types
 //! meta/       GclipSegmentationMeta: the masks on a buffer, as every consumer reads them
@@ -25,6 +26,7 @@ pub mod frame;
 pub mod meta;
 pub mod model;
 pub mod overlay;
+pub mod presence;
 pub mod registry;
 
 mod mask;

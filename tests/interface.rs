@@ -67,6 +67,10 @@ fn default_text(property: &glib::ParamSpec) -> String {
     if property.value_type() == gst::Structure::static_type() {
         return "NULL".into();
     }
+    // GStreamer writes 0.1 as 0.10000000000000001.
+    if let Ok(number) = value.get::<f64>() {
+        return number.to_string();
+    }
     let text = value.serialize().map(|value| value.to_string()).unwrap_or("NULL".into());
     // GStreamer writes flags by name, users by nick.
     match glib::FlagsClass::with_type(property.value_type()) {

@@ -18,7 +18,7 @@ const GSTREAMER: [&str; 9] =
 const TORCH: [&str; 2] = ["tch", "torch_sys"];
 
 const LAYERS: [Layer; 6] = [
-    Layer { modules: &["batch", "registry"], may_use: &[], must_not_name: &[&GSTREAMER, &TORCH] },
+    Layer { modules: &["batch", "registry", "presence"], may_use: &[], must_not_name: &[&GSTREAMER, &TORCH] },
     Layer { modules: &["model"], may_use: &[], must_not_name: &[&GSTREAMER] },
     Layer {
         modules: &["engine"],
@@ -34,7 +34,7 @@ const LAYERS: [Layer; 6] = [
     Layer { modules: &["meta"], may_use: &[], must_not_name: &[&TORCH] },
     Layer {
         modules: &["segment", "overlay", "mask", "meta2json"],
-        may_use: &["batch", "registry", "engine", "frame", "meta", "model"],
+        may_use: &["batch", "registry", "engine", "frame", "meta", "model", "presence"],
         must_not_name: &[&TORCH],
     },
 ];

@@ -124,11 +124,11 @@ fn regions_are_posted_when_asked_for_at_most_ten_times_a_second() {
         rig.push(number).unwrap();
         rig.pull();
     }
-    let messages = rig.messages(gst::MessageType::Element);
+    let mut messages = rig.messages(gst::MessageType::Element);
+    messages.retain(|message| message.structure().is_some_and(|fields| fields.name() == "gclip-regions"));
     let most = start.elapsed().as_millis() / 100 + 1;
     assert!(!messages.is_empty() && messages.len() as u128 <= most, "{} messages", messages.len());
     let structure = messages[0].structure().unwrap();
-    assert_eq!(structure.name(), "gclip-regions");
     assert_eq!(structure.get::<gst::ClockTime>("pts").unwrap(), gst::ClockTime::from_mseconds(80));
     assert_eq!(structure.get::<u64>("generation").unwrap(), 1);
     let regions = structure.get::<gst::ArrayRef>("regions").unwrap();

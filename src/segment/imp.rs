@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::prompts::{self, PromptWorker};
 use super::properties::{self, Concerns};
 use super::settings::{Settings, Wish};
+use super::specs;
 use super::stream::{Session, Stream};
 use crate::engine::Engine;
 use crate::frame;
@@ -113,7 +114,7 @@ impl ObjectImpl for Segment {
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(properties::param_specs);
+        static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(specs::param_specs);
         &SPECS
     }
 

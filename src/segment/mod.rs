@@ -8,7 +8,30 @@
 //!     ! gclipoverlay ! videoconvert ! autovideosink
 //! ```
 //!
-//! * `settings`, `properties`: what the user may set, and how GObject sees it
+//! # Messages
+//!
+//! With `messages=changes` an element message `gclip-presence` says that a prompt has entered the picture or a zone
+//! of it, or has left. It has entered when it covers at least `enter-area` of the place in `enter-frames` masks in a
+//! row, and left when it covers less than `leave-area` in `leave-frames`. Masks that a frame carries over from an
+//! earlier one are not counted again, unless `skip-static` carried them because the picture is the same. A flush and
+//! a new stream start afresh, without messages.
+//!
+//! | field | type | meaning |
+//! | --- | --- | --- |
+//! | `label` | string | the prompt's label |
+//! | `zone` | string | the zone's name; NULL for the whole picture |
+//! | `state` | string | `entered` or `left` |
+//! | `area` | double | share of the picture or zone that it covers now, 0..1 |
+//! | `score` | double | mean probability over its whole region, 0..1; 0 when it is gone |
+//! | `running-time`, `stream-time`, `pts` | uint64 (ns) | of the frame that decided it; absent if unknown |
+//! | `generation` | uint64 | generation of the prompts |
+//!
+//! With `messages=all`, `gclip-regions` says what is on a frame, at most `message-rate` times a second: `pts`,
+//! `running-time`, `stream-time`, `generation`, `age` and `regions`, with the fields of the metadata.
+//!
+//! # Map
+//!
+//! * `settings`, `properties`, `specs`: what the user may set, and how GObject sees it
 //! * `prompts`: the thread that encodes prompts beside the stream
 //! * `imp`: the GObject side: pads, states, properties
 //! * `stream`: the data side: what happens to a frame, in which thread
@@ -17,6 +40,7 @@ mod imp;
 mod prompts;
 mod properties;
 mod settings;
+mod specs;
 mod stream;
 
 use gst::prelude::*;
@@ -111,7 +135,12 @@ pub enum Messages {
     #[default]
     #[enum_value(name = "No messages", nick = "none")]
     None,
-    #[enum_value(name = "gclip-regions: the regions of a frame, at most ten times a second", nick = "all")]
+    #[enum_value(name = "gclip-presence: a prompt enters or leaves the picture or a zone", nick = "changes")]
+    Changes,
+    #[enum_value(
+        name = "gclip-regions: the regions of a frame, message-rate times a second; and changes",
+        nick = "all"
+    )]
     All,
 }
 

@@ -2,15 +2,15 @@
 //! What the user has set, and what it means to the model, the batcher and the stream.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions, Precision, Refine};
 use crate::batch::SessionOptions;
-use crate::model::{
-    self, InferOptions, InputSize, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates, Window,
-};
+use crate::model::{self, InferOptions, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates, Window};
+use crate::presence::{Hysteresis, Zones};
 
 /// Everything a user can set. The defaults of all properties are those of [`Settings::default`].
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +50,39 @@ pub struct Policy {
     pub inference_interval: u32,
     pub on_error: OnError,
     pub messages: Messages,
+    pub events: Events,
     pub meta: MetaFlags,
+}
+
+/// What the element messages tell, and how often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Events {
+    /// As the user wrote it; what it means is in `zones`.
+    pub zones_text: Option<String>,
+    pub zones: Arc<Zones>,
+    pub hysteresis: Hysteresis,
+    /// `gclip-regions` messages a second; 0 sets no limit.
+    pub message_rate: f64,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Events {
+            zones_text: None,
+            zones: Arc::default(),
+            hysteresis: Hysteresis::default(),
+            message_rate: 10.0,
+        }
+    }
+}
+
+impl Events {
+    /// Takes zones over if they mean something; `None` is none.
+    pub fn set_zones(&mut self, text: Option<String>) -> Result<()> {
+        let zones: Zones = text.as_deref().unwrap_or_default().parse()?;
+        (self.zones_text, self.zones) = (text, Arc::new(zones));
+        Ok(())
+    }
 }
 
 impl Default for Settings {
@@ -80,6 +112,7 @@ impl Default for Settings {
                 inference_interval: 1,
                 on_error: OnError::default(),
                 messages: Messages::default(),
+                events: Events::default(),
                 meta: MetaFlags::CUSTOM,
             },
         }
@@ -172,27 +205,6 @@ impl Policy {
             LatePolicy::Wait => false,
             LatePolicy::Reuse | LatePolicy::Drop => true,
         }
-    }
-}
-
-/// Reads `model`, `native` or a short side in pixels.
-pub fn parse_input_size(text: &str) -> Result<InputSize> {
-    match text.trim() {
-        "model" => Ok(InputSize::Model),
-        "native" => Ok(InputSize::Native),
-        other => match other.parse() {
-            Ok(side @ 1..=16384) => Ok(InputSize::Short(side)),
-            _ => bail!("input-size \"{other}\" is not model, native or a short side of 1 to 16384 pixels"),
-        },
-    }
-}
-
-/// The text that [`parse_input_size`] reads back.
-pub fn input_size_text(size: InputSize) -> String {
-    match size {
-        InputSize::Model => "model".into(),
-        InputSize::Native => "native".into(),
-        InputSize::Short(side) => side.to_string(),
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Behaviour {
     pub fail_on: Option<u8>,
     /// Batches that hold a request whose first pixel is this panic.
     pub panic_on: Option<u8>,
+    /// Regions are what the mask shows, in place of every label with a quarter of the frame.
+    pub true_regions: bool,
     pub text_gate_closed: bool,
     pub text_fails: bool,
     /// Sizes of the batches so far.
@@ -77,6 +79,7 @@ impl Control {
             self.changed.wait(&mut behaviour);
         }
         let (delay, fail_on, panic_on) = (behaviour.delay, behaviour.fail_on, behaviour.panic_on);
+        let true_regions = behaviour.true_regions;
         drop(behaviour);
         std::thread::sleep(delay);
         let answer = |request: &Request| {
@@ -94,8 +97,16 @@ impl Control {
                 w: 0.5,
                 h: 1.0,
             });
-            let ids = Ids::U8(pixels[..width * height].to_vec());
-            Ok(Arc::new(Segmentation { width, height, ids, regions: regions.collect() }))
+            let mut regions: Vec<Region> = regions.collect();
+            let mask = pixels[..width * height].to_vec();
+            if true_regions {
+                for region in &mut regions {
+                    let pixels = mask.iter().filter(|&&value| u32::from(value) == region.value).count();
+                    region.area = pixels as f64 / mask.len() as f64;
+                }
+                regions.retain(|region| region.area > 0.0);
+            }
+            Ok(Arc::new(Segmentation { width, height, ids: Ids::U8(mask), regions }))
         };
         Ok(requests.iter().map(answer).collect())
     }

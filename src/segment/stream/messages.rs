@@ -11,9 +11,6 @@ use super::super::imp::Segment;
 use super::super::settings::Policy;
 use crate::meta::{Masks, Region};
 
-/// At least this much time lies between two `gclip-regions` messages.
-const MESSAGE_INTERVAL: Duration = Duration::from_millis(100);
-
 impl Segment {
     pub fn warn(&self, text: &str) {
         gst::element_imp_warning!(self, gst::StreamError::Failed, ("{text}"));
@@ -61,7 +58,8 @@ impl Segment {
         }
         {
             let last = &mut self.stream.state.lock().output.last_message;
-            if last.is_some_and(|last| last.elapsed() < MESSAGE_INTERVAL) {
+            let rate = policy.events.message_rate;
+            if rate > 0.0 && last.is_some_and(|last| last.elapsed().as_secs_f64() * rate < 1.0) {
                 return;
             }
             *last = Some(Instant::now());
@@ -75,11 +73,10 @@ impl Segment {
             .field("age", masks.age.nseconds())
             .field("regions", gst::Array::new(masks.regions.iter().map(region_structure)))
             .build();
-        let message = gst::message::Element::builder(structure).src(&*self.obj()).build();
-        let _ = self.obj().post_message(message);
+        self.post_element_message(structure);
     }
 
-    fn times(&self, buffer: &gst::BufferRef) -> (Option<gst::ClockTime>, Option<gst::ClockTime>) {
+    pub(super) fn times(&self, buffer: &gst::BufferRef) -> (Option<gst::ClockTime>, Option<gst::ClockTime>) {
         let state = self.stream.state.lock();
         let segment = &state.output.segment;
         (segment.to_running_time(buffer.pts()), segment.to_stream_time(buffer.pts()))

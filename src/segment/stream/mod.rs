@@ -25,6 +25,7 @@ mod masks;
 mod messages;
 mod output;
 mod pace;
+mod presence;
 mod queries;
 mod stats;
 
@@ -37,6 +38,7 @@ use parking_lot::{Condvar, Mutex};
 
 use self::latency::Measured;
 use self::pace::Pace;
+use self::presence::Watched;
 use self::stats::Counts;
 use super::imp::{CAT, Segment};
 use super::prompts::Outcome;
@@ -101,6 +103,7 @@ struct Output {
     /// A frame was dropped before the next one.
     discont: bool,
     last_message: Option<Instant>,
+    watched: Watched,
     /// The model failed on the frame before, and that has been said.
     failing: bool,
 }

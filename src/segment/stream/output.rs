@@ -141,6 +141,7 @@ impl Segment {
         if let Some(masks) = &masks {
             attach(masks, buffer.make_mut(), size, policy.meta);
             self.post_regions(&buffer, masks, &policy);
+            self.post_changes(&buffer, masks, false, &policy);
         }
         let discont = {
             let mut state = self.stream.state.lock();

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The declarations of all properties.
+
+use glib::prelude::*;
+use gst::prelude::*;
+
+use super::properties::{latency_value, nanoseconds};
+use super::settings::Settings;
+use super::{MaskSize, MetaFlags, Refine};
+
+/// All properties, in the order in which gst-inspect shows those of equal name length: by subject.
+pub fn param_specs() -> Vec<glib::ParamSpec> {
+    let default = Settings::default();
+    let policy = &default.policy;
+    let decode = &policy.infer.decode;
+    let rule = &policy.events.hysteresis;
+    let text = glib::ParamSpecString::builder;
+    vec![
+        text("model")
+            .nick("Model")
+            .blurb("Checkpoint folder, checkpoint file, or Hugging Face id of a CLIP model")
+            .default_value(default.model.as_deref())
+            .mutable_ready()
+            .build(),
+        text("method")
+            .nick("Method")
+            .blurb("What the last block of the vision tower does, such as gclip, clearclip or clip")
+            .default_value(Some(default.method.as_str()))
+            .mutable_ready()
+            .build(),
+        text("method-options")
+            .nick("Method options")
+            .blurb("Switches of the method, as key=value,key=value")
+            .default_value(default.method_options.as_deref())
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("positions", default.positions)
+            .nick("Positions")
+            .blurb("How position embeddings are resized to another patch grid")
+            .mutable_ready()
+            .build(),
+        text("device")
+            .nick("Device")
+            .blurb("Where the model runs: auto, cpu, cuda or cuda:N")
+            .default_value(Some(default.device.as_str()))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("precision", default.precision)
+            .nick("Precision")
+            .blurb("Number format of the model")
+            .mutable_ready()
+            .build(),
+        text("model-instance-id")
+            .nick("Model instance id")
+            .blurb(
+                "Elements with the same id share one loaded model and its batches; NULL = a model of its own",
+            )
+            .default_value(default.model_instance_id.as_deref())
+            .mutable_ready()
+            .build(),
+        text("prompts")
+            .nick("Prompts")
+            .blurb(
+                "What to look for: classes separated by ';', synonyms of a class by ','; unsets prompts-file",
+            )
+            .default_value(default.prompts.as_deref())
+            .mutable_playing()
+            .build(),
+        text("prompts-file")
+            .nick("Prompts file")
+            .blurb("File of prompts, one class a line; read when it is set and at start; unsets prompts")
+            .default_value(default.prompts_file.as_deref())
+            .mutable_playing()
+            .build(),
+        text("background")
+            .nick("Background")
+            .blurb("Names that compete for pixels and come out as background")
+            .default_value(default.background.as_deref())
+            .mutable_playing()
+            .build(),
+        text("prompt-template")
+            .nick("Prompt template")
+            .blurb("Sentences around each name: imagenet, none, sentences with {}, or a file of them")
+            .default_value(Some(default.prompt_template.as_str()))
+            .mutable_playing()
+            .build(),
+        text("embeddings")
+            .nick("Embeddings")
+            .blurb("File of text features made with this model, used in the place of its text tower")
+            .default_value(default.embeddings.as_deref())
+            .mutable_playing()
+            .build(),
+        text("input-size")
+            .nick("Input size")
+            .blurb("Size at which the model looks: model, native, or a short side in pixels")
+            .default_value(Some(policy.infer.input_size.to_string().as_str()))
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("window")
+            .nick("Window")
+            .blurb("Side of a sliding window over the resized frame, in pixels; 0 = the whole frame at once")
+            .default_value(policy.window)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("stride")
+            .nick("Stride")
+            .blurb("Step between windows, in pixels; 0 = half a window")
+            .default_value(policy.stride)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("refine", Refine::from(policy.infer.refine))
+            .nick("Refine")
+            .blurb("What sharpens the masks by the edges of the frame")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("threshold")
+            .nick("Threshold")
+            .blurb("Pixels whose best class is less probable than this become background")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(decode.threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("logit-scale")
+            .nick("Logit scale")
+            .blurb("Cosines are multiplied by this before the softmax")
+            .minimum(0.0)
+            .maximum(1000.0)
+            .default_value(decode.logit_scale)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("min-area")
+            .nick("Minimum area")
+            .blurb("Classes that win a smaller share of the foreground than this are left out")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(decode.min_area)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("mask-size", MaskSize::from(decode.mask_size))
+            .nick("Mask size")
+            .blurb("Size of the attached mask")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("batch-size")
+            .nick("Batch size")
+            .blurb("Frames in one forward at most; the largest among the elements of one instance counts")
+            .minimum(1)
+            .maximum(1024)
+            .default_value(policy.batch_size)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("batch-timeout")
+            .nick("Batch timeout")
+            .blurb("How long a frame waits for others to share its batch (ns)")
+            .maximum(i64::MAX as u64)
+            .default_value(nanoseconds(policy.batch_timeout))
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("max-in-flight")
+            .nick("Maximum in flight")
+            .blurb("Frames inside the element at most, from entering until they have been pushed")
+            .minimum(1)
+            .maximum(4096)
+            .default_value(policy.max_in_flight)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecInt64::builder("latency")
+            .nick("Latency")
+            .blurb(
+                "Time allowed for a forward, on top of batch-timeout (ns); -1 = as measured, with headroom",
+            )
+            .minimum(-1)
+            .maximum(i64::MAX)
+            .default_value(latency_value(policy.latency))
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("late-policy", policy.late)
+            .nick("Late policy")
+            .blurb("What happens to a frame whose mask is not there in time")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("inference-interval")
+            .nick("Inference interval")
+            .blurb("Every nth frame is looked at; those between carry the newest mask and its age")
+            .minimum(1)
+            .default_value(policy.inference_interval)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("on-error", policy.on_error)
+            .nick("On error")
+            .blurb("What happens when the model fails on a frame")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("messages", policy.messages)
+            .nick("Messages")
+            .blurb("Which element messages are posted")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("message-rate")
+            .nick("Message rate")
+            .blurb("gclip-regions messages a second at most; 0 = one for every frame")
+            .minimum(0.0)
+            .maximum(1000.0)
+            .default_value(policy.events.message_rate)
+            .mutable_playing()
+            .build(),
+        text("zones")
+            .nick("Zones")
+            .blurb(
+                "Polygons whose changes are told too: name=x,y x,y x,y;name=..., corners 0 to 1 from the top left",
+            )
+            .default_value(policy.events.zones_text.as_deref())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("enter-area")
+            .nick("Enter area")
+            .blurb("A prompt that covers this share of the picture or zone enters it")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(rule.enter_area)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("leave-area")
+            .nick("Leave area")
+            .blurb("A prompt that covers less than this share of the picture or zone leaves it")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(rule.leave_area)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("enter-frames")
+            .nick("Enter frames")
+            .blurb("Masks in a row that have to show a prompt before it has entered")
+            .minimum(1)
+            .default_value(rule.enter_frames)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("leave-frames")
+            .nick("Leave frames")
+            .blurb("Masks in a row that have to miss a prompt before it has left")
+            .minimum(1)
+            .default_value(rule.leave_frames)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecFlags::builder::<MetaFlags>("meta")
+            .default_value(policy.meta)
+            .nick("Meta")
+            .blurb("Which metadata is attached")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+            .nick("Statistics")
+            .blurb("Counts since the start, times of the latest batches, text cache, queue level")
+            .read_only()
+            .build(),
+    ]
+}
