@@ -79,6 +79,18 @@ impl<S: Spec, V> Registry<S, V> {
         Ok(value)
     }
 
+    /// Says that the value under `id` is now one of another spec: who asks next has to ask for that. Nothing happens
+    /// if another value has come under the id.
+    pub fn respecify(&self, id: &str, value: &V, spec: &S) {
+        let slot = self.slot(id);
+        let mut entry = slot.lock();
+        if let Some(entry) = entry.as_mut()
+            && std::ptr::eq(entry.value.as_ptr(), value)
+        {
+            entry.spec = spec.clone();
+        }
+    }
+
     fn slot(&self, id: &str) -> Slot<S, V> {
         let mut slots = self.slots.lock();
         if let Some(slot) = slots.get(id) {

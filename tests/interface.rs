@@ -58,6 +58,13 @@ fn describe(factory: &gst::ElementFactory) -> String {
             .unwrap();
         writeln!(text, "           {}", property.blurb().unwrap_or_default()).unwrap();
     }
+    // GObject lists no signals to Rust: those of the elements are looked up by name.
+    if let Some(signal) = glib::subclass::SignalId::lookup("reload-model", element.type_()) {
+        let query = signal.query();
+        let takes: Vec<_> = query.param_types().iter().map(|kind| kind.type_().name()).collect();
+        let gives = query.return_type().type_().name();
+        writeln!(text, "  action {} ({}) -> {gives}", query.signal_name(), takes.join(", ")).unwrap();
+    }
     text
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::weights::Counters;
 use crate::batch::{BatchStats, Quantiles, Window};
 use crate::model::StageTimes;
 
@@ -22,6 +23,8 @@ pub struct EngineStats {
     pub cache_misses: u64,
     /// Sentences that went through the text tower: each name that was missed, in every template.
     pub texts_encoded: u64,
+    /// How often other weights have taken the place of those before.
+    pub reloads: u64,
 }
 
 /// The latest times of each stage.
@@ -39,7 +42,8 @@ impl Stages {
         self.decode.push(times.decode);
     }
 
-    pub fn summary(&self, batch: BatchStats, text: &TextCounters) -> EngineStats {
+    pub fn summary(&self, batch: BatchStats, counters: &Counters) -> EngineStats {
+        let text = &counters.text;
         EngineStats {
             batch,
             preprocess: self.preprocess.quantiles(),
@@ -48,6 +52,7 @@ impl Stages {
             cache_hits: text.hits.load(Ordering::Relaxed),
             cache_misses: text.misses.load(Ordering::Relaxed),
             texts_encoded: text.texts.load(Ordering::Relaxed),
+            reloads: counters.reloads.load(Ordering::Relaxed),
         }
     }
 }

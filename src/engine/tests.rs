@@ -9,7 +9,7 @@ use anyhow::anyhow;
 
 use super::careful::Careful;
 use super::*;
-use crate::model::{InferOptions, MethodSpec, Picture, PixelFormat};
+use crate::model::{InferOptions, MethodSpec, Picture, PixelFormat, Prompts, Templates};
 
 /// What torch says when a CPU tensor does not fit: asked of torch itself.
 fn torch_out_of_memory() -> anyhow::Error {
@@ -134,6 +134,10 @@ fn request(width: usize) -> Request {
     Request { picture, vocabulary: Arc::default(), options: InferOptions::default() }
 }
 
+fn job(engine: &Engine, width: usize) -> Job {
+    Job::new(request(width), engine.weights())
+}
+
 fn unit_rows(texts: &[String]) -> Result<Vec<f32>> {
     Ok(texts.iter().flat_map(|text| if text.len() % 2 == 0 { [1.0, 0.0] } else { [0.0, 1.0] }).collect())
 }
@@ -150,7 +154,7 @@ fn an_injected_engine_serves_whoever_asks_for_its_id() {
     let shared = Engine::shared("engine-test-1", &spec, "segment0").unwrap();
     assert!(Arc::ptr_eq(&installed, &shared));
     let session = shared.session(one_by_one());
-    let tickets = [3, 5].map(|width| session.submit(request(width)));
+    let tickets = [3, 5].map(|width| session.submit(job(&installed, width)));
     let widths = tickets.each_ref().map(|ticket| ticket.wait(None).unwrap().unwrap().width);
     assert_eq!(widths, [3, 5]);
     assert_eq!(installed.stats().batch.requests, 2);
@@ -189,10 +193,10 @@ fn names_are_encoded_once_and_counted() {
     let engine =
         Engine::install("engine-test-4", &spec("fake"), info(), Box::new(widths), Box::new(encode)).unwrap();
     let two = Templates::Custom(vec!["a {}".into(), "the {}".into()]);
-    let first = engine.vocabulary(&Prompts::parse("cat; dog", "").unwrap(), &two).unwrap();
+    let first = engine.weights().vocabulary(&Prompts::parse("cat; dog", "").unwrap(), &two).unwrap();
     assert_eq!((first.labels.len(), first.features.len()), (2, 4));
-    engine.vocabulary(&Prompts::parse("dog; horse", "").unwrap(), &two).unwrap();
-    let again = engine.vocabulary(&Prompts::parse("cat; dog", "").unwrap(), &two).unwrap();
+    engine.weights().vocabulary(&Prompts::parse("dog; horse", "").unwrap(), &two).unwrap();
+    let again = engine.weights().vocabulary(&Prompts::parse("cat; dog", "").unwrap(), &two).unwrap();
     assert_eq!(first, again);
     let stats = engine.stats();
     assert_eq!((stats.cache_misses, stats.texts_encoded, stats.cache_hits), (3, 6, 3));
@@ -211,12 +215,12 @@ fn text_that_is_being_encoded_holds_no_picture_up() {
     let engine =
         Engine::install("engine-test-5", &spec("fake"), info(), Box::new(widths), Box::new(encode)).unwrap();
     thread::scope(|scope| {
-        let vocabulary =
-            scope.spawn(|| engine.vocabulary(&Prompts::parse("cat", "").unwrap(), &Templates::None));
+        let vocabulary = scope
+            .spawn(|| engine.weights().vocabulary(&Prompts::parse("cat", "").unwrap(), &Templates::None));
         encoding.recv_timeout(HANG).unwrap();
         // The encoder is at its gate, which opens only after this picture.
         let session = engine.session(one_by_one());
-        assert!(session.submit(request(2)).wait(None).unwrap().is_ok());
+        assert!(session.submit(job(&engine, 2)).wait(None).unwrap().is_ok());
         go.send(()).unwrap();
         vocabulary.join().unwrap().unwrap();
     });

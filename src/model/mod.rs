@@ -14,6 +14,7 @@ pub mod device;
 pub mod embeddings;
 pub mod method;
 pub mod preprocess;
+mod probe;
 pub mod refine;
 mod segmenter;
 pub mod tagclip;

@@ -4,16 +4,18 @@
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result};
+use glib::subclass::Signal;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::prompts::{self, PromptWorker};
 use super::properties::{self, Concerns};
+use super::reload::User;
 use super::settings::{Settings, Wish};
 use super::specs;
 use super::stream::{Session, Stream};
-use crate::engine::Engine;
+use crate::engine::{Client, Engine};
 use crate::frame;
 use crate::model::ModelSpec;
 
@@ -42,8 +44,10 @@ pub struct Segment {
 pub struct Loaded {
     pub engine: Arc<Engine>,
     pub prompts: PromptWorker,
-    spec: ModelSpec,
+    pub spec: ModelSpec,
     instance: Option<String>,
+    /// Through which the engine tells of a reload; it holds a weak reference.
+    _user: Arc<dyn Client>,
 }
 
 #[glib::object_subclass]
@@ -116,6 +120,11 @@ impl ObjectImpl for Segment {
     fn properties() -> &'static [glib::ParamSpec] {
         static SPECS: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(specs::param_specs);
         &SPECS
+    }
+
+    fn signals() -> &'static [Signal] {
+        static SIGNALS: LazyLock<Vec<Signal>> = LazyLock::new(specs::signals);
+        &SIGNALS
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, spec: &glib::ParamSpec) {
@@ -222,8 +231,8 @@ impl Segment {
                 let loaded = loaded.as_ref().context("the element is shutting down")?;
                 (loaded.engine.clone(), loaded.prompts.next_generation())
             };
-            let vocabulary = prompts::encode(&engine, &wish).context("cannot encode the prompts")?;
-            self.stream.set_prompts(generation, wish, vocabulary);
+            let encoded = prompts::encode(&engine.weights(), &wish).context("cannot encode the prompts")?;
+            self.set_prompts(generation, wish, encoded);
         }
         Ok(())
     }
@@ -241,7 +250,8 @@ impl Segment {
             Some(id) => Engine::shared(id, &spec, &self.obj().name()),
             None => Engine::private(&spec),
         }?;
-        let info = &engine.info;
+        let weights = engine.weights();
+        let info = &weights.info;
         gst::info!(
             CAT,
             imp = self,
@@ -258,7 +268,9 @@ impl Segment {
                 element.imp().prompts_encoded(outcome);
             }
         })?;
-        *self.loaded.lock() = Some(Loaded { engine, prompts, spec, instance });
+        let user: Arc<dyn Client> = Arc::new(User(self.obj().downgrade()));
+        engine.join(&user);
+        *self.loaded.lock() = Some(Loaded { engine, prompts, spec, instance, _user: user });
         Ok(())
     }
 
@@ -277,7 +289,7 @@ impl Segment {
     fn set_model_property(&self, name: &str, value: &glib::Value) -> Result<()> {
         anyhow::ensure!(
             self.session.lock().is_none(),
-            "it names the model, which is loaded on the way to PAUSED: set it in NULL or READY"
+            "it names the model, which is loaded on the way to PAUSED: set it in NULL or READY, or emit reload-model"
         );
         self.settings.lock().set(name, value)
     }

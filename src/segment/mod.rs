@@ -29,16 +29,26 @@
 //! With `messages=all`, `gclip-regions` says what is on a frame, at most `message-rate` times a second: `pts`,
 //! `running-time`, `stream-time`, `generation`, `age` and `regions`, with the fields of the metadata.
 //!
+//! # Another model while frames pass
+//!
+//! The action signal `reload-model (string or NULL) -> boolean` loads that checkpoint (NULL: the one that `model`
+//! names, read again), encodes the prompts with it, tries it out, and only then uses it, from each stream's next
+//! frame on. Elements with the same `model-instance-id` change together. No frame is lost or waits for it; both
+//! models are in memory meanwhile. If anything fails, nothing has changed: FALSE, and a warning that says why. It
+//! blocks until it is done: call it from a thread that may wait.
+//!
 //! # Map
 //!
 //! * `settings`, `properties`, `specs`: what the user may set, and how GObject sees it
 //! * `prompts`: the thread that encodes prompts beside the stream
+//! * `reload`: the signal `reload-model`, and what it means to each element of a shared model
 //! * `imp`: the GObject side: pads, states, properties
 //! * `stream`: the data side: what happens to a frame, in which thread
 
 mod imp;
 mod prompts;
 mod properties;
+mod reload;
 mod settings;
 mod specs;
 mod stream;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use parking_lot::{Condvar, Mutex};
 
 use super::settings::Wish;
-use crate::engine::Engine;
+use crate::engine::{Engine, Weights};
 use crate::model::Vocabulary;
 
 /// Encodes wishes one after the other. A wish that waits is replaced by a newer one: only the newest matters.
@@ -34,7 +34,14 @@ struct State {
 pub struct Outcome {
     pub generation: u64,
     pub wish: Wish,
-    pub vocabulary: Result<Arc<Vocabulary>>,
+    pub encoded: Result<Encoded>,
+}
+
+/// The features of prompts, with the weights that they belong to.
+#[derive(Clone)]
+pub struct Encoded {
+    pub vocabulary: Arc<Vocabulary>,
+    pub weights: Arc<Weights>,
 }
 
 impl PromptWorker {
@@ -49,8 +56,8 @@ impl PromptWorker {
             .name("gclip-prompts".into())
             .spawn(move || {
                 while let Some((generation, wish)) = inbox.next() {
-                    let vocabulary = encode(&engine, &wish);
-                    done(Outcome { generation, wish, vocabulary });
+                    let encoded = encode(&engine.weights(), &wish);
+                    done(Outcome { generation, wish, encoded });
                 }
             })
             .context("cannot start the prompt thread")?;
@@ -71,6 +78,15 @@ impl PromptWorker {
         state.wish = Some((state.generation, wish));
         self.mailbox.posted.notify_one();
         state.generation
+    }
+
+    /// Asks for a wish once more, under the number it has, unless a newer one has come.
+    pub fn ask_again(&self, generation: u64, wish: Wish) {
+        let mut state = self.mailbox.state.lock();
+        if state.generation == generation {
+            state.wish = Some((generation, wish));
+            self.mailbox.posted.notify_one();
+        }
     }
 
     /// Ends the thread, after the encoding it is at.
@@ -109,13 +125,13 @@ impl Mailbox {
 }
 
 /// Encodes a wish on the calling thread. A panic of the encoder is an error like any other.
-pub fn encode(engine: &Engine, wish: &Wish) -> Result<Arc<Vocabulary>> {
+pub fn encode(weights: &Arc<Weights>, wish: &Wish) -> Result<Encoded> {
     let vocabulary = || match &wish.embeddings {
-        Some(file) => engine.vocabulary_from(file, &wish.prompts),
-        None => engine.vocabulary(&wish.prompts, &wish.templates),
+        Some(file) => weights.vocabulary_from(file, &wish.prompts),
+        None => weights.vocabulary(&wish.prompts, &wish.templates),
     };
     match catch_unwind(AssertUnwindSafe(vocabulary)) {
-        Ok(vocabulary) => vocabulary,
+        Ok(vocabulary) => Ok(Encoded { vocabulary: vocabulary?, weights: weights.clone() }),
         Err(_) => bail!("the text encoder panicked"),
     }
 }

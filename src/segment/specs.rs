@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The declarations of all properties.
+//! The declarations of all properties and signals.
 
 use glib::prelude::*;
+use glib::subclass::Signal;
+use glib::subclass::prelude::*;
 use gst::prelude::*;
 
 use super::properties::{latency_value, nanoseconds};
@@ -255,4 +257,18 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .read_only()
             .build(),
     ]
+}
+
+/// `reload-model`: an action with the new model's name, or NULL to read the present one again.
+pub fn signals() -> Vec<Signal> {
+    let reload = Signal::builder("reload-model")
+        .param_types([Option::<String>::static_type()])
+        .return_type::<bool>()
+        .action()
+        .class_handler(|values| {
+            let element = values.first()?.get::<super::Segment>().ok()?;
+            let model = values.get(1)?.get::<Option<String>>().ok()?;
+            Some(element.imp().reload_model(model).to_value())
+        });
+    vec![reload.build()]
 }

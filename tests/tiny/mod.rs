@@ -49,9 +49,20 @@ pub fn write_weights(path: &Path, tensors: &Tensors) {
     std::fs::write(path, serialize(views, None).unwrap()).unwrap();
 }
 
+/// As [`write`], with other weights for another seed.
+pub fn write_seeded(folder: &Path, seed: u64) {
+    write(folder, true);
+    write_weights(&folder.join("model.safetensors"), &seeded(true, seed));
+}
+
 pub fn tensors(with_text: bool) -> Tensors {
-    let mut all = Random(1).tower("vision_model", WIDTH);
-    let mut random = Random(2);
+    seeded(with_text, 0)
+}
+
+fn seeded(with_text: bool, seed: u64) -> Tensors {
+    let seed = seed << 8;
+    let mut all = Random(seed + 1).tower("vision_model", WIDTH);
+    let mut random = Random(seed + 2);
     all.push(random.tensor("vision_model.embeddings.class_embedding", &[WIDTH]));
     all.push(random.tensor("vision_model.embeddings.patch_embedding.weight", &[WIDTH, 3, 16, 16]));
     all.push(random.tensor("vision_model.embeddings.position_embedding.weight", &[5, WIDTH]));
@@ -60,7 +71,7 @@ pub fn tensors(with_text: bool) -> Tensors {
     all.push(random.tensor("visual_projection.weight", &[32, WIDTH]));
     all.push(("logit_scale".into(), vec![], vec![4.6]));
     if with_text {
-        all.extend(Random(3).tower("text_model", TEXT_WIDTH));
+        all.extend(Random(seed + 3).tower("text_model", TEXT_WIDTH));
         all.push(random.tensor("text_model.embeddings.token_embedding.weight", &[TOKENS, TEXT_WIDTH]));
         all.push(random.tensor("text_model.embeddings.position_embedding.weight", &[77, TEXT_WIDTH]));
         all.extend(random.norm("text_model.final_layer_norm", TEXT_WIDTH));

@@ -7,8 +7,10 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::super::imp::{CAT, Segment};
+use super::super::prompts::Encoded;
 use super::super::settings::Policy;
 use super::{Active, Frame, Item, Origin, Output, Session, State, Work};
+use crate::engine::Job;
 use crate::frame;
 use crate::model::Request;
 
@@ -120,8 +122,9 @@ impl Segment {
             .and_then(|frame| frame::picture(&frame));
         match picture {
             Ok(picture) => {
-                let vocabulary = prompts.vocabulary;
-                Work::Infer(session.submit(Request { picture, vocabulary, options: policy.infer.clone() }))
+                let Encoded { vocabulary, weights } = prompts.encoded;
+                let request = Request { picture, vocabulary, options: policy.infer.clone() };
+                Work::Infer(session.submit(Job::new(request, weights)))
             }
             Err(error) => Work::Fail(format!("{error:#}")),
         }

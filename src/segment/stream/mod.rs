@@ -41,13 +41,14 @@ use self::pace::Pace;
 use self::presence::Watched;
 use self::stats::Counts;
 use super::imp::{CAT, Segment};
-use super::prompts::Outcome;
+use super::prompts::{Encoded, Outcome};
 use super::settings::Wish;
 use crate::batch::{Session as BatchSession, Ticket};
+use crate::engine::{Job, Weights};
 use crate::meta::Masks;
-use crate::model::{Request, Segmentation, Vocabulary};
+use crate::model::Segmentation;
 
-pub type Session = BatchSession<Request, Arc<Segmentation>>;
+pub type Session = BatchSession<Job, Arc<Segmentation>>;
 
 /// What the two threads of a stream share.
 #[derive(Default)]
@@ -142,9 +143,12 @@ struct ActivePrompts {
 #[derive(Clone)]
 struct Active {
     wish: Wish,
-    vocabulary: Arc<Vocabulary>,
+    encoded: Encoded,
     generation: u64,
 }
+
+/// Encoded with weights that are out of use.
+pub struct Stale;
 
 enum Item {
     Event(gst::Event),
@@ -237,11 +241,17 @@ impl State {
         unanswered.take(excess).filter_map(Item::skip).collect()
     }
 
-    fn set_active(&mut self, active: Active) {
+    fn set_active(&mut self, active: Active) -> Result<(), Stale> {
+        let revision = |active: &Active| active.encoded.weights.revision;
+        let old = self.prompts.active.as_ref();
+        if old.is_some_and(|old| revision(&active) < revision(old)) {
+            return Err(Stale);
+        }
         self.prompts.finished = self.prompts.finished.max(active.generation);
-        if self.prompts.active.as_ref().is_none_or(|old| old.generation < active.generation) {
+        if old.is_none_or(|old| old.generation <= active.generation) {
             self.prompts.active = Some(active);
         }
+        Ok(())
     }
 }
 
@@ -262,9 +272,34 @@ impl Stream {
     }
 
     /// Puts encoded prompts in force from the next frame on.
-    pub fn set_prompts(&self, generation: u64, wish: Wish, vocabulary: Arc<Vocabulary>) {
-        self.state.lock().set_active(Active { wish, vocabulary, generation });
+    ///
+    /// # Errors
+    /// A reload has come meanwhile; the prompts before stay in force.
+    pub fn set_prompts(&self, generation: u64, wish: Wish, encoded: Encoded) -> Result<(), Stale> {
+        let outcome = self.state.lock().set_active(Active { wish, encoded, generation });
         self.input_wake.notify_all();
+        outcome
+    }
+
+    /// What frames are scored with now.
+    pub fn active_wish(&self) -> Option<Wish> {
+        self.state.lock().prompts.active.as_ref().map(|active| active.wish.clone())
+    }
+
+    /// Takes the same prompts over as newer weights have encoded them. Prompts that came meanwhile stay.
+    pub fn adopt(&self, wish: &Wish, encoded: Encoded) {
+        let mut state = self.state.lock();
+        if let Some(active) = state.prompts.active.as_mut().filter(|active| active.wish == *wish) {
+            active.encoded = encoded;
+        }
+    }
+
+    /// The prompts in force, with their generation, if they were encoded with older weights than these.
+    pub fn wish_older_than(&self, weights: &Weights) -> Option<(u64, Wish)> {
+        let state = self.state.lock();
+        let active = state.prompts.active.as_ref()?;
+        let is_older = active.encoded.weights.revision < weights.revision;
+        is_older.then(|| (active.generation, active.wish.clone()))
     }
 
     /// Forgets everything about the model, at READY->NULL.
@@ -284,11 +319,11 @@ impl Stream {
 impl Segment {
     /// What the prompt thread calls when it is done with a wish.
     pub fn prompts_encoded(&self, outcome: Outcome) {
-        let Outcome { generation, wish, vocabulary } = outcome;
-        match vocabulary {
-            Ok(vocabulary) => {
-                gst::debug!(CAT, imp = self, "prompts of generation {generation} are in force");
-                self.stream.set_prompts(generation, wish, vocabulary);
+        let Outcome { generation, wish, encoded } = outcome;
+        match encoded {
+            Ok(encoded) => {
+                gst::debug!(CAT, imp = self, "prompts of generation {generation} are encoded");
+                self.set_prompts(generation, wish, encoded);
             }
             Err(error) => {
                 self.warn(&format!("the new prompts could not be encoded, the old ones stay: {error:#}"));

@@ -50,14 +50,16 @@ impl Segment {
 
 /// Adds what the model has done, for all elements that share it. Times are in nanoseconds.
 fn with_model(stats: gst::structure::Builder, model: &EngineStats) -> gst::structure::Builder {
-    let EngineStats { batch, preprocess, forward, decode, cache_hits, cache_misses, texts_encoded } = *model;
+    let EngineStats { batch, preprocess, forward, decode, cache_hits, cache_misses, texts_encoded, reloads } =
+        *model;
     let mut stats = stats
         .field("batches", batch.batches)
         .field("batched-frames", batch.requests)
         .field("mean-batch-fill", batch.mean_fill)
         .field("cache-hits", cache_hits)
         .field("cache-misses", cache_misses)
-        .field("texts-encoded", texts_encoded);
+        .field("texts-encoded", texts_encoded)
+        .field("reloads", reloads);
     let stages = [
         ("queue-wait", batch.queue_wait),
         ("preprocess", preprocess),

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One set of weights: what turns its pictures into masks and its prompts into features.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Result, bail, ensure};
+use parking_lot::Mutex;
+
+use super::careful::Careful;
+use super::stats::{Stages, TextCounters};
+use super::{EncodeFn, RunFn};
+use crate::model::embeddings::{EmbeddingCache, Embeddings};
+use crate::model::{
+    InferOptions, Model, ModelInfo, ModelSpec, Picture, Prompts, Request, Segmentation, Templates, Vocabulary,
+};
+
+/// A loaded checkpoint. Streams hold it for as long as they have frames that are scored with it.
+pub struct Weights {
+    pub info: ModelInfo,
+    /// Counts the weights that this process has loaded: the larger one is the newer.
+    pub revision: u64,
+    /// Only the batch worker takes it, and a reload before the worker knows these weights.
+    run: Mutex<Box<RunFn>>,
+    /// Text is encoded on the caller's thread, beside the vision worker, one caller at a time.
+    text: Mutex<Box<EncodeFn>>,
+    cache: Cache,
+    text_counters: Arc<TextCounters>,
+}
+
+/// Where encoded names are kept.
+enum Cache {
+    /// That of the process, on disk too: features of real weights, which their hash names.
+    Process,
+    /// In memory, and gone with the weights: what an injected function calls features is nobody else's business.
+    Own(Box<EmbeddingCache>),
+}
+
+/// What all weights of one engine count together.
+#[derive(Clone, Default)]
+pub(super) struct Counters {
+    pub stages: Arc<Mutex<Stages>>,
+    pub text: Arc<TextCounters>,
+    pub reloads: Arc<AtomicU64>,
+}
+
+fn next_revision() -> u64 {
+    static REVISIONS: AtomicU64 = AtomicU64::new(0);
+    REVISIONS.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+impl Weights {
+    /// # Errors
+    /// What [`Model::load`] says.
+    pub(super) fn load(spec: &ModelSpec, counters: &Counters) -> Result<Weights> {
+        let Model { info, mut vision, mut text } = Model::load(spec)?;
+        let stages = counters.stages.clone();
+        let mut careful = Careful::default();
+        let run = move |requests: Vec<Request>| -> Result<Vec<Result<Arc<Segmentation>>>> {
+            Ok(careful.run(&requests, &mut |part: &[Request]| {
+                let (answers, times) = vision.infer(part)?;
+                stages.lock().push(times);
+                Ok(answers.into_iter().map(Arc::new).collect())
+            }))
+        };
+        let name = spec.model.clone();
+        let encode = move |texts: &[String]| match text.as_mut() {
+            Some(encoder) => encoder.encode(texts),
+            None => {
+                bail!("the model {name} has no text tower: give an embeddings file made with its weights")
+            }
+        };
+        Ok(Weights {
+            info,
+            revision: next_revision(),
+            run: Mutex::new(Box::new(run)),
+            text: Mutex::new(Box::new(encode)),
+            cache: Cache::Process,
+            text_counters: counters.text.clone(),
+        })
+    }
+
+    /// Two functions in the place of a model.
+    pub(super) fn injected(
+        info: ModelInfo,
+        run: Box<RunFn>,
+        text: Box<EncodeFn>,
+        counters: &Counters,
+    ) -> Weights {
+        Weights {
+            info,
+            revision: next_revision(),
+            run: Mutex::new(run),
+            text: Mutex::new(text),
+            cache: Cache::Own(Box::new(EmbeddingCache::new(None))),
+            text_counters: counters.text.clone(),
+        }
+    }
+
+    /// Encodes prompts on the calling thread; names seen before, by any engine of these weights, come from the
+    /// cache. The vision worker goes on meanwhile.
+    ///
+    /// # Errors
+    /// The model has no text tower, or it fails on a text.
+    pub fn vocabulary(&self, prompts: &Prompts, templates: &Templates) -> Result<Arc<Vocabulary>> {
+        let cache = match &self.cache {
+            Cache::Process => EmbeddingCache::shared(),
+            Cache::Own(cache) => cache,
+        };
+        let dim = self.info.embed_dim;
+        let vocabulary = Vocabulary::from_names(prompts, dim, |names| {
+            let mut texts_encoded = 0;
+            let features = cache.features(&self.info.hash, templates, dim, names, &mut |texts| {
+                texts_encoded += texts.len();
+                (self.text.lock())(texts)
+            });
+            self.text_counters.count(names.len(), texts_encoded, templates.len());
+            features
+        })?;
+        Ok(Arc::new(vocabulary))
+    }
+
+    /// The vocabulary of prompts whose features a file holds; needs no text tower.
+    ///
+    /// # Errors
+    /// No such file, made with other weights, or without one of the names.
+    pub fn vocabulary_from(&self, embeddings: &Path, prompts: &Prompts) -> Result<Arc<Vocabulary>> {
+        let file = Embeddings::load(embeddings, &self.info.vision_hash, self.info.embed_dim)?;
+        Ok(Arc::new(file.select(prompts)?))
+    }
+
+    pub(super) fn run(&self, requests: Vec<Request>) -> Result<Vec<Result<Arc<Segmentation>>>> {
+        (self.run.lock())(requests)
+    }
+
+    /// Looks at a grey picture with each vocabulary: weights that load may still be broken.
+    ///
+    /// # Errors
+    /// The model fails, or gives values that are not numbers.
+    pub(super) fn try_out(&self, vocabularies: &[Arc<Vocabulary>]) -> Result<()> {
+        let side = self.info.image_size.max(self.info.patch_size).max(1);
+        let request = |vocabulary: &Arc<Vocabulary>| -> Result<Request> {
+            Ok(Request {
+                picture: Picture::grey(side, 128)?,
+                vocabulary: vocabulary.clone(),
+                options: InferOptions::default(),
+            })
+        };
+        // One at a time: a reload beside sixty-four cameras must not need the memory of a batch of them.
+        for vocabulary in vocabularies {
+            let answers = self.run(vec![request(vocabulary)?])?;
+            ensure!(answers.len() == 1, "the model gave {} answers for one picture", answers.len());
+            for answer in answers {
+                answer?;
+            }
+        }
+        Ok(())
+    }
+}

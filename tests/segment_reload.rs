@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `reload-model`: other weights while frames pass, on real checkpoints of random weights.
+
+mod common;
+mod tiny;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use common::*;
+use gst::prelude::*;
+use gst_check::Harness;
+use gstgclip::meta::Masks;
+
+const PICTURE: (u32, u32) = (64, 48);
+
+struct Workshop(tempfile::TempDir);
+
+impl Workshop {
+    fn new() -> Workshop {
+        init();
+        Workshop(tempfile::tempdir().unwrap())
+    }
+
+    /// A checkpoint of weights that the seed decides.
+    fn model(&self, seed: u64) -> PathBuf {
+        let folder = self.0.path().join(format!("model-{seed}"));
+        tiny::write_seeded(&folder, seed);
+        folder
+    }
+}
+
+/// A playing element on a checkpoint; with an id it shares it.
+fn rig(model: &Path, id: Option<&str>) -> Rig {
+    let element = gst::ElementFactory::make("gclipsegment")
+        .property("model", model.to_str().unwrap())
+        .property("model-instance-id", id)
+        .property("prompts", "cat; dog; sky; road")
+        .property("prompt-template", "none")
+        .property_from_str("precision", "f32")
+        .property("device", "cpu")
+        .property("batch-timeout", 0u64)
+        .build()
+        .unwrap();
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
+    harness.set_live(false);
+    harness.set_src_caps(caps(PICTURE.0, PICTURE.1));
+    Rig { element, bus, harness }
+}
+
+fn reload(rig: &Rig, model: Option<&Path>) -> bool {
+    let model = model.map(|path| path.to_str().unwrap().to_owned());
+    rig.element.emit_by_name("reload-model", &[&model])
+}
+
+/// A frame with some structure, the same for every number but for its times.
+fn picture(number: u64) -> gst::Buffer {
+    let mut buffer = frame_of(number, PICTURE);
+    let fresh = buffer.get_mut().unwrap();
+    let mut map = fresh.map_writable().unwrap();
+    for (index, pixel) in map.iter_mut().enumerate() {
+        *pixel = (index * 7 % 256 + index / 640 * 31 % 256) as u8 / 2;
+    }
+    drop(map);
+    buffer
+}
+
+/// What the model makes of the picture: the mask's values and the scores of the regions, as text to compare.
+fn answer(buffer: &gst::Buffer) -> String {
+    let masks = Masks::from_buffer(buffer).expect("the buffer carries masks");
+    let scores: Vec<_> =
+        masks.regions.iter().map(|region| format!("{} {:.5}", region.label, region.score)).collect();
+    format!("{scores:?} {:?}", mask_values(&masks))
+}
+
+fn answer_of(rig: &mut Rig, number: u64) -> String {
+    rig.harness.push(picture(number)).unwrap();
+    answer(&rig.pull())
+}
+
+/// What a model of its own answers, to compare with.
+fn expected(model: &Path) -> String {
+    answer_of(&mut rig(model, None), 0)
+}
+
+#[test]
+fn another_model_takes_over_between_frames_and_none_is_lost() {
+    let workshop = Workshop::new();
+    let (old, new) = (workshop.model(1), workshop.model(2));
+    let (before, after) = (expected(&old), expected(&new));
+    assert_ne!(before, after);
+    let mut rig = rig(&old, None);
+    let (upstream, done) = (rig.upstream(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let feeder = scope.spawn(|| {
+            let mut number = 0;
+            while !done.load(Ordering::Relaxed) {
+                upstream.push(picture(number)).unwrap();
+                number += 1;
+            }
+            number
+        });
+        let mut seen = Vec::new();
+        let mut pull = |rig: &mut Rig| {
+            let buffer = rig.pull();
+            assert_eq!(buffer.offset(), seen.len() as u64, "frames come out whole and in order");
+            seen.push(answer(&buffer));
+        };
+        (0..10).for_each(|_| pull(&mut rig));
+        let element = rig.element.clone();
+        let name = new.to_str().unwrap().to_owned();
+        let reloading = scope.spawn(move || element.emit_by_name::<bool>("reload-model", &[&Some(name)]));
+        while !reloading.is_finished() {
+            pull(&mut rig);
+        }
+        assert!(reloading.join().unwrap());
+        (0..20).for_each(|_| pull(&mut rig));
+        done.store(true, Ordering::Relaxed);
+        // Lets the feeder out.
+        while !feeder.is_finished() {
+            if let Some(buffer) = rig.harness.try_pull() {
+                assert_eq!(buffer.offset(), seen.len() as u64);
+                seen.push(answer(&buffer));
+            }
+        }
+        let pushed = feeder.join().unwrap();
+        while (seen.len() as u64) < pushed {
+            let buffer = rig.pull();
+            seen.push(answer(&buffer));
+        }
+        // The old model up to some frame, the new one from there on, nothing else.
+        let turn = seen.iter().position(|answer| *answer == after).expect("the new model answers");
+        assert!(turn >= 10, "frame {turn}");
+        assert!(seen[..turn].iter().all(|answer| *answer == before));
+        assert!(seen[turn..].iter().all(|answer| *answer == after));
+    });
+    assert_eq!(rig.element.property::<String>("model"), new.to_str().unwrap());
+    assert_eq!((rig.stat::<u64>("reloads"), rig.stat::<u64>("errors")), (1, 0));
+}
+
+#[test]
+fn a_file_that_has_changed_is_read_again() {
+    let workshop = Workshop::new();
+    let (model, other) = (workshop.model(1), workshop.model(2));
+    let after = expected(&other);
+    let mut rig = rig(&model, None);
+    assert_ne!(answer_of(&mut rig, 0), after);
+    // As a careful download does it: a complete file takes the place of the old one.
+    std::fs::rename(other.join("model.safetensors"), model.join("model.safetensors")).unwrap();
+    assert!(reload(&rig, None));
+    assert_eq!(answer_of(&mut rig, 1), after);
+}
+
+#[test]
+fn what_cannot_be_used_changes_nothing() {
+    let workshop = Workshop::new();
+    let model = workshop.model(1);
+    let before = expected(&model);
+    let mut rig = rig(&model, None);
+    answer_of(&mut rig, 0);
+    let cut = workshop.model(3);
+    let weights = std::fs::read(cut.join("model.safetensors")).unwrap();
+    std::fs::write(cut.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+    // Numbers that load, and whose sums are too large for f32.
+    let overflowing = workshop.model(4);
+    let mut tensors = tiny::tensors(true);
+    let projection = tensors.iter_mut().find(|(name, ..)| name == "visual_projection.weight").unwrap();
+    projection.2.fill(3e38);
+    tiny::write_weights(&overflowing.join("model.safetensors"), &tensors);
+    let blind = workshop.model(5);
+    tiny::write(&blind, false);
+    let missing = workshop.0.path().join("no-such-model");
+    for (model, reason) in [
+        (&missing, "no-such-model"),
+        (&cut, "model.safetensors"),
+        (&overflowing, "not numbers"),
+        (&blind, "no text tower"),
+    ] {
+        assert!(!reload(&rig, Some(model)), "{}", model.display());
+        let text = rig.warning_text();
+        assert!(text.contains("the model stays as it was") && text.contains(reason), "{reason}: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(answer_of(&mut rig, 1), before);
+    }
+    assert_eq!(rig.element.property::<String>("model"), model.to_str().unwrap());
+    assert_eq!(rig.stat::<u64>("reloads"), 0);
+}
+
+#[test]
+fn an_element_without_a_model_says_so() {
+    init();
+    let element = gst::ElementFactory::make("gclipsegment").build().unwrap();
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    assert!(!element.emit_by_name::<bool>("reload-model", &[&Some("somewhere")]));
+    let message = bus.pop_filtered(&[gst::MessageType::Warning]).expect("a warning");
+    let gst::MessageView::Warning(warning) = message.view() else { unreachable!() };
+    assert!(warning.error().to_string().contains("none is loaded yet"), "{}", warning.error());
+    bus.set_flushing(true);
+}
+
+#[test]
+fn all_elements_of_an_instance_change_together() {
+    let workshop = Workshop::new();
+    let (old, new) = (workshop.model(1), workshop.model(2));
+    let after = expected(&new);
+    let id = Some("reloaded-together");
+    let (mut first, mut second) = (rig(&old, id), rig(&old, id));
+    answer_of(&mut first, 0);
+    answer_of(&mut second, 0);
+    second.element.set_property("prompts", "car");
+    second.until_stat("prompt-generation", 2);
+    assert!(reload(&first, Some(&new)));
+    assert_eq!(answer_of(&mut first, 1), after);
+    second.harness.push(picture(1)).unwrap();
+    assert_eq!(labels(&second.pull()), ["car"]);
+    second.element.set_property("prompts", "cat; dog; sky; road");
+    second.until_stat("prompt-generation", 3);
+    assert_eq!(answer_of(&mut second, 2), after);
+    // Who joins now has to ask for the new one.
+    let mut third = rig(&new, id);
+    assert_eq!(answer_of(&mut third, 0), after);
+    let late = gst::ElementFactory::make("gclipsegment")
+        .property("model", old.to_str().unwrap())
+        .property("model-instance-id", id)
+        .property("prompts", "cat")
+        .property_from_str("precision", "f32")
+        .property("device", "cpu")
+        .build()
+        .unwrap();
+    assert!(late.set_state(gst::State::Ready).is_err());
+    late.set_state(gst::State::Null).unwrap();
+    // An element that stops and starts stays with it.
+    first.element.set_state(gst::State::Ready).unwrap();
+    first.element.set_state(gst::State::Null).unwrap();
+    assert_eq!(first.element.property::<String>("model"), new.to_str().unwrap());
+    assert!(first.element.set_state(gst::State::Ready).is_ok());
+}
+
+#[test]
+fn prompts_that_change_during_reloads_are_never_scored_with_other_weights() {
+    let workshop = Workshop::new();
+    let models = [workshop.model(1), workshop.model(2)];
+    let prompts = ["cat; dog; sky; road", "tree; house; sea; car"];
+    // Every answer that one of the models gives to one of the prompts.
+    let mut possible = BTreeSet::new();
+    for model in &models {
+        let mut alone = rig(model, None);
+        for (index, text) in prompts.iter().enumerate() {
+            alone.element.set_property("prompts", *text);
+            alone.until_stat("prompt-generation", index as u64 + 2);
+            possible.insert(answer_of(&mut alone, 0));
+        }
+    }
+    assert_eq!(possible.len(), 4);
+    let mut rig = rig(&models[0], None);
+    let (element, stop) = (rig.element.clone(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..12 {
+                let name = models[(number + 1) % 2].to_str().unwrap();
+                assert!(element.emit_by_name::<bool>("reload-model", &[&Some(name)]));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        scope.spawn(|| {
+            for text in prompts.iter().cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                element.set_property("prompts", *text);
+                thread::sleep(std::time::Duration::from_millis(2));
+            }
+        });
+        while !stop.load(Ordering::Relaxed) {
+            let answer = answer_of(&mut rig, 0);
+            assert!(possible.contains(&answer), "features of one model met the other's: {answer:.200}");
+        }
+    });
+    rig.element.set_property("prompts", prompts[1]);
+    let last = expected_with(&models[0], prompts[1]);
+    let start = std::time::Instant::now();
+    while answer_of(&mut rig, 0) != last {
+        assert!(start.elapsed() < PATIENCE, "the last prompts and the last model never come");
+    }
+}
+
+fn expected_with(model: &Path, prompts: &str) -> String {
+    let mut rig = rig(model, None);
+    rig.element.set_property("prompts", prompts);
+    rig.until_stat("prompt-generation", 2);
+    answer_of(&mut rig, 0)
+}
