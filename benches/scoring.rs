@@ -25,7 +25,7 @@ fn frames(c: &mut Criterion) {
         (PixelFormat::Bgrx, width * height * 4),
         (PixelFormat::Gray8, width * height),
     ] {
-        let data = Tensor::randint(256, [bytes as i64], (Kind::Uint8, Device::Cpu));
+        let data = Tensor::randint(256, [bytes as i64], (Kind::Uint8, Device::Cpu)).into();
         let picture = Picture { format, width, height, colour: Colour::default(), data };
         let normalisation = Normalisation::default();
         group.bench_function(format!("{format:?}"), |bencher| {

@@ -18,7 +18,7 @@ use gst::prelude::*;
 use gst_app::{AppSink, AppSrc};
 use gstgclip::frame;
 use gstgclip::model::{
-    InferOptions, Model, ModelSpec, Picture, PrecisionChoice, Prompts, Request, Segmenter, Templates,
+    InferOptions, Model, ModelSpec, Picture, Pixels, PrecisionChoice, Prompts, Request, Segmenter, Templates,
     Vocabulary,
 };
 use parking_lot::Mutex;
@@ -150,7 +150,10 @@ impl Bench {
             width,
             height,
             colour,
-            data: data.shallow_clone(),
+            data: match data {
+                Pixels::Host(bytes) => bytes.shallow_clone().into(),
+                Pixels::Device(_) => unreachable!("these frames are in the memory of the host"),
+            },
         };
         let pictures: Vec<Picture> = self.pictures.iter().map(copy).collect();
         let run = move || -> anyhow::Result<f64> {

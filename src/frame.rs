@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Video frame -> model picture (one copy), mask -> buffer (no copy). The only file that knows both GStreamer
-//! and torch types, and the only one of the crate's own code with `unsafe`; each use says why it is sound.
+//! Video frame -> model picture (one copy, or none on a GPU), mask -> buffer (no copy). The only module that knows both
+//! GStreamer and torch types; its `unsafe` code says at each use why it is sound.
+//!
+//! * `import`: the way from a buffer to the model's device
+//! * `cuda`: frames that are in the memory of a GPU already
+
+pub mod cuda;
+mod import;
 
 use std::sync::Arc;
 
@@ -9,7 +15,9 @@ use gst_video::prelude::*;
 use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat};
 use tch::{Device, Kind, Tensor};
 
-use crate::model::preprocess::ColourMatrix;
+pub use import::{Importer, Ways, caps, host_caps};
+
+use crate::model::preprocess::{ColourMatrix, plane_sizes};
 use crate::model::{Colour, Ids, Picture, PixelFormat, Segmentation};
 
 /// Raw video formats that the model reads without a converter in front.
@@ -31,12 +39,22 @@ pub const FORMATS: [VideoFormat; 10] = [
 pub fn picture(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Picture> {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let format = pixel_format(frame.format())?;
-    let planes = planes(format, width, height);
+    let planes = plane_sizes(format, width, height);
     let bytes = planes.iter().map(|&(row, rows)| row * rows).sum::<usize>();
     let data = Tensor::f_empty([bytes as i64], (Kind::Uint8, Device::Cpu))?;
     // SAFETY: `data` is a fresh contiguous CPU tensor of exactly `bytes` u8 that nobody else can reach before
     // this function returns, and `target` does not outlive it. Bytes have no invalid values.
     let target = unsafe { std::slice::from_raw_parts_mut(data.data_ptr().cast::<u8>(), bytes) };
+    pack(frame, &planes, target)?;
+    Ok(Picture { format, width, height, colour: colour(&frame.info().colorimetry()), data: data.into() })
+}
+
+/// Copies the planes of a mapped frame into `target`, one after the other and without padding.
+fn pack(
+    frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
+    planes: &[(usize, usize)],
+    target: &mut [u8],
+) -> Result<()> {
     let mut rest = target;
     for (index, &(row_bytes, rows)) in planes.iter().enumerate() {
         let (plane, after) = rest.split_at_mut(row_bytes * rows);
@@ -45,7 +63,7 @@ pub fn picture(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Pict
         copy_plane(frame.plane_data(index as u32)?, stride, plane, row_bytes)?;
         rest = after;
     }
-    Ok(Picture { format, width, height, colour: colour(&frame.info().colorimetry()), data })
+    Ok(())
 }
 
 /// The mask of a segmentation as a GRAY8 (up to 255 classes) or GRAY16_LE buffer with its `GstVideoMeta`.
@@ -106,19 +124,6 @@ fn pixel_format(format: VideoFormat) -> Result<PixelFormat> {
         VideoFormat::Yuy2 => PixelFormat::Yuy2,
         other => bail!("video format {other} is not supported; put videoconvert in front"),
     })
-}
-
-/// Bytes per row and rows of each plane, as [`PixelFormat`] packs them.
-fn planes(format: PixelFormat, width: usize, height: usize) -> Vec<(usize, usize)> {
-    let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
-    match format {
-        PixelFormat::Rgb | PixelFormat::Bgr => vec![(3 * width, height)],
-        PixelFormat::Rgbx | PixelFormat::Bgrx => vec![(4 * width, height)],
-        PixelFormat::Gray8 => vec![(width, height)],
-        PixelFormat::I420 => vec![(width, height), (half_width, half_height), (half_width, half_height)],
-        PixelFormat::Nv12 => vec![(width, height), (2 * half_width, half_height)],
-        PixelFormat::Yuy2 => vec![(4 * half_width, height)],
-    }
 }
 
 fn copy_plane(source: &[u8], stride: usize, target: &mut [u8], row_bytes: usize) -> Result<()> {

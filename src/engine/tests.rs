@@ -129,7 +129,7 @@ fn request(width: usize) -> Request {
         width,
         height: 1,
         colour: Default::default(),
-        data: tch::Tensor::zeros([width as i64], (tch::Kind::Uint8, tch::Device::Cpu)),
+        data: tch::Tensor::zeros([width as i64], (tch::Kind::Uint8, tch::Device::Cpu)).into(),
     };
     Request { picture, vocabulary: Arc::default(), options: InferOptions::default() }
 }

@@ -9,7 +9,7 @@ fn frame_with_padding(
     padding: usize,
 ) -> (gst::Buffer, gst_video::VideoInfo, Vec<u8>) {
     gst::init().unwrap();
-    let planes = planes(pixel_format(format).unwrap(), width as usize, height as usize);
+    let planes = plane_sizes(pixel_format(format).unwrap(), width as usize, height as usize);
     let (mut bytes, mut packed) = (Vec::new(), Vec::new());
     let (mut offsets, mut strides) = (Vec::new(), Vec::new());
     let mut value = 0u8;

@@ -9,6 +9,8 @@
 
 mod clean;
 pub mod config;
+mod constants;
+pub mod cuda;
 pub mod decode;
 pub mod device;
 pub mod embeddings;
@@ -36,7 +38,7 @@ pub use config::Architecture;
 pub use decode::{DecodeOptions, Ids, MaskSize, Region, Segmentation};
 pub use device::{DeviceChoice, PrecisionChoice};
 pub use method::MethodSpec;
-pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat};
+pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat, Pixels};
 pub use refine::Refine;
 pub use segmenter::{Look, Segmenter};
 pub use text::TextEncoder;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::decode::{Logits, MaskSizes, Segmentation, decode_at};
+use super::cuda::clock::{Clock, Mark};
+use super::decode::{Job, Logits, MaskSizes, Segmentation, decode_at, decode_batch};
 use super::method::Method;
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
 use super::refine::Refined;
@@ -43,6 +44,39 @@ impl Look {
             }
         })
     }
+
+    /// What can be decoded together with other pictures of the batch: whole pictures on a GPU.
+    fn job<'a>(&'a self, Request { vocabulary, options, .. }: &'a Request) -> Option<Job<'a>> {
+        let logits = self.logits.grid().filter(|grid| grid.device().is_cuda())?;
+        let size = self.sizes.of(options.decode.mask_size);
+        let job = Job { logits, vocabulary, options: &options.decode, size };
+        (options.refine == Refine::None && job.suits()).then_some(job)
+    }
+}
+
+/// When the stages of a batch began and ended. On a GPU, all of it lies in the future at first.
+struct Marks {
+    clock: Clock,
+    preprocess: Vec<(Mark, Mark)>,
+    forward: Vec<(Mark, Mark)>,
+}
+
+impl Marks {
+    fn new(device: Device) -> Result<Marks> {
+        Ok(Marks { clock: Clock::of(device)?, preprocess: Vec::new(), forward: Vec::new() })
+    }
+
+    /// The times, once the GPU is done; waits for it if need be.
+    fn times(&self) -> Result<StageTimes> {
+        let sum = |stage: &[(Mark, Mark)]| -> Result<Duration> {
+            stage.iter().map(|(start, end)| end.since(start)).sum()
+        };
+        Ok(StageTimes {
+            preprocess: sum(&self.preprocess)?,
+            forward: sum(&self.forward)?,
+            decode: Duration::ZERO,
+        })
+    }
 }
 
 /// The vision half: pictures to masks. Owned by one thread at a time.
@@ -71,64 +105,77 @@ impl Segmenter {
     }
 
     fn infer_without_grad(&mut self, requests: &[Request]) -> Result<(Vec<Segmentation>, StageTimes)> {
-        let (looks, mut times) = self.look(requests)?;
-        let start = Instant::now();
-        let answers =
-            looks.iter().zip(requests).map(|(look, request)| look.decode(request)).collect::<Result<_>>()?;
-        times.decode = start.elapsed();
-        Ok((answers, times))
+        let mut marks = Marks::new(self.device)?;
+        let looks = self.look_marked(requests, &mut marks)?;
+        let start = marks.clock.mark()?;
+        let jobs: Vec<Option<Job>> =
+            looks.iter().zip(requests).map(|(look, request)| look.job(request)).collect();
+        let together: Vec<Job> = jobs.iter().flatten().copied().collect();
+        let mut together = decode_batch(&together)?.into_iter();
+        let answers = looks.iter().zip(requests).zip(&jobs).map(|((look, request), job)| match job {
+            Some(_) => together.next().context("a picture was not decoded"),
+            None => look.decode(request),
+        });
+        let answers = answers.collect::<Result<_>>()?;
+        let end = marks.clock.mark()?;
+        let decode = end.since(&start)?;
+        Ok((answers, StageTimes { decode, ..marks.times()? }))
     }
 
     /// Everything but the decoding: the logits of each request. Pictures that are looked at in the same size share
     /// one forward; a picture in windows is a batch of its own.
     pub fn look(&mut self, requests: &[Request]) -> Result<(Vec<Look>, StageTimes)> {
         tch::no_grad(|| {
-            let mut times = StageTimes::default();
-            let mut batches: BTreeMap<(bool, (usize, usize)), Vec<usize>> = BTreeMap::new();
-            for (index, request) in requests.iter().enumerate() {
-                let Request { picture, options, .. } = request;
-                let key = match options.window {
-                    None => (false, self.network_size(picture, options.input_size)),
-                    Some(_) => (true, (index, 0)),
-                };
-                batches.entry(key).or_default().push(index);
-            }
-            let mut looks: Vec<Option<Look>> = requests.iter().map(|_| None).collect();
-            for ((windowed, size), members) in batches {
-                if windowed {
-                    for index in members {
-                        looks[index] = Some(self.look_through_windows(&requests[index], &mut times)?);
-                    }
-                } else {
-                    let batch: Vec<&Request> = members.iter().map(|&index| &requests[index]).collect();
-                    for (index, look) in members.into_iter().zip(self.look_whole(&batch, size, &mut times)?) {
-                        looks[index] = Some(look);
-                    }
+            let mut marks = Marks::new(self.device)?;
+            let looks = self.look_marked(requests, &mut marks)?;
+            Ok((looks, marks.times()?))
+        })
+    }
+
+    fn look_marked(&mut self, requests: &[Request], marks: &mut Marks) -> Result<Vec<Look>> {
+        let mut batches: BTreeMap<(bool, (usize, usize)), Vec<usize>> = BTreeMap::new();
+        for (index, request) in requests.iter().enumerate() {
+            let Request { picture, options, .. } = request;
+            let key = match options.window {
+                None => (false, self.network_size(picture, options.input_size)),
+                Some(_) => (true, (index, 0)),
+            };
+            batches.entry(key).or_default().push(index);
+        }
+        let mut looks: Vec<Option<Look>> = requests.iter().map(|_| None).collect();
+        for ((windowed, size), members) in batches {
+            if windowed {
+                for index in members {
+                    looks[index] = Some(self.look_through_windows(&requests[index], marks)?);
+                }
+            } else {
+                let batch: Vec<&Request> = members.iter().map(|&index| &requests[index]).collect();
+                for (index, look) in members.into_iter().zip(self.look_whole(&batch, size, marks)?) {
+                    looks[index] = Some(look);
                 }
             }
-            let looks = looks.into_iter().map(|look| look.context("a request without an answer"));
-            Ok((looks.collect::<Result<_>>()?, times))
-        })
+        }
+        let looks = looks.into_iter().map(|look| look.context("a request without an answer"));
+        looks.collect()
     }
 
     fn look_whole(
         &mut self,
         requests: &[&Request],
         size: (usize, usize),
-        times: &mut StageTimes,
+        marks: &mut Marks,
     ) -> Result<Vec<Look>> {
-        let start = Instant::now();
+        let start = marks.clock.mark()?;
         let pictures: Vec<&Picture> = requests.iter().map(|request| &request.picture).collect();
         let input = self.preprocess(&pictures, size)?; // [N, 3, H, W]
-        self.synchronise();
-        times.preprocess += start.elapsed();
+        let looked_at = marks.clock.mark()?;
+        marks.preprocess.push((start, looked_at));
 
-        let start = Instant::now();
+        let start = marks.clock.mark()?;
         let vocabularies: Vec<&Arc<Vocabulary>> =
             requests.iter().map(|request| &request.vocabulary).collect();
         let logits = self.logits(&input, &vocabularies)?;
-        self.synchronise();
-        times.forward += start.elapsed();
+        marks.forward.push((start, marks.clock.mark()?));
 
         let patch = self.tower.config.patch_size as usize;
         let grid = (size.0 / patch, size.1 / patch);
@@ -139,16 +186,16 @@ impl Segmenter {
         looks.collect()
     }
 
-    fn look_through_windows(&mut self, request: &Request, times: &mut StageTimes) -> Result<Look> {
+    fn look_through_windows(&mut self, request: &Request, marks: &mut Marks) -> Result<Look> {
         let Request { picture, vocabulary, options } = request;
         let window = options.window.context("a request without windows")?;
-        let start = Instant::now();
+        let start = marks.clock.mark()?;
         let size = scaled_size((picture.width, picture.height), options.input_size, self.short_side());
         let input = self.preprocess(&[picture], size)?; // [1, 3, H, W]
-        self.synchronise();
-        times.preprocess += start.elapsed();
+        let looked_at = marks.clock.mark()?;
+        marks.preprocess.push((start, looked_at));
 
-        let start = Instant::now();
+        let start = marks.clock.mark()?;
         let patch = self.tower.config.patch_size as usize;
         let stitched = slide(&input, window, patch, |crops| {
             let mut logits = Vec::new();
@@ -158,8 +205,7 @@ impl Segmenter {
             }
             Ok(Tensor::f_stack(&logits, 0)?) // crops x [Q, h, w] -> [crops, Q, h, w]
         })?;
-        self.synchronise();
-        times.forward += start.elapsed();
+        marks.forward.push((start, marks.clock.mark()?));
         let grid = (size.0.div_ceil(patch), size.1.div_ceil(patch));
         let sizes = MaskSizes { grid, model: size, frame: (picture.height, picture.width) };
         Ok(Look { logits: Box::new(stitched), input, sizes })
@@ -238,12 +284,5 @@ impl Segmenter {
             Tensor::f_from_slice(&vocabulary.features)?.f_reshape(size)?.f_to_device(self.device)?;
         self.queries.push((Arc::downgrade(vocabulary), queries.shallow_clone()));
         Ok(queries)
-    }
-
-    /// CUDA works in the background; stage times are only true once it is done.
-    fn synchronise(&self) {
-        if let Device::Cuda(index) = self.device {
-            Cuda::synchronize(index as i64);
-        }
     }
 }

@@ -16,7 +16,7 @@ use super::settings::{Settings, Wish};
 use super::specs;
 use super::stream::{Session, Stream};
 use crate::engine::{Client, Engine};
-use crate::frame;
+use crate::frame::{self, Importer};
 use crate::model::ModelSpec;
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -43,6 +43,7 @@ pub struct Segment {
 /// The model at work, and what it was loaded from.
 pub struct Loaded {
     pub engine: Arc<Engine>,
+    pub importer: Arc<Importer>,
     pub prompts: PromptWorker,
     pub spec: ModelSpec,
     instance: Option<String>,
@@ -166,7 +167,7 @@ impl ElementImpl for Segment {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let caps = gst_video::VideoCapsBuilder::new().format_list(frame::FORMATS).build();
+            let caps = frame::caps();
             [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
                 .into_iter()
                 .filter_map(|(name, direction)| {
@@ -270,7 +271,9 @@ impl Segment {
         })?;
         let user: Arc<dyn Client> = Arc::new(User(self.obj().downgrade()));
         engine.join(&user);
-        *self.loaded.lock() = Some(Loaded { engine, prompts, spec, instance, _user: user });
+        let importer = Arc::new(Importer::new(&engine.info().device));
+        self.share_context(&importer);
+        *self.loaded.lock() = Some(Loaded { engine, importer, prompts, spec, instance, _user: user });
         Ok(())
     }
 

@@ -54,7 +54,13 @@ pub fn values(tensor: &Tensor) -> Vec<f32> {
 pub fn picture(rgb: &Tensor) -> Picture {
     let (height, width, _) = rgb.size3().unwrap();
     let (width, height) = (width as usize, height as usize);
-    Picture { format: PixelFormat::Rgb, width, height, colour: Colour::default(), data: rgb.flatten(0, -1) }
+    Picture {
+        format: PixelFormat::Rgb,
+        width,
+        height,
+        colour: Colour::default(),
+        data: rgb.flatten(0, -1).into(),
+    }
 }
 
 /// A vocabulary of one class a query, from `[Q, E]` features.

@@ -45,7 +45,7 @@ impl Oracle {
     pub fn picture(&self, name: &str) -> Picture {
         let rgb = image::open(self.root.join("images").join(format!("{name}.png"))).unwrap().to_rgb8();
         let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-        let data = Tensor::from_slice(rgb.as_raw());
+        let data = Tensor::from_slice(rgb.as_raw()).into();
         Picture { format: PixelFormat::Rgb, width, height, colour: Colour::default(), data }
     }
 

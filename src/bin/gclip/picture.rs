@@ -34,6 +34,6 @@ pub fn for_model(image: &RgbImage) -> Result<Picture> {
         width: image.width() as usize,
         height: image.height() as usize,
         colour: Colour::default(),
-        data: tch::Tensor::f_from_slice(image.as_raw())?, // [height x width x 3]
+        data: tch::Tensor::f_from_slice(image.as_raw())?.into(), // [height x width x 3]
     })
 }

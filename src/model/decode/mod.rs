@@ -4,6 +4,7 @@
 //! The order is that of the published code: cosines are upsampled (bilinear, pixel centres) *before* the softmax
 //! over all queries; a class scores the best of its synonyms, so the winning class is that of the winning query.
 
+mod batch;
 mod fused;
 mod regions;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::vocabulary::Vocabulary;
 
+pub(super) use batch::{Job, decode_batch};
 use regions::{Counts, Row, Tally};
 use winner::Winner;
 

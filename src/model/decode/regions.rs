@@ -68,8 +68,13 @@ impl<'a> Tally<'a> {
     /// Pixels whose probability is below `threshold` become 0.
     pub fn new(vocabulary: &'a Vocabulary, threshold: f64) -> Self {
         let classes = vocabulary.labels.len();
-        let ids = if classes <= BYTE_CLASSES { Ids::U8(Vec::new()) } else { Ids::U16(Vec::new()) };
-        Tally { vocabulary, threshold, ids, found: vec![Extent::default(); classes + 1], values: Vec::new() }
+        Tally {
+            vocabulary,
+            threshold,
+            ids: ids_of(classes),
+            found: vec![Extent::default(); classes + 1],
+            values: Vec::new(),
+        }
     }
 
     /// Adds the row below those before.
@@ -110,40 +115,56 @@ impl<'a> Tally<'a> {
     }
 
     pub fn segmentation(self, height: usize, width: usize) -> Result<Segmentation> {
-        if self.found.iter().any(|extent| !extent.score.is_finite()) {
-            bail!(NOT_NUMBERS);
-        }
-        let (w, h) = (width as f64, height as f64);
-        let labels = self.vocabulary.labels.iter();
-        let present = (1u32..).zip(labels).zip(&self.found[1..]).filter(|(_, extent)| extent.pixels > 0);
-        let mut regions: Vec<Region> = present
-            .map(|((value, label), extent)| Region {
-                value,
-                label: label.clone(),
-                score: extent.score / extent.pixels as f64,
-                area: extent.pixels as f64 / (w * h),
-                x: extent.left as f64 / w,
-                y: extent.top as f64 / h,
-                w: (extent.right - extent.left) as f64 / w,
-                h: (extent.bottom - extent.top) as f64 / h,
-            })
-            .collect();
-        regions.sort_by(|a, b| b.area.total_cmp(&a.area).then(a.value.cmp(&b.value)));
-        Ok(Segmentation { width, height, ids: self.ids, regions })
+        segmentation(self.vocabulary, self.ids, &self.found, height, width)
     }
+}
+
+/// No mask values yet, in the width that so many classes need.
+pub fn ids_of(classes: usize) -> Ids {
+    if classes <= BYTE_CLASSES { Ids::U8(Vec::new()) } else { Ids::U16(Vec::new()) }
+}
+
+/// A mask and the extents of its values, from 0, with the names of the classes.
+pub fn segmentation(
+    vocabulary: &Vocabulary,
+    ids: Ids,
+    found: &[Extent],
+    height: usize,
+    width: usize,
+) -> Result<Segmentation> {
+    if found.iter().any(|extent| !extent.score.is_finite()) {
+        bail!(NOT_NUMBERS);
+    }
+    let (w, h) = (width as f64, height as f64);
+    let labels = vocabulary.labels.iter();
+    let present = (1u32..).zip(labels).zip(found.iter().skip(1)).filter(|(_, extent)| extent.pixels > 0);
+    let mut regions: Vec<Region> = present
+        .map(|((value, label), extent)| Region {
+            value,
+            label: label.clone(),
+            score: extent.score / extent.pixels as f64,
+            area: extent.pixels as f64 / (w * h),
+            x: extent.left as f64 / w,
+            y: extent.top as f64 / h,
+            w: (extent.right - extent.left) as f64 / w,
+            h: (extent.bottom - extent.top) as f64 / h,
+        })
+        .collect();
+    regions.sort_by(|a, b| b.area.total_cmp(&a.area).then(a.value.cmp(&b.value)));
+    Ok(Segmentation { width, height, ids, regions })
 }
 
 /// What is known of one class.
 #[derive(Clone)]
-struct Extent {
-    pixels: u64,
+pub struct Extent {
+    pub pixels: u64,
     /// Sum of probabilities.
-    score: f64,
-    left: usize,
-    top: usize,
+    pub score: f64,
+    pub left: usize,
+    pub top: usize,
     /// One past the last column and row.
-    right: usize,
-    bottom: usize,
+    pub right: usize,
+    pub bottom: usize,
 }
 
 impl Default for Extent {

@@ -160,3 +160,80 @@ fn broken_logits_are_an_error() {
     let short = logits(&[&[0.0]], 1, 1);
     assert!(decode(&short, &vocabulary, &options(), (1, 1), (1, 1)).is_err());
 }
+
+/// The way of a GPU, here on the CPU, against the way of the CPU: several rules, sizes and widths of ids in one batch.
+#[test]
+fn many_pictures_at_once_are_decoded_as_one_by_one() {
+    tch::manual_seed(11);
+    let few = vocabulary(&["a", "b", "c"], &[1, 1, 2, 3, 0]);
+    let names: Vec<String> = (0..300).map(|number| format!("thing {number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let many = vocabulary(&names, &(1..=300).collect::<Vec<u32>>());
+    let plain = options();
+    let strict = DecodeOptions { threshold: 0.3, ..options() };
+    let cases = [
+        (&few, &plain, (48, 64)),
+        (&few, &plain, (48, 64)),
+        (&few, &strict, (48, 64)),
+        (&many, &plain, (12, 16)),
+        (&few, &plain, (3, 4)),
+        (&many, &strict, (12, 16)),
+        (&few, &plain, (48, 64)),
+    ];
+    let looks: Vec<Tensor> = cases
+        .iter()
+        .map(|(vocabulary, ..)| {
+            let size = [vocabulary.queries() as i64, 3, 4];
+            Tensor::rand(size, (Kind::Float, Device::Cpu)) * 0.3
+        })
+        .collect();
+    let jobs: Vec<Job> = looks
+        .iter()
+        .zip(&cases)
+        .map(|(logits, &(vocabulary, options, size))| Job { logits, vocabulary, options, size })
+        .collect();
+    assert!(jobs.iter().all(Job::suits));
+    let together = decode_batch(&jobs).unwrap();
+    assert_eq!(together.len(), jobs.len());
+    for (number, (job, answer)) in jobs.iter().zip(&together).enumerate() {
+        let alone = decode_at(job.logits, job.vocabulary, job.options, job.size).unwrap();
+        assert_eq!((answer.width, answer.height), (alone.width, alone.height));
+        let differ = ids(answer).iter().zip(ids(&alone)).filter(|(a, b)| **a != *b).count();
+        // where two classes are within rounding of each other, either may win
+        assert!(differ * 500 <= job.size.0 * job.size.1, "picture {number}: {differ} pixels differ");
+        for region in &alone.regions {
+            let found = answer.regions.iter().find(|found| found.value == region.value);
+            let Some(found) = found else { panic!("picture {number} lacks {region:?}") };
+            assert_eq!(found.label, region.label);
+            let pairs = [
+                (found.score, region.score),
+                (found.area, region.area),
+                (found.x, region.x),
+                (found.y, region.y),
+                (found.w, region.w),
+                (found.h, region.h),
+            ];
+            assert!(
+                pairs.iter().all(|(a, b)| (a - b).abs() < 0.02),
+                "picture {number}: {found:?} {region:?}"
+            );
+        }
+    }
+    let wide = jobs.iter().filter(|job| job.vocabulary.labels.len() > 255);
+    assert_eq!(wide.count(), together.iter().filter(|answer| matches!(answer.ids, Ids::U16(_))).count());
+}
+
+#[test]
+fn what_cannot_be_decoded_together_is_told_apart() {
+    let few = vocabulary(&["a"], &[1]);
+    let logits = Tensor::zeros([1, 2, 2], (Kind::Float, Device::Cpu));
+    let job = |options, size| Job { logits: &logits, vocabulary: &few, options, size };
+    let plain = options();
+    assert!(job(&plain, (4, 4)).suits());
+    assert!(!job(&plain, (4096, 4096)).suits(), "too large for one step");
+    assert!(!job(&DecodeOptions { min_area: 0.1, ..options() }, (4, 4)).suits());
+    let broken = Tensor::from_slice(&[f32::NAN]).view([1, 1, 1]);
+    let job = Job { logits: &broken, vocabulary: &few, options: &plain, size: (1, 1) };
+    assert!(decode_batch(&[job]).unwrap_err().to_string().contains("not numbers"));
+    assert!(decode_batch(&[]).unwrap().is_empty());
+}

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::Logits;
 
 /// Upsampled logits held at a time: 32 Mi f32 values are 128 MiB. Tests see several chunks in small pictures.
-const VALUES_AT_A_TIME: i64 = if cfg!(test) { 1 << 16 } else { 32 << 20 };
+pub const VALUES_AT_A_TIME: i64 = if cfg!(test) { 1 << 16 } else { 32 << 20 };
 
 /// The best query of each pixel, and what the softmax needs to say how sure it is.
 pub struct Winner {

@@ -15,6 +15,9 @@ mod tests;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
+use super::cuda::DevicePixels;
+
+pub use planes::plane_sizes;
 pub use size::{InputSize, MAX_PATCHES, network_size, scaled_size};
 
 /// Layout of a packed frame: rows follow each other without padding, planes follow each other.
@@ -50,14 +53,39 @@ pub enum ColourMatrix {
     Bt2020,
 }
 
-/// One frame, as bytes in a flat u8 tensor on the CPU.
+/// One frame.
 pub struct Picture {
     pub format: PixelFormat,
     pub width: usize,
     pub height: usize,
     pub colour: Colour,
-    /// `[bytes]` u8, laid out as `format` says.
-    pub data: Tensor,
+    pub data: Pixels,
+}
+
+/// Where the bytes of a frame are.
+pub enum Pixels {
+    /// `[bytes]` u8, laid out as [`PixelFormat`] says, in the memory of the host.
+    Host(Tensor),
+    /// In the memory of a GPU, each plane on its own and with padded rows.
+    Device(DevicePixels),
+}
+
+impl From<Tensor> for Pixels {
+    fn from(data: Tensor) -> Pixels {
+        Pixels::Host(data)
+    }
+}
+
+/// The packed bytes of a frame in the memory of the host.
+impl TryFrom<&Pixels> for Vec<u8> {
+    type Error = anyhow::Error;
+
+    fn try_from(pixels: &Pixels) -> Result<Vec<u8>> {
+        match pixels {
+            Pixels::Host(data) => Ok(Vec::try_from(data)?),
+            Pixels::Device(_) => bail!("the pixels are in the memory of a GPU"),
+        }
+    }
 }
 
 /// Mean and standard deviation of R, G, B in 0..1 that the checkpoint was trained with.
@@ -92,20 +120,28 @@ pub fn preprocess(
     kind: Kind,
 ) -> Result<Tensor> {
     let size = [height as i64, width as i64];
-    let batch = pictures
-        .iter()
-        .map(|picture| {
-            planes::normalised(picture, size, normalisation, device).with_context(|| {
-                format!("cannot read a {}x{} {:?} picture", picture.width, picture.height, picture.format)
+    let parts = alike(pictures, device)
+        .map(|pictures| {
+            planes::normalised(pictures, size, normalisation, device).with_context(|| {
+                let Picture { width, height, format, .. } = pictures[0];
+                format!("cannot read a {width}x{height} {format:?} picture")
             })
         })
         .collect::<Result<Vec<_>>>()?;
-    if batch.is_empty() {
-        bail!("an empty batch");
-    }
-    let batch = match &batch[..] {
+    let batch = match &parts[..] {
+        [] => bail!("an empty batch"),
         [only] => only.shallow_clone(),
-        _ => Tensor::f_cat(&batch, 0)?, // N x [1, 3, H, W] -> [N, 3, H, W]
+        _ => Tensor::f_cat(&parts, 0)?, // [n, 3, H, W] ... -> [N, 3, H, W]
     };
     Ok(batch.f_to_kind(kind)?)
+}
+
+/// Runs of pictures that go through the same steps. A GPU takes a run at once, as it would spend its time on starting
+/// small steps else; a CPU takes one picture at a time, which its cache holds.
+fn alike<'a>(pictures: &'a [&'a Picture], device: Device) -> impl Iterator<Item = &'a [&'a Picture]> {
+    let same = move |a: &&Picture, b: &&Picture| {
+        let steps = |picture: &Picture| (picture.format, picture.width, picture.height, picture.colour);
+        device.is_cuda() && steps(a) == steps(b)
+    };
+    pictures.chunk_by(same)
 }

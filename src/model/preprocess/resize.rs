@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 /// Out / in of height and width, where that is not the ratio of the sizes.
 pub type Scales = (Option<f64>, Option<f64>);
 
-/// u8 `[1, C, h, w]` to f32 `[1, C, H, W]`, 0..255; exact values if the size is right already.
+/// u8 `[N, C, h, w]` to f32 `[N, C, H, W]`, 0..255; exact values if the size is right already.
 pub fn resize(plane: &Tensor, [height, width]: [i64; 2], scales: Scales) -> Result<Tensor> {
     let [_, _, h, w] = plane.size()[..] else { anyhow::bail!("a plane of {} axes", plane.dim()) };
     let same = |from: i64, to: i64, scale: Option<f64>| from == to && scale.is_none_or(|scale| scale == 1.0);
@@ -26,15 +26,15 @@ pub fn resize(plane: &Tensor, [height, width]: [i64; 2], scales: Scales) -> Resu
     Ok(out.f_to_kind(Kind::Float)?)
 }
 
-/// Rows of bytes `[h, bytes]`, whatever they mean, to fewer rows `[H, bytes]`: four neighbouring bytes pass for the
-/// channels of a pixel. The columns are left to [`resize`], which then has fewer rows to read. Gives the input back
+/// Rows of bytes `[N, h, bytes]`, whatever they mean, to fewer rows `[N, H, bytes]`: four neighbouring bytes pass for
+/// the channels of a pixel. The columns are left to [`resize`], which then has fewer rows to read. Gives the input back
 /// where that would not help; callers read the number of rows from the result.
 pub fn shrink_rows(rows: &Tensor, height: i64, scale: Option<f64>) -> Result<Tensor> {
-    let [h, bytes] = rows.size()[..] else { anyhow::bail!("rows of {} axes", rows.dim()) };
+    let [n, h, bytes] = rows.size()[..] else { anyhow::bail!("rows of {} axes", rows.dim()) };
     if rows.device() != Device::Cpu || height >= h || bytes % 4 != 0 {
         return Ok(rows.shallow_clone());
     }
-    let pixels = rows.f_view([1, h, bytes / 4, 4])?.f_permute([0, 3, 1, 2])?; // [1, 4, h, bytes / 4]
+    let pixels = rows.f_view([n, h, bytes / 4, 4])?.f_permute([0, 3, 1, 2])?; // [N, 4, h, bytes / 4]
     let fewer = pixels.f_internal_upsample_bilinear2d_aa([height, bytes / 4], false, scale, None)?;
-    Ok(fewer.f_permute([0, 2, 3, 1])?.f_reshape([height, bytes])?)
+    Ok(fewer.f_permute([0, 2, 3, 1])?.f_reshape([n, height, bytes])?)
 }

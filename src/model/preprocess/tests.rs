@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
+mod layout;
+
 use super::*;
 
 fn picture(format: PixelFormat, width: usize, height: usize, seed: u32) -> Picture {
@@ -9,7 +11,7 @@ fn picture(format: PixelFormat, width: usize, height: usize, seed: u32) -> Pictu
             (state >> 24) as u8
         })
         .collect();
-    Picture { format, width, height, colour: Colour::default(), data: Tensor::from_slice(&bytes) }
+    Picture { format, width, height, colour: Colour::default(), data: Tensor::from_slice(&bytes).into() }
 }
 
 #[test]
@@ -214,7 +216,8 @@ fn flat_colours_are_exact() {
                     (PixelFormat::Nv12, [vec![y; 35], [u, v].repeat(12)].concat()),
                     (PixelFormat::Yuy2, [y, u, y, v].repeat(20)),
                 ] {
-                    let picture = Picture { format, width, height, colour, data: Tensor::from_slice(&data) };
+                    let picture =
+                        Picture { format, width, height, colour, data: Tensor::from_slice(&data).into() };
                     for size in [(5, 7), (16, 32), (3, 2)] {
                         let (largest, _) = difference(&picture, size);
                         assert!(largest < 1e-3, "{format:?} {colour:?} {yuv:?} {size:?}: {largest}");
@@ -259,7 +262,7 @@ fn a_batch_may_mix_formats_and_sizes() {
 #[test]
 fn wrong_bytes_are_an_error() {
     let mut short = picture(PixelFormat::I420, 3, 3, 1);
-    short.data = Tensor::from_slice(&[0u8; 16]);
+    short.data = Tensor::from_slice(&[0u8; 16]).into();
     let error =
         preprocess(&[&short], (16, 16), &Normalisation::default(), Device::Cpu, Kind::Float).unwrap_err();
     assert!(format!("{error:#}").contains("3x3 I420"), "{error:#}");
@@ -276,7 +279,7 @@ fn equal_to_the_published_input() {
     };
     let image = image::open(format!("{shared}/oracle/images/img0.png")).unwrap().into_rgb8();
     let (width, height) = (image.width() as usize, image.height() as usize);
-    let data = Tensor::from_slice(image.as_raw());
+    let data = Tensor::from_slice(image.as_raw()).into();
     let picture = Picture { format: PixelFormat::Rgb, width, height, colour: Colour::default(), data };
     let size = network_size((width, height), InputSize::Native, 224, 16);
     let out = preprocess(&[&picture], size, &Normalisation::default(), Device::Cpu, Kind::Float).unwrap();

@@ -108,18 +108,18 @@ impl Segment {
         })
     }
 
-    /// Copies the pixels and hands them to the model.
+    /// Brings the pixels to the model's device and hands them to the model.
     fn submit(
         &self,
         session: &Session,
-        buffer: &gst::BufferRef,
+        buffer: &gst::Buffer,
         info: &gst_video::VideoInfo,
         prompts: Active,
         policy: &Policy,
     ) -> Work {
-        let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
-            .map_err(|_| anyhow::anyhow!("a buffer of {} bytes is no frame of {info:?}", buffer.size()))
-            .and_then(|frame| frame::picture(&frame));
+        let importer = self.loaded.lock().as_ref().map(|loaded| loaded.importer.clone());
+        let Some(importer) = importer else { return Work::Fail("the element is shutting down".into()) };
+        let picture = importer.picture(buffer, info);
         match picture {
             Ok(picture) => {
                 let Encoded { vocabulary, weights } = prompts.encoded;

@@ -22,6 +22,7 @@ mod input;
 mod latency;
 mod lifecycle;
 mod masks;
+mod memory;
 mod messages;
 mod output;
 mod pace;

@@ -5,19 +5,33 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::super::imp::{CAT, Segment};
+use crate::frame;
 
 impl Segment {
     pub fn sink_query(&self, query: &mut gst::QueryRef) -> bool {
         gst::log!(CAT, imp = self, "sink query {query:?}");
         let serialized = query.is_serialized();
+        if self.answer_context(query) {
+            return true;
+        }
         match query.view_mut() {
             gst::QueryViewMut::AcceptCaps(accept) => {
                 let caps = accept.caps_owned();
-                let ours = caps.is_subset(&self.sinkpad.pad_template_caps());
+                let ours = caps.is_subset(&self.acceptable());
                 // The question goes on only for caps that we take ourselves; without a peer, ours will do.
                 let theirs = ours && (!self.srcpad.is_linked() || self.srcpad.peer_query_accept_caps(&caps));
                 accept.set_result(theirs);
                 true
+            }
+            gst::QueryViewMut::Caps(_) => {
+                let answered = gst::Pad::query_default(&self.sinkpad, Some(&*self.obj()), query);
+                if let gst::QueryViewMut::Caps(caps) = query.view_mut()
+                    && let Some(possible) = caps.result_owned()
+                    && !self.takes_device_memory()
+                {
+                    caps.set_result(&frame::host_caps(&possible));
+                }
+                answered
             }
             gst::QueryViewMut::Allocation(query) => self.wait_until_empty() && self.allocate(query),
             _ if serialized => self.wait_until_empty() && self.srcpad.peer_query(query),
@@ -27,6 +41,9 @@ impl Segment {
 
     pub fn src_query(&self, query: &mut gst::QueryRef) -> bool {
         gst::log!(CAT, imp = self, "src query {query:?}");
+        if self.answer_context(query) {
+            return true;
+        }
         match query.view_mut() {
             gst::QueryViewMut::Latency(latency) => self.answer_latency(latency),
             _ => gst::Pad::query_default(&self.srcpad, Some(&*self.obj()), query),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::imp::Segment;
 use crate::batch::Quantiles;
 use crate::engine::EngineStats;
+use crate::frame::Ways;
 
 /// Counts since the element went to PAUSED.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,12 +41,21 @@ impl Segment {
             .field("errors", counts.errors)
             .field("prompt-generation", generation)
             .field("queue-level", level);
-        let engine = self.loaded.lock().as_ref().map(|loaded| loaded.engine.clone());
-        match engine {
-            Some(engine) => with_model(stats, &engine.stats()).build(),
+        let loaded =
+            self.loaded.lock().as_ref().map(|loaded| (loaded.engine.clone(), loaded.importer.ways()));
+        match loaded {
+            Some((engine, ways)) => with_model(with_ways(stats, ways), &engine.stats()).build(),
             None => stats.build(),
         }
     }
+}
+
+/// Adds how frames came to the model's device, since the model was loaded.
+fn with_ways(stats: gst::structure::Builder, ways: Ways) -> gst::structure::Builder {
+    stats
+        .field("host-copies", ways.host_copies)
+        .field("device-frames", ways.device_frames)
+        .field("device-copies", ways.device_copies)
 }
 
 /// Adds what the model has done, for all elements that share it. Times are in nanoseconds.

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Frames that are in the memory of a GPU (`memory:CUDAMemory`), handed to libtorch where they lie.
+//!
+//! An address of CUDA memory is good in one context. GStreamer's CUDA elements make a context of their own unless a
+//! neighbour offers one; libtorch works in the primary context of its device. So this side offers the primary
+//! context, as a `GstContext` "gst.cuda.context", to whoever asks: a decoder that takes it decodes into memory that
+//! libtorch reads directly. Memory of another context, or of another GPU, is copied once from device to device, which
+//! unified addressing allows between any two contexts of a process.
+//!
+//! A frame may still be in the making on a stream of its producer (GStreamer 1.24 and later): an event of that stream
+//! holds libtorch's stream back, and no thread waits.
+
+mod library;
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use gst::glib::translate::ToGlibPtr;
+use gst_video::{VideoFormat, VideoInfo, ffi};
+use tch::Device;
+
+use self::library::{DriverContext, GstCuda, MAP_CUDA, gst_cuda, primary_context};
+use crate::model::cuda::{DevicePixels, DevicePlane, Stream, Uploader, runtime};
+
+/// The caps feature of frames in the memory of a GPU.
+pub const FEATURE: &str = "memory:CUDAMemory";
+
+/// Formats that GStreamer keeps in CUDA memory (1.22) and that the model reads.
+pub const FORMATS: [VideoFormat; 8] = [
+    VideoFormat::Nv12,
+    VideoFormat::I420,
+    VideoFormat::Rgba,
+    VideoFormat::Bgra,
+    VideoFormat::Rgbx,
+    VideoFormat::Bgrx,
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+];
+
+/// Whether GStreamer's CUDA library and a CUDA driver are there.
+pub fn is_available() -> bool {
+    gst_cuda().is_ok()
+}
+
+/// The way from GStreamer's CUDA memory to the model's device.
+pub struct Bridge {
+    library: &'static GstCuda,
+    device: usize,
+    primary: DriverContext,
+    context: gst::Context,
+}
+
+/// How a frame's pixels came to be where the model reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// They are read where the producer put them.
+    InPlace,
+    /// Copied from another context or GPU, not by way of the host.
+    DeviceCopy,
+}
+
+impl Bridge {
+    /// # Errors
+    /// There is no CUDA driver, no CUDA library of GStreamer, or no such device.
+    pub fn new(device: usize) -> Result<Bridge> {
+        let library = gst_cuda()?;
+        let (primary, name) = primary_context(device)?;
+        let context = library.gst_context(primary, name)?;
+        Ok(Bridge { library, device, primary, context })
+    }
+
+    /// The context to offer to other elements.
+    pub fn context(&self) -> &gst::Context {
+        &self.context
+    }
+
+    /// The CUDA memory of a frame, if that is what it is made of.
+    fn memory<'a>(&self, buffer: &'a gst::BufferRef) -> Option<&'a gst::MemoryRef> {
+        let memory = (buffer.n_memory() == 1).then(|| buffer.peek_memory(0))?;
+        self.library.is_cuda_memory(memory).then_some(memory)
+    }
+
+    pub fn is_device_frame(&self, buffer: &gst::BufferRef) -> bool {
+        self.memory(buffer).is_some()
+    }
+
+    /// The pixels of a frame in CUDA memory. `sizes` are the bytes a row and the rows of each plane; `uploader` is asked
+    /// for only when the frame has to be copied.
+    pub fn pixels(
+        &self,
+        buffer: &gst::Buffer,
+        info: &VideoInfo,
+        sizes: &[(usize, usize)],
+        uploader: impl FnOnce() -> Result<Arc<Uploader>>,
+    ) -> Result<(DevicePixels, Way)> {
+        let memory = self.memory(buffer).context("the frame is not in CUDA memory")?;
+        let mapped = Mapped::new(buffer, info)?;
+        let planes = mapped.planes(sizes)?;
+        let context = self.library.context_of(memory)?;
+        if context == self.primary {
+            let ready = match self.library.stream_of(memory) {
+                Some(stream) => {
+                    let runtime = runtime()?;
+                    runtime.use_device(self.device)?;
+                    let event = runtime.event(false)?;
+                    event.record(Stream(stream))?;
+                    Some(event)
+                }
+                None => None,
+            };
+            let device = Device::Cuda(self.device);
+            // SAFETY: `mapped` keeps the buffer, so its pool does not hand it out again, and the mapping, so nobody else
+            // maps it for writing. The memory is of the primary context, and complete when the event is past.
+            let pixels = unsafe { DevicePixels::new(device, planes, ready, Box::new(mapped)) };
+            return Ok((pixels, Way::InPlace));
+        }
+        // An event of a stream orders streams of its own context only, so this one is waited for.
+        self.library.wait_for(memory);
+        // SAFETY: `mapped` keeps the memory readable until the copy has been waited for.
+        let (pixels, copied) = unsafe { uploader()?.copy_from_device(&planes) }?;
+        copied.wait()?;
+        Ok((pixels, Way::DeviceCopy))
+    }
+}
+
+/// A frame, mapped for reading on the device.
+struct Mapped(ffi::GstVideoFrame);
+
+// SAFETY: the frame and its maps belong to this value alone; mapping and unmapping may happen on different threads.
+unsafe impl Send for Mapped {}
+
+impl Mapped {
+    fn new(buffer: &gst::Buffer, info: &VideoInfo) -> Result<Mapped> {
+        let mut frame = MaybeUninit::zeroed();
+        let flags = gst::ffi::GST_MAP_READ | MAP_CUDA;
+        // SAFETY: `frame` is a place for the result, the others are valid; the frame takes its own reference to the
+        // buffer. Reading needs no exclusive buffer.
+        let done = unsafe {
+            ffi::gst_video_frame_map(frame.as_mut_ptr(), info.to_glib_none().0, buffer.as_mut_ptr(), flags)
+        };
+        ensure!(done != 0, "a frame in CUDA memory cannot be mapped on its device");
+        // SAFETY: it has been filled in, as `done` says.
+        Ok(Mapped(unsafe { frame.assume_init() }))
+    }
+
+    /// Where the planes lie, in the memory of the device.
+    fn planes(&self, sizes: &[(usize, usize)]) -> Result<Vec<DevicePlane>> {
+        let of_frame = self.0.data.iter().zip(&self.0.info.stride);
+        let planes = of_frame.zip(sizes).map(|((&address, &stride), &(row_bytes, rows))| {
+            let stride = usize::try_from(stride).context("frames with negative strides are not supported")?;
+            ensure!(!address.is_null() && stride >= row_bytes, "a frame in CUDA memory lacks a plane");
+            Ok(DevicePlane { address: address as u64, stride, row_bytes, rows })
+        });
+        planes.collect()
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: mapped once in `new`, and unmapped once here.
+        unsafe { ffi::gst_video_frame_unmap(&mut self.0) };
+    }
+}

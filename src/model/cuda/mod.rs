@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What libtorch's Rust binding does not offer of CUDA: streams, events and page-locked memory.
+//!
+//! * `runtime`: the functions of the CUDA runtime that libtorch itself has loaded, called by name
+//! * `pixels`: a frame in the memory of a GPU, and tensors that read it where it lies
+//! * `staging`: frames from the host to a GPU, on a stream beside the one that computes
+//! * `download`: results from a GPU to the host, through page-locked memory
+//! * `clock`: times of stages that run in the background
+//!
+//! libtorch computes on the legacy default stream of its device. Everything here stays in order with it through
+//! events; no thread waits for the GPU but the one that wants results. Nothing is linked: without a GPU, nothing
+//! of this is called.
+
+pub(super) mod clock;
+mod download;
+mod pixels;
+mod runtime;
+mod staging;
+#[cfg(test)]
+mod tests;
+
+pub(super) use download::download;
+pub use pixels::{DevicePixels, DevicePlane};
+pub use runtime::{Event, Runtime, Stream, runtime};
+pub use staging::Uploader;
