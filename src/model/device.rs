@@ -88,12 +88,15 @@ impl fmt::Display for PrecisionChoice {
     }
 }
 
+/// What the driver puts into /dev: on Linux, and on Linux inside Windows.
+const DRIVER_FILES: [&str; 2] = ["/dev/nvidiactl", "/dev/dxg"];
+
 /// The device that a choice comes to on this machine.
 pub fn device(choice: DeviceChoice) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
         // Without the driver's device files no GPU can be used: spare everyone else the load of libtorch's CUDA half.
-        DeviceChoice::Auto if !Path::new("/dev/nvidiactl").exists() => Ok(Device::Cpu),
+        DeviceChoice::Auto if !DRIVER_FILES.iter().any(|file| Path::new(file).exists()) => Ok(Device::Cpu),
         DeviceChoice::Auto => Ok(if usable_gpus().is_ok() { Device::Cuda(0) } else { Device::Cpu }),
         DeviceChoice::Cuda(index) => match usable_gpus() {
             Ok(count) if index < count => Ok(Device::Cuda(index)),

@@ -14,6 +14,7 @@ pub mod cuda;
 pub mod decode;
 pub mod device;
 pub mod embeddings;
+mod gpu_attention;
 pub mod method;
 pub mod preprocess;
 mod probe;

@@ -10,7 +10,7 @@ impl Picture {
     /// A square of one shade of grey, `side` pixels long.
     pub fn grey(side: usize, shade: u8) -> Result<Picture> {
         let size = [(side * side) as i64];
-        let data = Tensor::f_full(size, i64::from(shade), (Kind::Uint8, Device::Cpu))?;
+        let data = Tensor::f_full(size, i64::from(shade), (Kind::Uint8, Device::Cpu))?.into();
         Ok(Picture { format: PixelFormat::Gray8, width: side, height: side, colour: Colour::default(), data })
     }
 }

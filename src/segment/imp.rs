@@ -271,7 +271,7 @@ impl Segment {
         })?;
         let user: Arc<dyn Client> = Arc::new(User(self.obj().downgrade()));
         engine.join(&user);
-        let importer = Arc::new(Importer::new(&engine.info().device));
+        let importer = Arc::new(Importer::new(&info.device));
         self.share_context(&importer);
         *self.loaded.lock() = Some(Loaded { engine, importer, prompts, spec, instance, _user: user });
         Ok(())

@@ -17,7 +17,7 @@ mod pixels;
 mod runtime;
 mod staging;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub(super) use download::download;
 pub use pixels::{DevicePixels, DevicePlane};

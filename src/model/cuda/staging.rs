@@ -15,10 +15,10 @@ use tch::Device;
 use super::{DevicePixels, DevicePlane, Event, Runtime, Stream};
 
 /// Page-locked memory kept; more is taken only for a single frame that is larger than that. At 25 GB/s to the device,
-/// a tenth of it is under way at once.
-const PAGE_LOCKED_LIMIT: usize = 256 << 20;
-/// Unused device memory kept for the next frames.
-const IDLE_LIMIT: usize = 1 << 30;
+/// a tenth of it is under way at once. Tests see full pools with small frames.
+const PAGE_LOCKED_LIMIT: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
+/// Unused device memory kept for the next frames: this share of all, as giving it back stops the device.
+const IDLE_SHARE: usize = 8;
 /// A buffer serves frames down to this share of its size.
 const LEAST_USE: usize = 2;
 
@@ -27,6 +27,7 @@ pub struct Uploader {
     runtime: &'static Runtime,
     device: usize,
     stream: Stream,
+    idle_limit: usize,
     pools: Mutex<Pools>,
 }
 
@@ -64,8 +65,15 @@ struct Lent {
 impl Uploader {
     pub fn new(runtime: &'static Runtime, device: usize) -> Result<Arc<Uploader>> {
         runtime.use_device(device)?;
-        let stream = runtime.stream()?;
-        Ok(Arc::new(Uploader { runtime, device, stream, pools: Mutex::default() }))
+        let (_, total) = runtime.memory()?;
+        let idle_limit = total / IDLE_SHARE;
+        Ok(Arc::new(Uploader {
+            runtime,
+            device,
+            stream: runtime.stream()?,
+            idle_limit,
+            pools: Mutex::default(),
+        }))
     }
 
     /// Writes a frame with `fill`, into memory of the size of its planes one after the other, and sends it to the device.
@@ -144,10 +152,11 @@ impl Uploader {
         loop {
             let fits = |buffer: &PageLocked| buffer.bytes >= bytes && buffer.bytes / LEAST_USE <= bytes;
             for index in 0..pools.page_locked.len() {
-                if fits(&pools.page_locked[index]) && pools.page_locked[index].read.is_past()? {
-                    if let Some(buffer) = pools.page_locked.remove(index) {
-                        return Ok(buffer);
-                    }
+                if fits(&pools.page_locked[index])
+                    && pools.page_locked[index].read.is_past()?
+                    && let Some(buffer) = pools.page_locked.remove(index)
+                {
+                    return Ok(buffer);
                 }
             }
             let none_left = pools.page_locked.is_empty();
@@ -204,7 +213,7 @@ impl Drop for Lent {
         let Some(memory) = self.memory.take() else { return };
         let uploader = &self.uploader;
         let mut pools = uploader.pools.lock();
-        if pools.idle_bytes + memory.bytes <= IDLE_LIMIT {
+        if pools.idle_bytes + memory.bytes <= uploader.idle_limit {
             pools.idle_bytes += memory.bytes;
             pools.idle.push(memory);
             return;

@@ -11,6 +11,30 @@ use self::played::{play, with};
 use super::download::through_page_locked;
 use super::*;
 
+/// Packed planes, given as (bytes a row, rows), in ordinary memory with each row padded.
+pub fn padded_pixels(packed: &[u8], sizes: &[(usize, usize)], padding: usize) -> DevicePixels {
+    let (mut memory, mut places, mut rest) = (Vec::new(), Vec::new(), packed);
+    for &(row_bytes, rows) in sizes {
+        places.push((memory.len(), row_bytes, rows));
+        let (plane, after) = rest.split_at(row_bytes * rows);
+        for row in plane.chunks(row_bytes) {
+            memory.extend_from_slice(row);
+            memory.resize(memory.len() + padding, 0xEE);
+        }
+        rest = after;
+    }
+    let start = memory.as_ptr() as u64;
+    let plane = |(at, row_bytes, rows)| DevicePlane {
+        address: start + at as u64,
+        stride: row_bytes + padding,
+        row_bytes,
+        rows,
+    };
+    let planes = places.into_iter().map(plane).collect();
+    // SAFETY: the pixels own the memory, and nobody writes to it.
+    unsafe { DevicePixels::new(tch::Device::Cpu, planes, None, Box::new(memory)) }
+}
+
 const PLANES: [(usize, usize); 2] = [(4, 2), (4, 1)];
 
 fn upload(uploader: &std::sync::Arc<Uploader>, value: u8) -> DevicePixels {
@@ -76,7 +100,7 @@ fn a_buffer_under_way_is_not_written_again() {
 fn full_pools_wait_for_the_oldest_copy() {
     let (runtime, _turn) = play();
     let uploader = Uploader::new(runtime, 0).unwrap();
-    let large = [(48 << 20, 2)]; // two fit under the limit of page-locked memory, a third does not
+    let large = [(192 << 10, 2)]; // two fit under the limit of page-locked memory, a third does not
     let send = |value: u8| {
         uploader
             .upload(&large, |bytes| {
@@ -88,6 +112,21 @@ fn full_pools_wait_for_the_oldest_copy() {
     let frames = [send(1), send(2), send(3)];
     with(|played| assert_eq!(played.host_allocations, 2));
     assert_eq!(bytes_at(&frames[0].planes()[0])[0], 1, "the oldest copy was waited for");
+}
+
+#[test]
+fn memory_that_nobody_needs_goes_back_to_the_device() {
+    let (runtime, _turn) = play();
+    let uploader = Uploader::new(runtime, 0).unwrap();
+    // An eighth of the played device is a megabyte: nine such frames fit, ten do not.
+    let large = [(16 << 10, 7)];
+    let frames: Vec<DevicePixels> = (0..10).map(|_| uploader.upload(&large, |_| Ok(())).unwrap()).collect();
+    let held =
+        |played: &mut played::Device| played.bytes.values().filter(|&&bytes| bytes == 112 << 10).count();
+    let before = with(held);
+    drop(frames);
+    let after = with(held);
+    assert_eq!(before - after, 1, "nine are kept for the next frames, the tenth is freed");
 }
 
 #[test]

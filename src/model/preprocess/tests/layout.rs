@@ -3,32 +3,13 @@
 
 use super::super::*;
 use super::{FORMATS, picture};
-use crate::model::cuda::DevicePlane;
+use crate::model::cuda::tests::padded_pixels;
 
-/// Each plane of `picture` in memory of its own, its rows padded by `padding` bytes.
+/// `picture` with each row padded by `padding` bytes.
 fn padded(picture: &Picture, padding: usize) -> Picture {
     let bytes: Vec<u8> = Vec::try_from(&picture.data).unwrap();
-    let (mut memory, mut places, mut rest) = (Vec::new(), Vec::new(), &bytes[..]);
-    for (row_bytes, rows) in plane_sizes(picture.format, picture.width, picture.height) {
-        places.push((memory.len(), row_bytes, rows));
-        let (plane, after) = rest.split_at(row_bytes * rows);
-        for row in plane.chunks(row_bytes) {
-            memory.extend_from_slice(row);
-            memory.resize(memory.len() + padding, 0xEE);
-        }
-        rest = after;
-    }
-    let start = memory.as_ptr() as u64;
-    let plane = |(at, row_bytes, rows)| DevicePlane {
-        address: start + at as u64,
-        stride: row_bytes + padding,
-        row_bytes,
-        rows,
-    };
-    let planes = places.into_iter().map(plane).collect();
-    // SAFETY: the picture owns the memory, and nobody writes to it.
-    let data = unsafe { DevicePixels::new(Device::Cpu, planes, None, Box::new(memory)) };
-    Picture { data: Pixels::Device(data), ..*picture }
+    let sizes = plane_sizes(picture.format, picture.width, picture.height);
+    Picture { data: Pixels::Device(padded_pixels(&bytes, &sizes, padding)), ..*picture }
 }
 
 #[test]
