@@ -117,12 +117,10 @@ fn main() -> Result<()> {
         "threads": std::thread::available_parallelism()?.get(),
     });
     let started = Instant::now();
+    let (trained, picture) = (args.trained.as_deref(), args.picture.as_deref());
     let mut parts: Vec<Part> = vec![
         ("card", Box::new(|| card::measure(&plan))),
-        ("correctness", {
-            let (trained, picture) = (args.trained.as_deref(), args.picture.as_deref());
-            Box::new(|| forward::correctness(&plan, trained, picture))
-        }),
+        ("correctness", Box::new(|| forward::correctness(&plan, trained, picture))),
         ("forward", Box::new(|| forward::throughput(&plan))),
         ("streams", Box::new(|| streams::measure(&plan))),
     ];

@@ -44,6 +44,7 @@ fn frames_leave_in_order_with_their_own_masks_and_everything_they_came_with() {
     feeder.join().unwrap();
     assert!(fake.control.set(|b| b.batches.iter().any(|&size| size > 1)), "several frames share a forward");
     assert_eq!((rig.stat::<u64>("frames"), rig.stat::<u64>("inferred")), (20, 20));
+    assert_eq!((rig.stat::<u64>("host-copies"), rig.stat::<u64>("device-frames")), (20, 0));
 }
 
 #[test]

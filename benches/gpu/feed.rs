@@ -23,6 +23,17 @@ pub struct Settings {
     pub in_flight: usize,
 }
 
+/// When the next frame goes in.
+#[derive(Clone, Copy)]
+pub enum Pace {
+    /// As soon as it is taken.
+    Full,
+    /// When the one before has come out.
+    OneAtATime,
+    /// Every `period`, from `phase` on.
+    Clock { phase: Duration, period: Duration },
+}
+
 /// When a frame went in, and when it came out; by its number.
 #[derive(Default)]
 pub struct Times {
@@ -48,9 +59,9 @@ impl Stream {
             .format(gst::Format::Time)
             .is_live(live)
             .block(true)
-            .max_buffers(2)
+            .max_bytes(0)
             .build();
-        source.set_max_bytes(0);
+        source.set_property("max-buffers", 2u64);
         let segment = gst::ElementFactory::make("gclipsegment")
             .property("model", &settings.model)
             .property("device", &settings.device)
@@ -76,13 +87,21 @@ impl Stream {
         Ok(Stream { source, segment, times })
     }
 
-    /// Pushes frames until told to stop, then the end; one every `period`, from `phase` on, or as they are taken.
-    pub fn feed(&self, buffers: &[gst::Buffer], period: Option<(Duration, Duration)>, stop: &AtomicBool) {
+    /// Pushes frames until told to stop, then the end.
+    pub fn feed(&self, buffers: &[gst::Buffer], pace: Pace, stop: &AtomicBool) {
         let start = Instant::now();
         for number in 0usize.. {
-            if let Some((phase, period)) = period {
-                let due = start + phase + period * number as u32;
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            match pace {
+                Pace::Full => (),
+                Pace::OneAtATime => {
+                    while self.times.lock().arrived.len() < number && !stop.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                }
+                Pace::Clock { phase, period } => {
+                    let due = start + phase + period * number as u32;
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                }
             }
             if stop.load(Ordering::Relaxed) {
                 break;

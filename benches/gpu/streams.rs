@@ -8,7 +8,7 @@ use gst::prelude::*;
 use serde_json::{Value, json};
 
 use crate::card::{peak_mib, quantile, used_mib};
-use crate::feed::{Settings, Stream};
+use crate::feed::{Pace, Settings, Stream};
 use crate::{Plan, Result, cuda_frames, frames};
 
 /// Different pictures that come round and round.
@@ -16,14 +16,42 @@ const PICTURES: usize = 8;
 /// Refreshes a second of each live stream.
 const LIVE_RATE: f64 = 8.0;
 
+/// How the streams of a pipeline are fed.
+#[derive(Clone, Copy, PartialEq)]
+enum Feeding {
+    Full,
+    OneAtATime,
+    /// Frames a second and stream; the streams take turns.
+    Live(f64),
+}
+
+impl Feeding {
+    fn pace(self, stream: usize, streams: usize) -> Pace {
+        match self {
+            Feeding::Full => Pace::Full,
+            Feeding::OneAtATime => Pace::OneAtATime,
+            Feeding::Live(rate) => {
+                let period = Duration::from_secs_f64(1.0 / rate);
+                Pace::Clock { phase: period.mul_f64(stream as f64 / streams as f64), period }
+            }
+        }
+    }
+
+    fn offered(self, streams: usize) -> Option<f64> {
+        match self {
+            Feeding::Live(rate) => Some(rate * streams as f64),
+            _ => None,
+        }
+    }
+}
+
 /// One pipeline, and how it is fed.
 struct Run<'a> {
     streams: usize,
     caps: &'a gst::Caps,
     buffers: &'a [gst::Buffer],
     settings: Settings,
-    /// Pushes a second and stream; `None`: as fast as they are taken.
-    rate: Option<f64>,
+    feeding: Feeding,
     time: Duration,
 }
 
@@ -57,13 +85,14 @@ pub fn measure(plan: &Plan) -> Result<Value> {
             if plan.goes_on() {
                 let in_flight = (2 * batch / streams).max(2);
                 let settings = settings(batch, in_flight);
-                let run = Run { streams, caps, buffers, settings, rate: None, time };
+                let run = Run { streams, caps, buffers, settings, feeding: Feeding::Full, time };
                 throughput.push(result(memory, &run)?);
             }
         }
     }
     let (memory, caps, buffers) = kinds.last().ok_or("no frames")?;
-    let one = Run { streams: 1, caps, buffers, settings: settings(1, 1), rate: None, time };
+    let feeding = Feeding::OneAtATime;
+    let one = Run { streams: 1, caps, buffers, settings: settings(1, 1), feeding, time };
     let alone = result(memory, &one)?;
     let (streams, rate, time) = match plan.quick {
         true => (2, 1.0, Duration::from_secs(4)),
@@ -72,7 +101,14 @@ pub fn measure(plan: &Plan) -> Result<Value> {
     let mut live = Vec::new();
     for (memory, caps, buffers) in &kinds {
         if plan.goes_on() {
-            let run = Run { streams, caps, buffers, settings: settings(batch, 8), rate: Some(rate), time };
+            let run = Run {
+                streams,
+                caps,
+                buffers,
+                settings: settings(batch, 8),
+                feeding: Feeding::Live(rate),
+                time,
+            };
             live.push(result(memory, &run)?);
         }
     }
@@ -96,22 +132,21 @@ fn result(memory: &str, run: &Run) -> Result<Value> {
 impl Run<'_> {
     fn measure(&self) -> Result<Value> {
         let pipeline = gst::Pipeline::new();
+        let live = matches!(self.feeding, Feeding::Live(_));
         let streams = (0..self.streams)
-            .map(|_| Stream::add(&pipeline, self.caps, self.rate.is_some(), &self.settings))
+            .map(|_| Stream::add(&pipeline, self.caps, live, &self.settings))
             .collect::<Result<Vec<_>>>()?;
         pipeline.set_state(gst::State::Playing)?;
         let bus = pipeline.bus().ok_or("a pipeline has a bus")?;
+        let before = batches(&streams);
         let stop = AtomicBool::new(false);
         // Frames from before that do not count.
         let warm_up = self.time / 3;
         let (message, window) = std::thread::scope(|scope| {
             for (number, stream) in streams.iter().enumerate() {
-                let period = self.rate.map(|rate| {
-                    let period = Duration::from_secs_f64(1.0 / rate);
-                    (period.mul_f64(number as f64 / self.streams as f64), period)
-                });
+                let pace = self.feeding.pace(number, self.streams);
                 let (stop, buffers) = (&stop, self.buffers);
-                scope.spawn(move || stream.feed(buffers, period, stop));
+                scope.spawn(move || stream.feed(buffers, pace, stop));
             }
             let start = Instant::now() + warm_up;
             std::thread::sleep(warm_up + self.time);
@@ -130,12 +165,12 @@ impl Run<'_> {
             Some(gst::MessageView::Error(error)) => return Err(error.error().to_string().into()),
             _ => return Err("the streams do not end".into()),
         }
-        let numbers = self.numbers(&streams, window);
+        let numbers = self.numbers(&streams, window, before);
         pipeline.set_state(gst::State::Null)?;
         Ok(numbers)
     }
 
-    fn numbers(&self, streams: &[Stream], (start, end): (Instant, Instant)) -> Value {
+    fn numbers(&self, streams: &[Stream], (start, end): (Instant, Instant), before: (u64, u64)) -> Value {
         let within = |time: &Instant| (start..end).contains(time);
         let (mut frames, mut latencies, mut least) = (0, Vec::new(), u64::MAX);
         for stream in streams {
@@ -150,19 +185,20 @@ impl Run<'_> {
         let time = end.duration_since(start).as_secs_f64();
         let sum = |name| streams.iter().map(|stream| stream.stat(name)).sum::<u64>();
         let first = streams.first().map(|stream| stream.segment.property::<gst::Structure>("stats"));
+        let after = batches(streams);
         let of_model = |name: &str| first.as_ref().and_then(|stats| stats.get::<u64>(name).ok());
         json!({
             "streams": self.streams,
             "batch": self.settings.batch,
             "frames_per_s": frames as f64 / time,
             "least_frames_of_a_stream": least,
-            "offered_per_s": self.rate.map(|rate| rate * self.streams as f64),
+            "offered_per_s": self.feeding.offered(self.streams),
             "latency_ms": {
                 "p50": quantile(&latencies, 0.5),
                 "p99": quantile(&latencies, 0.99),
                 "largest": quantile(&latencies, 1.0),
             },
-            "mean_batch_fill": first.as_ref().and_then(|stats| stats.get::<f64>("mean-batch-fill").ok()),
+            "mean_batch_fill": (after.1 - before.1) as f64 / ((after.0 - before.0) as f64).max(1.0),
             "stage_p50_us": {
                 "preprocess": of_model("preprocess-p50").map(|time| time / 1000),
                 "forward": of_model("forward-p50").map(|time| time / 1000),
@@ -175,6 +211,11 @@ impl Run<'_> {
             "frames": sum("frames"),
         })
     }
+}
+
+/// Batches that the shared model has run, and frames in them.
+fn batches(streams: &[Stream]) -> (u64, u64) {
+    streams.first().map_or((0, 0), |stream| (stream.stat("batches"), stream.stat("batched-frames")))
 }
 
 /// An element that has the shared model loaded.
