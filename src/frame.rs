@@ -3,25 +3,29 @@
 //! GStreamer and torch types; its `unsafe` code says at each use why it is sound.
 //!
 //! * `import`: the way from a buffer to the model's device
+//! * `pack`: rows without their padding, deep samples as bytes
 //! * `cuda`: frames that are in the memory of a GPU already
 
 pub mod cuda;
 mod import;
+mod pack;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use gst_video::prelude::*;
 use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat};
 use tch::{Device, Kind, Tensor};
 
 pub use import::{Importer, Ways, caps, host_caps};
 
+use pack::pack;
+
 use crate::model::preprocess::{ColourMatrix, plane_sizes};
 use crate::model::{Colour, Ids, Picture, PixelFormat, Segmentation};
 
 /// Raw video formats that the model reads without a converter in front.
-pub const FORMATS: [VideoFormat; 10] = [
+pub const FORMATS: [VideoFormat; 14] = [
     VideoFormat::Rgb,
     VideoFormat::Bgr,
     VideoFormat::Rgba,
@@ -32,6 +36,10 @@ pub const FORMATS: [VideoFormat; 10] = [
     VideoFormat::I420,
     VideoFormat::Nv12,
     VideoFormat::Yuy2,
+    VideoFormat::Gray16Le,
+    VideoFormat::I42010le,
+    VideoFormat::I42012le,
+    VideoFormat::P01010le,
 ];
 
 /// Copies a mapped frame into a picture, once, whatever its strides.
@@ -47,23 +55,6 @@ pub fn picture(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Pict
     let target = unsafe { std::slice::from_raw_parts_mut(data.data_ptr().cast::<u8>(), bytes) };
     pack(frame, &planes, target)?;
     Ok(Picture { format, width, height, colour: colour(&frame.info().colorimetry()), data: data.into() })
-}
-
-/// Copies the planes of a mapped frame into `target`, one after the other and without padding.
-fn pack(
-    frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
-    planes: &[(usize, usize)],
-    target: &mut [u8],
-) -> Result<()> {
-    let mut rest = target;
-    for (index, &(row_bytes, rows)) in planes.iter().enumerate() {
-        let (plane, after) = rest.split_at_mut(row_bytes * rows);
-        let stride = frame.plane_stride().get(index).copied().context("the frame lacks a plane")?;
-        let stride = usize::try_from(stride).context("frames with negative strides are not supported")?;
-        copy_plane(frame.plane_data(index as u32)?, stride, plane, row_bytes)?;
-        rest = after;
-    }
-    Ok(())
 }
 
 /// The mask of a segmentation as a GRAY8 (up to 255 classes) or GRAY16_LE buffer with its `GstVideoMeta`.
@@ -112,33 +103,19 @@ impl AsRef<[u8]> for MaskBytes {
 #[cfg(target_endian = "big")]
 compile_error!("masks of more than 255 classes are written as GRAY16_LE in native byte order");
 
+/// The layout that [`pack`] leaves a frame in: deep samples have become bytes.
 fn pixel_format(format: VideoFormat) -> Result<PixelFormat> {
     Ok(match format {
         VideoFormat::Rgb => PixelFormat::Rgb,
         VideoFormat::Bgr => PixelFormat::Bgr,
         VideoFormat::Rgba | VideoFormat::Rgbx => PixelFormat::Rgbx,
         VideoFormat::Bgra | VideoFormat::Bgrx => PixelFormat::Bgrx,
-        VideoFormat::Gray8 => PixelFormat::Gray8,
-        VideoFormat::I420 => PixelFormat::I420,
-        VideoFormat::Nv12 => PixelFormat::Nv12,
+        VideoFormat::Gray8 | VideoFormat::Gray16Le => PixelFormat::Gray8,
+        VideoFormat::I420 | VideoFormat::I42010le | VideoFormat::I42012le => PixelFormat::I420,
+        VideoFormat::Nv12 | VideoFormat::P01010le => PixelFormat::Nv12,
         VideoFormat::Yuy2 => PixelFormat::Yuy2,
         other => bail!("video format {other} is not supported; put videoconvert in front"),
     })
-}
-
-fn copy_plane(source: &[u8], stride: usize, target: &mut [u8], row_bytes: usize) -> Result<()> {
-    if stride == row_bytes {
-        let packed = source.get(..target.len()).context("the frame is shorter than its size says")?;
-        target.copy_from_slice(packed);
-        return Ok(());
-    }
-    for (row, target) in target.chunks_exact_mut(row_bytes).enumerate() {
-        let start = row * stride;
-        let packed =
-            source.get(start..start + row_bytes).context("the frame is shorter than its stride says")?;
-        target.copy_from_slice(packed);
-    }
-    Ok(())
 }
 
 fn colour(colorimetry: &gst_video::VideoColorimetry) -> Colour {

@@ -294,7 +294,7 @@ fn unsupported_caps_and_frames_without_caps_are_refused() {
     let fake = Fake::install();
     let mut rig = fake.rig();
     let ten_bit = gst_video::VideoCapsBuilder::new()
-        .format(gst_video::VideoFormat::P01010le)
+        .format(gst_video::VideoFormat::Argb64Le)
         .width(8)
         .height(4)
         .framerate(gst::Fraction::new(25, 1))

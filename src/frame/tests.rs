@@ -46,7 +46,8 @@ fn picture_of(buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Picture {
 
 #[test]
 fn every_format_is_packed_whatever_its_stride_and_parity() {
-    for format in FORMATS {
+    let deep = |format: &VideoFormat| DEEP.iter().any(|(deep, _)| deep == format);
+    for format in FORMATS.into_iter().filter(|format| !deep(format)) {
         for (width, height) in [(1, 1), (2, 2), (5, 3), (16, 8), (33, 17)] {
             for padding in [0, 1, 13] {
                 let (buffer, info, packed) = frame_with_padding(format, width, height, padding);
@@ -55,6 +56,41 @@ fn every_format_is_packed_whatever_its_stride_and_parity() {
                 assert_eq!(copied, packed, "{format} {width}x{height} padded by {padding}");
                 assert_eq!((picture.width, picture.height), (width as usize, height as usize));
             }
+        }
+    }
+}
+
+/// Formats of 16-bit samples, and the bits of each below those of a byte.
+const DEEP: [(VideoFormat, u32); 4] = [
+    (VideoFormat::Gray16Le, 8),
+    (VideoFormat::I42010le, 2),
+    (VideoFormat::I42012le, 4),
+    (VideoFormat::P01010le, 8),
+];
+
+#[test]
+fn deep_samples_are_rounded_to_bytes() {
+    gst::init().unwrap();
+    for (format, below) in DEEP {
+        let info = gst_video::VideoInfo::builder(format, 5, 3).build().unwrap();
+        let top = (256 << below) - 1;
+        let values: Vec<u16> = (0..info.size() as u32 / 2).map(|n| (n * 977 % (top + 1)) as u16).collect();
+        let mut bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        bytes[..2].copy_from_slice(&(top as u16).to_le_bytes());
+        let picture = picture_of(&gst::Buffer::from_mut_slice(bytes.clone()), &info);
+        let packed: Vec<u8> = Vec::try_from(&picture.data).unwrap();
+        assert_eq!(packed[0], 255, "{format}: the brightest sample does not wrap around");
+        let mut places = Vec::new();
+        for (plane, (row_bytes, rows)) in plane_sizes(picture.format, 5, 3).into_iter().enumerate() {
+            let (offset, stride) = (info.offset()[plane], info.stride()[plane] as usize);
+            places
+                .extend((0..rows * row_bytes).map(|n| offset + n / row_bytes * stride + 2 * (n % row_bytes)));
+        }
+        assert_eq!(packed.len(), places.len(), "{format}");
+        for (byte, place) in packed.into_iter().zip(places) {
+            let sample = f64::from(u16::from_le_bytes([bytes[place], bytes[place + 1]]));
+            let difference = f64::from(byte) - (sample / f64::from(1u32 << below)).min(255.0);
+            assert!(difference.abs() <= 0.5, "{format}: {sample} became {byte}");
         }
     }
 }
@@ -76,8 +112,8 @@ fn colorimetry_comes_from_the_caps() {
 #[test]
 fn unsupported_formats_are_named() {
     gst::init().unwrap();
-    let error = pixel_format(VideoFormat::P01010le).unwrap_err().to_string();
-    assert!(error.contains("P010"), "{error}");
+    let error = pixel_format(VideoFormat::Argb64Le).unwrap_err().to_string();
+    assert!(error.contains("ARGB64_LE"), "{error}");
 }
 
 fn segmentation(width: usize, height: usize, ids: Ids) -> Arc<Segmentation> {
