@@ -5,5 +5,5 @@
 set -euo pipefail
 [ $# = 2 ] || { echo "usage: $0 SOURCE_DIR BUILD_DIR" >&2; exit 2; }
 cd "$1"
-cargo build --release --target-dir "$2/target"
+cargo build --release $(bash scripts/features.sh) --target-dir "$2/target"
 cp "$2/target/release/libgstgclip.so" "$2/target/release/gclip" "$2/"

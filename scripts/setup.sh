@@ -34,28 +34,37 @@ packages=(build-essential pkg-config ca-certificates python3 python3-pip
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libcairo2-dev libpango1.0-dev fonts-dejavu-core
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav)
-[ $tests = yes ] && packages+=(python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgstreamer-plugins-bad1.0-dev
+[ $tests = yes ] && packages+=(gstreamer1.0-x python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgstreamer-plugins-bad1.0-dev
   libgstrtspserver-1.0-dev mosquitto)
 
-if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
-  missing=()
-  for package in "${packages[@]}"; do
+# Installs those of the named packages that are missing.
+install() {
+  local package missing=() root=() log
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    step "no apt here: install the equivalents of these yourself: $*"
+    return
+  fi
+  for package in "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
   done
-  if [ ${#missing[@]} -gt 0 ]; then
-    root=()
-    if [ "$(id -u)" != 0 ]; then
-      command -v sudo >/dev/null || die "these packages are missing and need root to install: ${missing[*]}"
-      root=(sudo)
-    fi
-    step "installing ${#missing[@]} Debian packages"
-    log=$(mktemp)
-    { "${root[@]}" apt-get update -q && DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -q \
-      --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 || { tail -n 15 "$log" >&2; die "apt-get failed (log: $log)"; }
-    rm -f "$log"
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || die "these packages are missing and need root to install: ${missing[*]}"
+    root=(sudo)
   fi
-else
-  step "no apt here: install the equivalents of these yourself: ${packages[*]}"
+  step "installing ${#missing[@]} Debian packages"
+  log=$(mktemp)
+  { "${root[@]}" apt-get update -q && DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -q \
+    --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 || { tail -n 15 "$log" >&2; die "apt-get failed (log: $log)"; }
+  rm -f "$log"
+}
+
+install "${packages[@]}"
+# The standard analytics metadata (cargo feature v1_26) came with GStreamer 1.26.
+if pkg-config --exists 'gstreamer-1.0 >= 1.26'; then
+  analytics=(libgstreamer-plugins-bad1.0-dev)
+  [ $tests = yes ] && analytics+=(gir1.2-gst-plugins-bad-1.0)
+  install "${analytics[@]}"
 fi
 command -v cargo >/dev/null || die "cargo is missing: install Rust 1.92 or newer first (https://rustup.rs)"
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which elements keep the masks? Runs each between a source and a sink and prints the table that the
-//! documentation quotes (`cargo test --test meta_survival -- --nocapture`). Elements that are not installed are left out.
-//! On the version of the documented table the two must agree.
+//! Which elements keep the masks? Runs each between a source and a sink and compares with the table that the
+//! documentation quotes, in the columns of the GStreamer that is there.
+//! `UPDATE_SURVIVAL=1 cargo test --test meta_survival` writes these columns.
 
+use std::path::Path;
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
@@ -12,6 +13,15 @@ use gst::prelude::*;
 use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
 use gstgclip::meta::{Masks, Rect};
 
+const TABLE: &str = "src/meta/survival.md";
+const ABSENT: &str = "–";
+const FRAMES: usize = 6;
+const SIZE: (u32, u32) = (64, 48);
+
+/// The two forms of the masks, by the heading of their columns.
+const OURS: &str = "GclipSegmentationMeta";
+const STANDARD: &str = "analytics";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Kept,
@@ -19,11 +29,7 @@ enum Fate {
 }
 use Fate::{Kept, Lost};
 
-const DOCUMENTED: &str = include_str!("../src/meta/survival.md");
-const DOCUMENTED_VERSION: (u32, u32) = (1, 22);
-const FRAMES: usize = 6;
-
-/// Chains, and what becomes of the masks where that is a promise of ours or a fact of the format.
+/// Chains, and what becomes of our meta where that is a promise of ours or a fact of the format.
 const CHAINS: &[(&str, Option<Fate>)] = &[
     ("identity", Some(Kept)),
     ("queue", Some(Kept)),
@@ -67,30 +73,59 @@ fn masks() -> Masks {
     Masks { generation: 1, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions: Vec::new() }
 }
 
-/// Whether all buffers that leave a chain still carry the masks; `None` if it cannot be run here.
-fn fate(chain: &str) -> Option<Fate> {
+/// Attaches every form that this build knows.
+fn attach(buffer: &mut gst::BufferRef) {
+    masks().attach(buffer);
+    #[cfg(feature = "v1_26")]
+    gstgclip::meta::attach_analytics(&masks(), buffer, SIZE, false).unwrap();
+}
+
+fn carries(form: &str, buffer: &gst::BufferRef) -> bool {
+    if form == OURS {
+        return Masks::from_buffer(buffer).is_some();
+    }
+    let mut other = buffer.copy();
+    Masks::detach(other.get_mut().unwrap());
+    Masks::found_on(&other, Some(SIZE)).is_some()
+}
+
+/// How many buffers left a chain, and how many of them still carried each form.
+#[derive(Default)]
+struct Counts {
+    all: AtomicUsize,
+    with: [AtomicUsize; 2],
+}
+
+impl Counts {
+    fn see(&self, buffer: &gst::BufferRef) {
+        self.all.fetch_add(1, Relaxed);
+        for (form, count) in [OURS, STANDARD].into_iter().zip(&self.with) {
+            count.fetch_add(usize::from(carries(form, buffer)), Relaxed);
+        }
+    }
+}
+
+/// Whether all buffers that leave a chain still carry each form of the masks; `None` if it cannot be run here.
+fn fates(chain: &str) -> Option<[Fate; 2]> {
+    let (width, height) = SIZE;
     let description = format!(
-        "videotestsrc num-buffers={FRAMES} ! video/x-raw,format=I420,width=64,height=48,framerate=25/1 \
+        "videotestsrc num-buffers={FRAMES} ! video/x-raw,format=I420,width={width},height={height},framerate=25/1 \
          ! identity name=attach ! {chain} ! fakesink name=out"
     );
     let pipeline = gst::parse::launch(&description).ok()?.downcast::<gst::Pipeline>().ok()?;
-    let attach = pipeline.by_name("attach")?.static_pad("src")?;
-    attach.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+    pipeline.by_name("attach")?.static_pad("src")?.add_probe(gst::PadProbeType::BUFFER, |_, info| {
         if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
-            masks().attach(buffer.make_mut());
+            attach(buffer.make_mut());
         }
         gst::PadProbeReturn::Ok
     });
-    let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let counts = Arc::new(Counts::default());
     let count = counts.clone();
     let both = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
     pipeline.by_name("out")?.static_pad("sink")?.add_probe(both, move |_, info| {
-        let mut see = |buffer: &gst::BufferRef| {
-            count[usize::from(Masks::from_buffer(buffer).is_some())].fetch_add(1, Relaxed);
-        };
         match &info.data {
-            Some(gst::PadProbeData::Buffer(buffer)) => see(buffer),
-            Some(gst::PadProbeData::BufferList(list)) => list.iter().for_each(&mut see),
+            Some(gst::PadProbeData::Buffer(buffer)) => count.see(buffer),
+            Some(gst::PadProbeData::BufferList(list)) => list.iter().for_each(|buffer| count.see(buffer)),
             _ => {}
         }
         gst::PadProbeReturn::Ok
@@ -101,32 +136,87 @@ fn fate(chain: &str) -> Option<Fate> {
     pipeline.set_state(gst::State::Null).unwrap();
     let end = end.unwrap_or_else(|| panic!("{chain} hangs"));
     assert_eq!(end.type_(), gst::MessageType::Eos, "{chain}: {end:?}");
-    let (without, with) = (counts[0].load(Relaxed), counts[1].load(Relaxed));
-    assert!(without + with > 0, "{chain}: nothing came out");
-    Some(if without == 0 { Kept } else { Lost })
+    let all = counts.all.load(Relaxed);
+    assert!(all > 0, "{chain}: nothing came out");
+    Some([0, 1].map(|form| if counts.with[form].load(Relaxed) == all { Kept } else { Lost }))
+}
+
+/// The documented table: what stands before it, its columns, and its rows by chain.
+struct Table {
+    prose: String,
+    columns: Vec<String>,
+    rows: Vec<(String, Vec<String>)>,
+}
+
+impl Table {
+    fn read() -> Table {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE)).unwrap();
+        let start = text.find("| chain |").unwrap();
+        let cells = |line: &str| -> Vec<String> {
+            line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()
+        };
+        let mut lines = text[start..].lines().map(cells);
+        let columns = lines.next().unwrap()[1..].to_vec();
+        let rows =
+            lines.skip(1).map(|row| (row[0].trim_matches('`').to_owned(), row[1..].to_vec())).collect();
+        Table { prose: text[..start].to_owned(), columns, rows }
+    }
+
+    fn cell(&mut self, chain: &str, column: usize) -> &mut String {
+        let row = self.rows.iter().position(|(of, _)| of == chain).unwrap_or_else(|| {
+            self.rows.push((chain.to_owned(), vec![ABSENT.to_owned(); self.columns.len()]));
+            self.rows.len() - 1
+        });
+        &mut self.rows[row].1[column]
+    }
+
+    fn write(&self) {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let mut text = self.prose.clone();
+        text += &line(&[&["chain".to_owned()], &self.columns[..]].concat());
+        text += &line(&vec!["---".to_owned(); self.columns.len() + 1]);
+        for (chain, cells) in &self.rows {
+            if cells.iter().any(|cell| cell != ABSENT) {
+                text += &line(&[&[format!("`{chain}`")], &cells[..]].concat());
+            }
+        }
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(TABLE), text).unwrap();
+    }
 }
 
 #[test]
 fn the_known_elements_keep_the_masks() {
     gst::init().unwrap();
     gstgclip::meta::register();
-    println!(
-        "Masks behind elements of GStreamer {}:\n\n| chain | masks |\n| --- | --- |",
-        gst::version_string()
-    );
+    let (major, minor, ..) = gst::version();
+    let mut table = Table::read();
+    let update = std::env::var_os("UPDATE_SURVIVAL").is_some();
+    let forms = if cfg!(feature = "v1_26") { &[OURS, STANDARD][..] } else { &[OURS] };
     let mut wrong = Vec::new();
-    for (chain, expected) in CHAINS {
-        let Some(fate) = fate(chain) else {
-            println!("| `{chain}` | not installed |");
-            continue;
-        };
-        let row = format!("| `{chain}` | {} |", if fate == Kept { "kept" } else { "lost" });
-        println!("{row}");
-        let (major, minor, ..) = gst::version();
-        let undocumented = (major, minor) == DOCUMENTED_VERSION && !DOCUMENTED.contains(&row);
-        if undocumented || expected.is_some_and(|expected| expected != fate) {
-            wrong.push(row);
+    for (chain, promised) in CHAINS {
+        let fates = fates(chain);
+        if promised.is_some_and(|promised| fates.is_some_and(|[ours, _]| ours != promised)) {
+            wrong.push(format!("{chain}: not as promised"));
+        }
+        for (form, name) in forms.iter().enumerate() {
+            let heading = format!("{name}, {major}.{minor}");
+            // A GStreamer that the table does not know has only the promises to keep.
+            let Some(column) = table.columns.iter().position(|column| *column == heading) else { continue };
+            let found = match fates.map(|fates| fates[form]) {
+                Some(Kept) => "kept",
+                Some(Lost) => "lost",
+                None => ABSENT,
+            };
+            let documented = table.cell(chain, column);
+            if update {
+                *documented = found.to_owned();
+            } else if found != ABSENT && documented != found {
+                wrong.push(format!("{chain}, {heading}: {found}, documented as {documented}"));
+            }
         }
     }
-    assert!(wrong.is_empty(), "against what is documented: {wrong:?}");
+    if update {
+        table.write();
+    }
+    assert!(wrong.is_empty(), "\n  {}\n", wrong.join("\n  "));
 }

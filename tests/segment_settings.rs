@@ -111,6 +111,29 @@ fn settings_reach_the_next_frame() {
     assert_eq!(buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>().count(), 2);
 }
 
+#[cfg(feature = "v1_26")]
+#[test]
+fn the_standard_metadata_is_attached_on_demand() {
+    use gst_analytics::{AnalyticsODMtd, AnalyticsRelationMeta, prelude::*};
+
+    let fake = Fake::install();
+    let mut rig = fake.rig();
+    rig.push(1).unwrap();
+    assert!(rig.pull().meta::<AnalyticsRelationMeta>().is_none());
+    for (number, meta, objects) in [(1, "analytics", 0), (2, "analytics-objects", 2)] {
+        rig.element.set_property_from_str("meta", meta);
+        rig.push(number).unwrap();
+        let buffer = rig.pull();
+        assert!(Masks::from_buffer(&buffer).is_none());
+        let masks = Masks::found_on(&buffer, Some(SIZE)).unwrap();
+        let found = masks.regions.iter().map(|region| (region.value, region.label.as_str()));
+        // Every pixel of the nth frame has the value n.
+        assert_eq!(found.collect::<Vec<_>>(), [(number as u32, ["a", "b"][number as usize - 1])]);
+        let relations = buffer.meta::<AnalyticsRelationMeta>().unwrap();
+        assert_eq!(relations.iter::<AnalyticsODMtd>().count(), objects, "{meta}");
+    }
+}
+
 #[test]
 fn regions_are_posted_when_asked_for_at_most_ten_times_a_second() {
     let fake = Fake::install();

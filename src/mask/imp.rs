@@ -34,7 +34,8 @@ pub struct GclipMask {
 impl GclipMask {
     fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = self.settings.lock().clone();
-        let Some(masks) = Masks::from_buffer(&buffer) else {
+        let size = self.state.lock().frame_size();
+        let Some(masks) = Masks::found_on(&buffer, size) else {
             gst::log!(CAT, imp = self, "no masks on {buffer:?}");
             self.push_gap(&buffer);
             return Ok(gst::FlowSuccess::Ok);

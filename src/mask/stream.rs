@@ -67,6 +67,11 @@ impl State {
         Ok(())
     }
 
+    /// Width and height of the frames.
+    pub fn frame_size(&self) -> Option<(u32, u32)> {
+        self.frame.as_ref().map(|frame| (frame.width, frame.height))
+    }
+
     /// What the output has to be for these masks; before the first masks, as far as it is known.
     pub fn wanted(&self, settings: &Settings, masks: Option<&Masks>) -> Option<Wanted> {
         let frame = self.frame.as_ref()?;

@@ -23,6 +23,8 @@
 //!
 #![doc = include_str!("survival.md")]
 
+#[cfg(feature = "v1_26")]
+mod analytics;
 pub mod json;
 mod labels;
 pub mod png;
@@ -36,6 +38,8 @@ mod wire;
 
 use std::sync::Once;
 
+#[cfg(feature = "v1_26")]
+pub use analytics::attach as attach_analytics;
 pub use labels::LabelFilter;
 pub use roi::attach_regions_of_interest;
 pub use view::{MaskRow, MaskView};
@@ -127,6 +131,21 @@ impl Masks {
         register();
         let meta = gst::meta::CustomMeta::from_buffer(buffer, NAME).ok()?;
         wire::read(meta.structure())
+    }
+
+    /// The masks on a frame of `size` pixels (width, height), whoever attached them: those of
+    /// [`from_buffer`](Self::from_buffer), else the segmentations in GStreamer's analytics metadata.
+    ///
+    /// The latter only with the cargo feature `v1_26`, and if the size is known: their coordinates are in pixels.
+    pub fn found_on(buffer: &gst::BufferRef, size: Option<(u32, u32)>) -> Option<Masks> {
+        let standard = || {
+            #[cfg(feature = "v1_26")]
+            let masks = size.and_then(|size| analytics::read(buffer, size));
+            #[cfg(not(feature = "v1_26"))]
+            let masks = size.and(None);
+            masks
+        };
+        Masks::from_buffer(buffer).or_else(standard)
     }
 
     /// Maps the mask for reading; `None` if it has no usable `GstVideoMeta` or cannot be mapped.

@@ -37,7 +37,7 @@ pub fn attach_regions_of_interest(buffer: &mut gst::BufferRef, regions: &[Region
 }
 
 /// Left, top, width, height of the smallest box of whole pixels around a region, inside the frame.
-fn pixel_box(region: &Region, width: u32, height: u32) -> (u32, u32, u32, u32) {
+pub(super) fn pixel_box(region: &Region, width: u32, height: u32) -> (u32, u32, u32, u32) {
     let (x, w) = pixel_span(region.x, region.w, width);
     let (y, h) = pixel_span(region.y, region.h, height);
     (x, y, w, h)

@@ -39,7 +39,8 @@ impl State {
 
     /// The line for a buffer; `None` if it carries no masks, or the same as before and only changes are wanted.
     pub fn line(&mut self, buffer: &gst::BufferRef, settings: Settings) -> Result<Option<Vec<u8>>> {
-        let Some(masks) = Masks::from_buffer(buffer) else { return Ok(None) };
+        let size = self.size.map(|size| (size.width, size.height));
+        let Some(masks) = Masks::found_on(buffer, size) else { return Ok(None) };
         let pts = buffer.pts();
         let segment = self.segment.as_ref();
         let times = Times {

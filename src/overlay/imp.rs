@@ -248,7 +248,8 @@ impl BaseTransformImpl for GclipOverlay {
     /// A frame without masks goes on as it is, even if it is not writable; the others are made writable and drawn on.
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         let Some(mut buffer) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
-        let Some(masks) = Masks::from_buffer(&buffer) else {
+        let size = self.state.lock().as_ref().map(|state| (state.info.width(), state.info.height()));
+        let Some(masks) = Masks::found_on(&buffer, size) else {
             return Ok(GenerateOutputSuccess::Buffer(buffer));
         };
         let settings = self.settings.lock().clone();

@@ -155,12 +155,31 @@ pub enum Messages {
 }
 
 /// Which metadata is attached.
+// Written twice: the macro does not leave out values by `cfg`.
+#[cfg(not(feature = "v1_26"))]
 #[glib::flags(name = "GstGclipMetaFlags")]
 pub enum MetaFlags {
     #[flags_value(name = "GclipSegmentationMeta: masks and regions", nick = "custom")]
     CUSTOM = 0b01,
     #[flags_value(name = "One GstVideoRegionOfInterestMeta per region", nick = "roi")]
     ROI = 0b10,
+}
+
+/// Which metadata is attached.
+#[cfg(feature = "v1_26")]
+#[glib::flags(name = "GstGclipMetaFlags")]
+pub enum MetaFlags {
+    #[flags_value(name = "GclipSegmentationMeta: masks and regions", nick = "custom")]
+    CUSTOM = 0b01,
+    #[flags_value(name = "One GstVideoRegionOfInterestMeta per region", nick = "roi")]
+    ROI = 0b10,
+    #[flags_value(
+        name = "GstAnalyticsSegmentationMtd, and the GstAnalyticsClsMtd that names its regions",
+        nick = "analytics"
+    )]
+    ANALYTICS = 0b100,
+    #[flags_value(name = "The same, and one GstAnalyticsODMtd per region", nick = "analytics-objects")]
+    ANALYTICS_OBJECTS = 0b1000,
 }
 
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

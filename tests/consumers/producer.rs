@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A plugin for the tests: element `testmasks` attaches the same two regions to every frame, without a model.
+//! A plugin for the tests: element `testmasks` attaches the same two regions to every frame of 64x48, without a model;
+//! with the feature `v1_26` also as analytics metadata.
 //! The mask is 4x2: 1 in the left half, 300 at the bottom right; rows are padded, values have 16 bits.
 
 use gst::glib;
@@ -54,7 +55,11 @@ mod imp {
         const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
         fn transform_ip(&self, buffer: &mut gst::BufferRef) -> Result<gst::FlowSuccess, gst::FlowError> {
-            super::masks().attach(buffer);
+            let masks = super::masks();
+            masks.attach(buffer);
+            #[cfg(feature = "v1_26")]
+            gstgclip::meta::attach_analytics(&masks, buffer, (64, 48), true)
+                .map_err(|_| gst::FlowError::Error)?;
             Ok(gst::FlowSuccess::Ok)
         }
     }

@@ -275,4 +275,11 @@ fn attach(masks: &Masks, buffer: &mut gst::BufferRef, (width, height): (u32, u32
     if flags.contains(MetaFlags::ROI) {
         meta::attach_regions_of_interest(buffer, &masks.regions, width, height);
     }
+    #[cfg(feature = "v1_26")]
+    if flags.intersects(MetaFlags::ANALYTICS | MetaFlags::ANALYTICS_OBJECTS) {
+        let objects = flags.contains(MetaFlags::ANALYTICS_OBJECTS);
+        if let Err(error) = meta::attach_analytics(masks, buffer, (width, height), objects) {
+            gst::error!(CAT, "no analytics metadata on a frame: {error:#}");
+        }
+    }
 }
