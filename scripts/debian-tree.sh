@@ -32,7 +32,7 @@ downloads=${CARGO_HOME:-$HOME/.cargo}
 configured=$(sed -n 's/^LIBTORCH = .*value = "\([^"]*\)".*/\1/p' .cargo/config.toml 2>/dev/null || true)
 libtorch=${LIBTORCH:-$configured}
 [ -e "$libtorch/lib/libtorch_cpu.so" ] || die "no libtorch: run scripts/setup.sh first"
-lent=("$checkout" "$toolchain" "$downloads" "$libtorch")
+lent=("$checkout" "$toolchain" "$libtorch" "$downloads/registry")
 # The wheel's libraries link those of the wheels beside it.
 [ ! -d "${libtorch%/*}/nvidia" ] || lent+=("${libtorch%/*}/nvidia")
 # Crates are fetched out here, where certificates and proxies are set up; inside, cargo is offline.
@@ -62,8 +62,8 @@ if [ ! -d "$tree" ]; then
   printf '%s\n' force-unsafe-io path-exclude=/usr/share/{doc,man,info,locale,help}/'*' >"$tree.partial/etc/dpkg/dpkg.cfg.d/tree"
   mv "$tree.partial" "$tree"
 fi
-for file in /etc/resolv.conf /etc/hosts; do
-  [ ! -e "$file" ] || cp -L "$file" "$tree$file"
+for file in /etc/resolv.conf /etc/hosts "$downloads/config.toml"; do
+  [ ! -e "$file" ] || { mkdir -p "$tree${file%/*}" && cp -L "$file" "$tree$file"; }
 done
 
 # The command ----------------------------------------------------------------------------------------------------
