@@ -21,7 +21,10 @@ case $suite in trixie | forky) ;; *) die "unknown suite $suite (trixie or forky)
 
 [ "$(id -u)" = 0 ] || cannot "a Debian tree needs root, for mounts and chroot: run this as root"
 command -v apt-get >/dev/null || cannot "a Debian tree is made with mmdebstrap, which needs apt here"
-unshare --mount true 2>/dev/null ||
+namespace=(unshare --mount)
+# In a chroot the root is no mount point, whose propagation could be set.
+"${namespace[@]}" true 2>/dev/null || namespace+=(--propagation unchanged)
+"${namespace[@]}" true 2>/dev/null ||
   cannot "this machine does not allow mount namespaces (unshare --mount), which a Debian tree needs"
 
 # What is lent ---------------------------------------------------------------------------------------------------
@@ -73,9 +76,11 @@ passed='^(https?_proxy|ftp_proxy|no_proxy|all_proxy|cargo_build_jobs|rust_backtr
 while IFS= read -r setting; do settings+=("$setting"); done < <(env | grep -iE "$passed" || true)
 
 # The mounts live in a namespace of this command alone and end with it.
-exec unshare --mount --propagation private bash -euc '
+exec "${namespace[@]}" bash -euc '
   tree=$1 checkout=$2 lent=$3
   shift 3
+  mount --bind "$tree" "$tree"
+  mount --make-private "$tree"
   while IFS= read -r folder; do
     mkdir -p "$tree$folder"
     mount --bind "$folder" "$tree$folder"
