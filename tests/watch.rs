@@ -1,7 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Cameras over RTSP, from a server that misbehaves on command (`rtsp/server.c`).
+//! `gclip watch` on cameras over RTSP, from a server that misbehaves on command (`rtsp/server.c`), with a checkpoint
+//! made by the test. Everything listens on 127.0.0.1, on free ports.
 
 mod rtsp;
+mod tiny;
 
+#[path = "watch/harness.rs"]
+mod harness;
+#[path = "watch/metrics.rs"]
+mod metrics;
+#[path = "watch/mistakes.rs"]
+mod mistakes;
+#[path = "watch/mqtt.rs"]
+mod mqtt;
+#[path = "watch/outages.rs"]
+mod outages;
+#[path = "watch/secrets.rs"]
+mod secrets;
 #[path = "watch/server.rs"]
 mod server;
+#[path = "watch/stopping.rs"]
+mod stopping;

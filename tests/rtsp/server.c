@@ -163,10 +163,7 @@ static GstPadProbeReturn damage_packets(GstPad *pad, GstPadProbeInfo *info, gpoi
   return gst_buffer_list_length(left) > 0 ? GST_PAD_PROBE_OK : GST_PAD_PROBE_DROP;
 }
 
-static void forget(gpointer data, GClosure *closure) {
-  (void)closure;
-  g_free(data);
-}
+static void forget(gpointer data, GClosure *closure) { (void)closure, g_free(data); }
 
 static void configure(GstRTSPMediaFactory *factory, GstRTSPMedia *media, gpointer path) {
   (void)factory;
@@ -334,6 +331,10 @@ int main(int argc, char **argv) {
   gst_rtsp_server_set_address(server, "127.0.0.1");
   gst_rtsp_server_set_service(server, argc > 1 ? argv[1] : "0");
   g_signal_connect(server, "client-connected", G_CALLBACK(greet), NULL);
+  // A thread per client: one that waits for a stalled camera holds up nobody else.
+  GstRTSPThreadPool *threads = gst_rtsp_server_get_thread_pool(server);
+  gst_rtsp_thread_pool_set_max_threads(threads, -1);
+  g_object_unref(threads);
   if (argc > 2)
     ask_for_password(argv[2]);
   if (!gst_rtsp_server_attach(server, NULL)) {

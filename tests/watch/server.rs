@@ -38,8 +38,11 @@ impl Client {
 
     /// Waits for this many frames and returns the size of the last.
     fn frames(&self, count: usize) -> (i32, i32) {
-        let frames = (0..count).map(|_| self.sizes.recv_timeout(PATIENCE).expect("a frame"));
-        frames.last().unwrap()
+        let mut size = (0, 0);
+        for _ in 0..count {
+            size = self.sizes.recv_timeout(PATIENCE).expect("a frame");
+        }
+        size
     }
 
     /// Waits until the stream has ended, by an error or properly.

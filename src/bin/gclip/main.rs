@@ -8,9 +8,11 @@ mod output;
 mod picture;
 mod progress;
 mod pull;
+mod redact;
 mod segment;
 mod text;
 mod video;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,8 @@ enum Command {
     Text(text::Args),
     /// Segment a video, an RTSP stream or a camera; write the overlay as video and picture, the masks as JSON.
     Video(video::Args),
+    /// Watch RTSP cameras for months: one model, prompts per camera, results as JSON lines.
+    Watch(watch::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Command::Segment(args) => segment::run(&args),
         Command::Text(args) => text::run(&args),
         Command::Video(args) => video::run(&args),
+        Command::Watch(args) => watch::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::redact;
 use picture::Showcase;
 use report::Report;
 
@@ -82,7 +83,8 @@ pub fn run(args: &Args) -> Result<()> {
     pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
     if let Err(error) = outcome {
         let _ = (std::fs::remove_file(&partial.video), std::fs::remove_file(&partial.json));
-        return Err(error.context(format!("cannot segment {}", without_password(&args.source))));
+        let why = redact::urls(&format!("{error:#}"));
+        return Err(anyhow!("cannot segment {}: {why}", redact::urls(&args.source)));
     }
     for (from, to) in [(&partial.video, &results.video), (&partial.json, &results.json)] {
         std::fs::rename(from, to).with_context(|| format!("cannot write {}", to.display()))?;
@@ -138,14 +140,6 @@ fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
 
 fn path_text(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))
-}
-
-/// The source as it may be shown: a camera's user and password stay out of messages and logs.
-fn without_password(source: &str) -> String {
-    match source.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
-        Some((scheme, Some((_, host)))) => format!("{scheme}://{host}"),
-        _ => source.to_string(),
-    }
 }
 
 pub fn uri_of(source: &str) -> Result<String> {
@@ -213,7 +207,7 @@ fn play(pipeline: &gst::Pipeline, report: &Report, time_is_up: &AtomicBool) -> R
             Some(gst::MessageView::Eos(_)) => break,
             Some(gst::MessageView::Error(error)) => return Err(readable(error)),
             Some(gst::MessageView::Warning(warning)) => {
-                progress.println(format!("gclip: {}", warning.error()))
+                progress.println(format!("gclip: {}", redact::urls(&warning.error().to_string())))
             }
             _ => {}
         }
@@ -249,16 +243,4 @@ pub fn first_error(bus: &gst::Bus) -> anyhow::Error {
 pub fn readable(error: &gst::message::Error) -> anyhow::Error {
     let source = error.src().map(|source| source.name().to_string()).unwrap_or_default();
     if source.is_empty() { anyhow!("{}", error.error()) } else { anyhow!("{source}: {}", error.error()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_password;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(without_password("rtsp://me:p@ss@camera/1"), "rtsp://camera/1");
-        assert_eq!(without_password("rtsp://camera/1"), "rtsp://camera/1");
-        assert_eq!(without_password("a@b.mp4"), "a@b.mp4");
-    }
 }

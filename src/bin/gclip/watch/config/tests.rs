@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Mistakes by file, line and key.
+
+use std::sync::LazyLock;
+
+use super::*;
+
+const GOOD: &str = "model = 'm'\n[[camera]]\nname = 'gate'\nurl = 'rtsp://u:secret@h/x'\nprompts = 'cat'\n";
+
+fn read(text: &str) -> Result<Config> {
+    // Once: registering it again takes the factory away from who is using it.
+    static PLUGIN: LazyLock<()> = LazyLock::new(|| {
+        gst::init().unwrap();
+        gstgclip::plugin_register_static().unwrap();
+    });
+    LazyLock::force(&PLUGIN);
+    parse(text, Path::new("folder/cameras.toml"))
+}
+
+/// Line 1 is the model; what is given stands from line 2 on, before the camera of `GOOD` if it is no table.
+#[track_caller]
+fn refuses(text: &str, words: &[&str]) {
+    let Err(error) = read(text) else { panic!("it is accepted: {text}") };
+    let error = format!("{error:#}");
+    assert!(error.starts_with("folder/cameras.toml"), "{error}");
+    assert!(!error.contains('\n') && !error.contains("secret"), "{error}");
+    assert!(words.iter().all(|word| error.contains(word)), "{words:?} in: {error}");
+}
+
+#[test]
+fn what_is_not_written_has_a_default() {
+    let config = read(GOOD).unwrap();
+    assert!(config.metrics.is_none() && config.model == "m");
+    assert_eq!((config.outputs.len(), &config.outputs[0].what), (1, &What::Changes));
+    assert!(matches!(config.outputs[0].target, Target::Stdout));
+    let camera = &config.cameras[0];
+    assert_eq!((camera.name.as_str(), camera.outputs.as_slice()), ("gate", [0].as_slice()));
+    assert_eq!((camera.protocols, camera.masks), (Protocols::Tcp, Masks::None));
+    assert_eq!((camera.timeout, camera.latency), (Duration::from_secs(10), Duration::from_millis(200)));
+    assert_eq!((camera.fps, camera.width), (None, None));
+}
+
+#[test]
+fn cameras_take_what_they_do_not_say_from_the_defaults() {
+    let text = GOOD.to_string()
+        + "fps = 2.5\n[[camera]]\nname = 'yard'\nurl = 'rtsp://h/y'\noutputs = ['b']\nsegment = { threshold = 0.5 }\n\
+           [defaults]\nprompts = 'dog'\nfps = 10\nzones = 'a=0,0 1,0 1,1'\n[defaults.segment]\nmin-area = 0.1\n\
+           [segment]\nthreshold = 0.25\nwindow = 64\nstride = 32\n\
+           [output.a]\ntype = 'file'\npath = 'x.jsonl'\n[output.b]\ntype = 'mqtt'\nbroker = 'mqtt://h'\n";
+    let config = read(&text).unwrap();
+    let [gate, yard] = config.cameras.as_slice() else { panic!() };
+    assert_eq!((gate.prompts.as_str(), yard.prompts.as_str()), ("cat", "dog"));
+    assert_eq!((gate.fps, yard.fps), (Some(gst::Fraction::new(5, 2)), Some(gst::Fraction::new(10, 1))));
+    assert_eq!((gate.outputs.as_slice(), yard.outputs.as_slice()), ([0, 1].as_slice(), [1].as_slice()));
+    assert_eq!(yard.segment, ["window=64", "stride=32", "threshold=0.25", "min-area=0.1", "threshold=0.5"]);
+    assert_eq!(yard.zones, "a=0,0 1,0 1,1");
+    assert!(matches!(&config.outputs[0].target, Target::File(path) if path == Path::new("folder/x.jsonl")));
+    assert!(matches!(&config.outputs[1].target, Target::Mqtt { topic, .. } if topic == "gclip/{camera}"));
+}
+
+#[test]
+fn mistakes_in_the_form() {
+    refuses("model = ", &["cameras.toml:1"]);
+    refuses(&format!("{GOOD}[segment"), &["cameras.toml:6"]);
+    refuses("[[camera]]\n", &["model", "missing"]);
+    refuses(&format!("{GOOD}promts = 'x'"), &[":6: camera[0].promts", "unknown field", "`prompts`"]);
+    refuses(&GOOD.replace("'cat'", "5"), &[":5: camera[0].prompts", "integer", "string"]);
+    refuses(&GOOD.replace("'cat'", "['rtsp://u:secret@h']"), &[":5: camera[0].prompts"]);
+    refuses(&format!("{GOOD}latency = 'rtsp://u:secret@h/x'"), &[":6: camera[0].latency"]);
+    refuses(&format!("{GOOD}protocols = 'tpc'"), &[":6: camera[0].protocols", "`tcp`"]);
+    refuses(&format!("metrics = '9464'\n{GOOD}"), &[":1: metrics", "address"]);
+    refuses(&format!("{GOOD}[output.x]\ntype = 'kafka'"), &[":7: output.x.type", "`mqtt`"]);
+}
+
+#[test]
+fn mistakes_in_cameras() {
+    refuses("model = 'm'", &["no [[camera]]"]);
+    refuses(&GOOD.replace("name = 'gate'", ""), &[":2: camera[0].name", "missing"]);
+    refuses(&GOOD.replace("'gate'", "'a/b'"), &[":3: camera[0].name"]);
+    refuses(&GOOD.replace("prompts = 'cat'", ""), &[":2: camera.gate.prompts", "missing"]);
+    refuses(&GOOD.replace("rtsp:", "http:"), &[":4: camera.gate.url", "rtsp://"]);
+    refuses(&GOOD.replace("@h/x", "@"), &[":4: camera.gate.url"]);
+    refuses(&GOOD.replace("'cat'", "' ; '"), &[":5: camera.gate.prompts"]);
+    refuses(&GOOD.replace("'cat'", "'@nowhere.txt'"), &[":5: camera.gate.prompts", "folder/nowhere.txt"]);
+    refuses(&format!("{GOOD}zones = 'door=0,0 1,1'"), &[":6: camera.gate.zones", "door"]);
+    refuses(&format!("{GOOD}outputs = ['x']"), &[":6: camera.gate.outputs", "stdout"]);
+    refuses(&format!("{GOOD}fps = 0"), &[":6: camera.gate.fps"]);
+    refuses(&format!("{GOOD}width = 1"), &[":6: camera.gate.width"]);
+    refuses(&format!("{GOOD}timeout = -1"), &[":6: camera.gate.timeout"]);
+    refuses(&format!("{GOOD}retry-min = 5\nretry-max = 4"), &[":7: camera.gate.retry-max"]);
+    let again = GOOD.replace("model = 'm'\n", "");
+    refuses(&format!("{GOOD}{again}"), &[":7: camera[1].name", "two cameras"]);
+    refuses(&format!("{GOOD}[defaults]\nname = 'x'"), &[":7: defaults.name"]);
+}
+
+#[test]
+fn mistakes_in_outputs_and_properties() {
+    refuses(&format!("{GOOD}[output.x]\ntype = 'file'"), &[":6: output.x.path", "missing"]);
+    refuses(&format!("{GOOD}[output.x]\ntype = 'stdout'\npath = 'p'"), &[":8: output.x.path", "\"file\""]);
+    refuses(
+        &format!("{GOOD}[output.x]\ntype = 'mqtt'\nbroker = 'mqtt://u:secret@'"),
+        &[":8: output.x.broker"],
+    );
+    refuses(
+        &format!("{GOOD}[output.x]\ntype = 'mqtt'\nbroker = 'mqtt://h'\ntopic = 'a/#'"),
+        &[":9: output.x.topic"],
+    );
+    refuses(&format!("{GOOD}[output.x]\ntype = 'stdout'\nbuffer = 0"), &[":8: output.x.buffer"]);
+    refuses(
+        &format!("{GOOD}[output.x]\ntype = 'stdout'\n[output.y]\ntype = 'stdout'"),
+        &[":8: output.y", "output.x"],
+    );
+    refuses(&format!("{GOOD}[segment]\nthreshhold = 1"), &[":7: segment.threshhold", "no property"]);
+    refuses(&format!("{GOOD}[segment]\nthreshold = 'high'"), &[":7: segment.threshold", "high"]);
+    refuses(&format!("{GOOD}[segment]\ninput-size = 'big'"), &[":7: segment.input-size", "big"]);
+    refuses(&format!("{GOOD}[segment]\nprompts = 'x'"), &[":7: segment.prompts", "[[camera]]"]);
+    refuses(&format!("{GOOD}[segment]\nstats = 'x'"), &[":7: segment.stats"]);
+    refuses(
+        &format!("{GOOD}segment = {{ device = 'cpu' }}"),
+        &[":6: camera.gate.segment.device", "[segment]"],
+    );
+}

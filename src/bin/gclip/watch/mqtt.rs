@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Lines to an MQTT broker, at least once each (QoS 1). A line leaves the queue's care only when the broker has
+//! acknowledged it: while the broker is away lines wait in the queue, and what was on its way is sent again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rumqttc::{Client, Connection, Event, MqttOptions, NetworkOptions, Outgoing, Packet, QoS};
+
+use super::config::Address;
+use super::console::Console;
+use super::queue::{Line, Queue};
+use super::retry::Retry;
+
+/// Lines on their way at most; they count beside the queue's own.
+const WINDOW: usize = 100;
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long the broker may take to answer a connection.
+const ANSWER: u64 = 5;
+/// Outlines of many regions are long.
+const LONGEST_LINE: usize = 16 << 20;
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub struct Publisher {
+    pub broker: Address,
+    pub topic: String,
+    pub queue: Arc<Queue>,
+    pub console: Arc<Console>,
+    /// Name in the log.
+    pub who: String,
+}
+
+/// One connection to the broker, as its two threads see it.
+#[derive(Default)]
+struct Session {
+    flight: Mutex<Flight>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Flight {
+    connected: bool,
+    /// Why it is over.
+    ended: Option<String>,
+    /// Sent and not acknowledged, oldest first; with the packet's number as soon as it has one.
+    lines: VecDeque<(Option<u16>, Line)>,
+}
+
+impl Publisher {
+    pub fn run(&self) {
+        let mut retry = Retry::new(RETRY.0, RETRY.1);
+        let mut told = false;
+        loop {
+            let session = Arc::new(Session::default());
+            let connected = self.deliver(&session, &mut told);
+            let (why, left) = {
+                let mut flight = session.flight.lock();
+                (flight.ended.clone(), std::mem::take(&mut flight.lines))
+            };
+            self.queue.put_back(left.into_iter().map(|(_, line)| line));
+            if self.queue.is_closed() && self.queue.undelivered() == 0 {
+                return;
+            }
+            if connected {
+                retry.reset();
+            }
+            if !told || connected {
+                let why = why.unwrap_or_default();
+                self.console.log(&self.who, &format!("{}: {why}; lines wait for it", self.broker));
+                told = true;
+            }
+            self.pause(retry.next_wait());
+        }
+    }
+
+    /// Waits, but hurries when the program is ending.
+    fn pause(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let hurry = self.queue.is_closed();
+            std::thread::sleep(PAUSE.min(end.saturating_duration_since(Instant::now())));
+            if hurry {
+                return;
+            }
+        }
+    }
+
+    /// Sends lines until the connection ends or there will be no more. Returns whether it was ever there.
+    fn deliver(&self, session: &Arc<Session>, told: &mut bool) -> bool {
+        let (client, mut connection) = Client::new(self.options(), WINDOW);
+        let mut network = NetworkOptions::new();
+        network.set_connection_timeout(ANSWER);
+        connection.eventloop.set_network_options(network);
+        let (of_driver, queue) = (session.clone(), self.queue.clone());
+        let driver = std::thread::Builder::new().name("mqtt".into());
+        if let Err(error) = driver.spawn(move || of_driver.drive(connection, &queue)) {
+            session.flight.lock().ended = Some(error.to_string());
+        }
+        let mut greeted = false;
+        loop {
+            {
+                let mut flight = session.flight.lock();
+                if flight.connected && !greeted {
+                    greeted = true;
+                    if std::mem::take(told) {
+                        self.console.log(&self.who, &format!("{}: connected again", self.broker));
+                    }
+                }
+                if flight.ended.is_some() {
+                    return flight.connected;
+                }
+                if !flight.connected || flight.lines.len() >= WINDOW {
+                    session.changed.wait_for(&mut flight, PAUSE);
+                    continue;
+                }
+            }
+            if let Some(line) = self.queue.take(PAUSE) {
+                let topic = self.topic.replace("{camera}", &line.camera);
+                let payload = line.bytes.to_vec();
+                // Before it is sent: its number may come back at once.
+                session.flight.lock().lines.push_back((None, line));
+                if let Err(error) = client.publish(topic, QoS::AtLeastOnce, false, payload) {
+                    session.flight.lock().ended.get_or_insert_with(|| error.to_string());
+                }
+            } else if self.queue.is_closed() && session.flight.lock().lines.is_empty() {
+                // A courtesy: everything has arrived.
+                let _ = client.disconnect();
+                return true;
+            }
+        }
+    }
+
+    fn options(&self) -> MqttOptions {
+        // Two programs with one name would throw each other out.
+        let name = format!("gclip-{}-{}", std::process::id(), self.who.trim_start_matches("output."));
+        let mut options = MqttOptions::new(name, &self.broker.host, self.broker.port.unwrap_or(1883));
+        options.set_keep_alive(KEEP_ALIVE);
+        options.set_max_packet_size(LONGEST_LINE, LONGEST_LINE);
+        if let Some(user) = &self.broker.user {
+            options.set_credentials(user, self.broker.password.as_deref().unwrap_or_default());
+        }
+        options
+    }
+}
+
+impl Session {
+    /// Moves packets until the connection ends, and counts what the broker acknowledges.
+    fn drive(&self, mut connection: Connection, queue: &Queue) {
+        for event in connection.iter() {
+            let mut flight = self.flight.lock();
+            match event {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => flight.connected = true,
+                Ok(Event::Outgoing(Outgoing::Publish(number))) => {
+                    if let Some((unsent, _)) = flight.lines.iter_mut().find(|(of_line, _)| of_line.is_none())
+                    {
+                        *unsent = Some(number);
+                    }
+                }
+                Ok(Event::Incoming(Packet::PubAck(ack))) => {
+                    let arrived = flight.lines.iter().position(|(of_line, _)| *of_line == Some(ack.pkid));
+                    if arrived.and_then(|index| flight.lines.remove(index)).is_some() {
+                        queue.count_delivered();
+                    }
+                }
+                Ok(_) => continue,
+                Err(error) => {
+                    flight.ended.get_or_insert_with(|| error.to_string());
+                    self.changed.notify_all();
+                    return;
+                }
+            }
+            self.changed.notify_all();
+        }
+        self.flight.lock().ended.get_or_insert_with(|| "the connection is closed".into());
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Lines on their way to one output. Putting one in never waits: when the output is slower than the cameras,
+//! the oldest lines go, and are counted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+/// One line of JSON, with its newline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub camera: Arc<str>,
+    pub bytes: Arc<[u8]>,
+}
+
+pub struct Queue {
+    capacity: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Lines that were ever put in, lines that went because there was no room, and lines that arrived.
+    accepted: AtomicU64,
+    dropped: AtomicU64,
+    delivered: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    lines: VecDeque<Line>,
+    closed: bool,
+}
+
+impl Queue {
+    /// For this many lines at most.
+    pub fn new(capacity: usize) -> Queue {
+        Queue {
+            capacity: capacity.max(1),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            accepted: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+        }
+    }
+
+    pub fn put(&self, line: Line) {
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        state.lines.push_back(line);
+        self.shorten(&mut state);
+        self.changed.notify_all();
+    }
+
+    /// Puts lines that could not be delivered back to where they came from, oldest first.
+    pub fn put_back(&self, lines: impl DoubleEndedIterator<Item = Line>) {
+        let mut state = self.state.lock();
+        for line in lines.rev() {
+            state.lines.push_front(line);
+        }
+        self.shorten(&mut state);
+    }
+
+    fn shorten(&self, state: &mut State) {
+        while state.lines.len() > self.capacity {
+            state.lines.pop_front();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The oldest line; waits for one, but no longer than this. `None` when there is none.
+    pub fn take(&self, patience: Duration) -> Option<Line> {
+        let mut state = self.state.lock();
+        if state.lines.is_empty() && !state.closed {
+            self.changed.wait_for(&mut state, patience);
+        }
+        state.lines.pop_front()
+    }
+
+    /// No line comes in any more; those that wait can still be taken.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    pub fn count_delivered(&self) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Lines that wait, here or on their way.
+    pub fn undelivered(&self) -> u64 {
+        let accepted = self.accepted.load(Ordering::Relaxed);
+        accepted.saturating_sub(self.delivered() + self.dropped())
+    }
+
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line {
+        Line { camera: "gate".into(), bytes: text.as_bytes().into() }
+    }
+
+    fn rest(queue: &Queue) -> Vec<String> {
+        let lines = std::iter::from_fn(|| queue.take(Duration::ZERO));
+        lines.map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
+    }
+
+    #[test]
+    fn the_oldest_lines_go_and_are_counted() {
+        let queue = Queue::new(3);
+        for text in ["a", "b", "c", "d", "e"] {
+            queue.put(line(text));
+        }
+        assert_eq!((queue.undelivered(), queue.dropped()), (3, 2));
+        let taken: Vec<_> = (0..2).filter_map(|_| queue.take(Duration::ZERO)).collect();
+        queue.put(line("f"));
+        queue.put_back(taken.into_iter());
+        assert_eq!(rest(&queue), ["d", "e", "f"], "what comes back comes first, and still only three stay");
+        assert_eq!(queue.dropped(), 3);
+    }
+
+    #[test]
+    fn a_closed_queue_gives_what_it_has() {
+        let queue = Queue::new(10);
+        queue.put(line("a"));
+        queue.close();
+        queue.put(line("b"));
+        assert_eq!(rest(&queue), ["a"]);
+        assert!(queue.take(Duration::from_secs(60)).is_none(), "and does not wait for more");
+    }
+}
