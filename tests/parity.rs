@@ -121,7 +121,13 @@ fn request(oracle: &Oracle, window: Option<Window>, refine: Refine, threshold: f
     Request {
         picture: oracle.picture("img1"),
         vocabulary: Arc::new(vocabulary),
-        options: InferOptions { input_size: InputSize::Native, window, refine, decode },
+        options: InferOptions {
+            input_size: InputSize::Native,
+            window,
+            refine,
+            decode,
+            ..InferOptions::default()
+        },
     }
 }
 

@@ -1,85 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `reload-model`: other weights while frames pass, on real checkpoints of random weights.
 
+#[path = "common/checkpoint.rs"]
+mod checkpoint;
 mod common;
 mod tiny;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use checkpoint::{Workshop, answer, answer_of, picture, rig};
 use common::*;
 use gst::prelude::*;
-use gst_check::Harness;
-use gstgclip::meta::Masks;
-
-const PICTURE: (u32, u32) = (64, 48);
-
-struct Workshop(tempfile::TempDir);
-
-impl Workshop {
-    fn new() -> Workshop {
-        init();
-        Workshop(tempfile::tempdir().unwrap())
-    }
-
-    /// A checkpoint of weights that the seed decides.
-    fn model(&self, seed: u64) -> PathBuf {
-        let folder = self.0.path().join(format!("model-{seed}"));
-        tiny::write_seeded(&folder, seed);
-        folder
-    }
-}
-
-/// A playing element on a checkpoint; with an id it shares it.
-fn rig(model: &Path, id: Option<&str>) -> Rig {
-    let element = gst::ElementFactory::make("gclipsegment")
-        .property("model", model.to_str().unwrap())
-        .property("model-instance-id", id)
-        .property("prompts", "cat; dog; sky; road")
-        .property("prompt-template", "none")
-        .property_from_str("precision", "f32")
-        .property("device", "cpu")
-        .property("batch-timeout", 0u64)
-        .build()
-        .unwrap();
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
-    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-    harness.set_live(false);
-    harness.set_src_caps(caps(PICTURE.0, PICTURE.1));
-    Rig { element, bus, harness }
-}
 
 fn reload(rig: &Rig, model: Option<&Path>) -> bool {
     let model = model.map(|path| path.to_str().unwrap().to_owned());
     rig.element.emit_by_name("reload-model", &[&model])
-}
-
-/// A frame with some structure, the same for every number but for its times.
-fn picture(number: u64) -> gst::Buffer {
-    let mut buffer = frame_of(number, PICTURE);
-    let fresh = buffer.get_mut().unwrap();
-    let mut map = fresh.map_writable().unwrap();
-    for (index, pixel) in map.iter_mut().enumerate() {
-        *pixel = (index * 7 % 256 + index / 640 * 31 % 256) as u8 / 2;
-    }
-    drop(map);
-    buffer
-}
-
-/// What the model makes of the picture: the mask's values and the scores of the regions, as text to compare.
-fn answer(buffer: &gst::Buffer) -> String {
-    let masks = Masks::from_buffer(buffer).expect("the buffer carries masks");
-    let scores: Vec<_> =
-        masks.regions.iter().map(|region| format!("{} {:.5}", region.label, region.score)).collect();
-    format!("{scores:?} {:?}", mask_values(&masks))
-}
-
-fn answer_of(rig: &mut Rig, number: u64) -> String {
-    rig.harness.push(picture(number)).unwrap();
-    answer(&rig.pull())
 }
 
 /// What a model of its own answers, to compare with.
@@ -174,7 +112,7 @@ fn what_cannot_be_used_changes_nothing() {
     tiny::write_weights(&overflowing.join("model.safetensors"), &tensors);
     let blind = workshop.model(5);
     tiny::write(&blind, false);
-    let missing = workshop.0.path().join("no-such-model");
+    let missing = workshop.folder().join("no-such-model");
     for (model, reason) in [
         (&missing, "no-such-model"),
         (&cut, "model.safetensors"),

@@ -21,6 +21,7 @@ mod probe;
 pub mod refine;
 mod segmenter;
 pub mod tagclip;
+pub mod temporal;
 mod text;
 pub mod tokenizer;
 mod transformer;
@@ -42,6 +43,7 @@ pub use method::MethodSpec;
 pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat, Pixels};
 pub use refine::Refine;
 pub use segmenter::{Look, Segmenter};
+pub use temporal::Temporal;
 pub use text::TextEncoder;
 pub use vision::Positions;
 pub use vocabulary::{Prompts, Templates, Vocabulary};
@@ -104,6 +106,7 @@ pub struct InferOptions {
     pub window: Option<Window>,
     pub refine: Refine,
     pub decode: DecodeOptions,
+    pub temporal: Temporal,
 }
 
 /// Time one batch spent in each stage.

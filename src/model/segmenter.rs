@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::cuda::clock::{Clock, Mark};
-use super::decode::{Job, Logits, MaskSizes, Segmentation, decode_at, decode_batch};
+use super::decode::{Job, MaskSizes, Segmentation, decode_at, decode_batch};
 use super::method::Method;
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
 use super::refine::Refined;
 use super::tagclip::{TagOptions, tag_scores};
+use super::temporal::{self, PatchLogits};
 use super::vision::VisionTower;
 use super::windows::slide;
 use super::{InputSize, Refine, Request, StageTimes, Vocabulary};
@@ -24,7 +25,7 @@ const WINDOWS_AT_A_TIME: i64 = 16;
 /// One picture, looked at: its logits, ready to be decoded.
 pub struct Look {
     /// Cosines of every query, at any size.
-    pub logits: Box<dyn Logits>,
+    pub logits: Box<dyn PatchLogits>,
     /// `[1, 3, H, W]`, the normalised picture that the tower saw.
     pub input: Tensor,
     pub sizes: MaskSizes,
@@ -106,8 +107,9 @@ impl Segmenter {
 
     fn infer_without_grad(&mut self, requests: &[Request]) -> Result<(Vec<Segmentation>, StageTimes)> {
         let mut marks = Marks::new(self.device)?;
-        let looks = self.look_marked(requests, &mut marks)?;
+        let mut looks = self.look_marked(requests, &mut marks)?;
         let start = marks.clock.mark()?;
+        let streams = temporal::Pending::smooth(&mut looks, requests)?;
         let jobs: Vec<Option<Job>> =
             looks.iter().zip(requests).map(|(look, request)| look.job(request)).collect();
         let together: Vec<Job> = jobs.iter().flatten().copied().collect();
@@ -117,6 +119,7 @@ impl Segmenter {
             None => look.decode(request),
         });
         let answers = answers.collect::<Result<_>>()?;
+        streams.commit();
         let end = marks.clock.mark()?;
         let decode = end.since(&start)?;
         Ok((answers, StageTimes { decode, ..marks.times()? }))

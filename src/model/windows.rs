@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
 use super::decode::Logits;
+use super::temporal::PatchLogits;
 
 /// Sliding windows over the resized picture, in its pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,33 @@ impl Logits for Stitched {
         let mean = sum.f_div(&self.count)?; // [rows, H, W]
         let every: Vec<i64> = (0..rows.len() as i64).collect();
         mean.upsampled(&every, size)
+    }
+}
+
+impl PatchLogits for Stitched {
+    fn patches(&self) -> &Tensor {
+        &self.logits
+    }
+
+    fn with_patches(&self, logits: Tensor) -> Box<dyn PatchLogits> {
+        let Stitched { corners, count, picture, crop, padded, .. } = self;
+        let (corners, count) = (corners.clone(), count.shallow_clone());
+        Box::new(Stitched { logits, corners, count, picture: *picture, crop: *crop, padded: *padded })
+    }
+
+    /// Cut into windows as the picture was; padding counts for nothing.
+    fn per_patch(&self, map: &Tensor) -> Result<Tensor> {
+        let [.., rows, columns] = self.logits.size()[..] else { bail!("windows gave too few axes") };
+        let [height, width] = [0, 1].map(|axis| self.padded[axis] - self.crop[axis]);
+        let padding = [width / 2, width - width / 2, height / 2, height - height / 2];
+        let pooled = |map: &Tensor, (top, left): (i64, i64)| -> Result<Tensor> {
+            let crop = map.f_narrow(2, top, self.crop[0])?.f_narrow(3, left, self.crop[1])?;
+            Ok(crop.f_constant_pad_nd(padding)?.f_adaptive_avg_pool2d([rows, columns])?)
+        };
+        let covered = pooled(&map.f_ones_like()?, (0, 0))?.f_clamp_min(1e-6)?; // [1, 1, rows, columns]
+        let windows = self.corners.iter().map(|&corner| Ok(pooled(map, corner)?.f_div(&covered)?));
+        let windows = windows.collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_cat(&windows, 0)?) // [windows, 1, rows, columns]
     }
 }
 

@@ -43,6 +43,7 @@
 //! * `prompts`: the thread that encodes prompts beside the stream
 //! * `reload`: the signal `reload-model`, and what it means to each element of a shared model
 //! * `imp`: the GObject side: pads, states, properties
+//! * `still`: whether two frames show the same
 //! * `stream`: the data side: what happens to a frame, in which thread
 
 mod imp;
@@ -51,6 +52,7 @@ mod properties;
 mod reload;
 mod settings;
 mod specs;
+mod still;
 mod stream;
 
 use gst::prelude::*;

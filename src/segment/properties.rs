@@ -72,6 +72,8 @@ impl Settings {
             }
             "late-policy" => policy.late = value.get()?,
             "inference-interval" => policy.inference_interval = value.get()?,
+            "skip-static" => policy.skip_static = value.get()?,
+            "temporal-smoothing" => policy.infer.temporal.smoothing = value.get()?,
             "on-error" => policy.on_error = value.get()?,
             "messages" => policy.messages = value.get()?,
             "message-rate" => policy.events.message_rate = value.get()?,
@@ -116,6 +118,8 @@ impl Settings {
             "latency" => latency_value(policy.latency).to_value(),
             "late-policy" => policy.late.to_value(),
             "inference-interval" => policy.inference_interval.to_value(),
+            "skip-static" => policy.skip_static.to_value(),
+            "temporal-smoothing" => policy.infer.temporal.smoothing.to_value(),
             "on-error" => policy.on_error.to_value(),
             "messages" => policy.messages.to_value(),
             "message-rate" => policy.events.message_rate.to_value(),

@@ -48,6 +48,8 @@ pub struct Policy {
     pub late: LatePolicy,
     /// Every nth frame is looked at.
     pub inference_interval: u32,
+    /// Frames that repeat the last one looked at take its mask.
+    pub skip_static: bool,
     pub on_error: OnError,
     pub messages: Messages,
     pub events: Events,
@@ -110,6 +112,7 @@ impl Default for Settings {
                 latency: None,
                 late: LatePolicy::default(),
                 inference_interval: 1,
+                skip_static: false,
                 on_error: OnError::default(),
                 messages: Messages::default(),
                 events: Events::default(),

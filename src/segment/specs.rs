@@ -189,6 +189,20 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(policy.inference_interval)
             .mutable_playing()
             .build(),
+        glib::ParamSpecBoolean::builder("skip-static")
+            .nick("Skip static")
+            .blurb("Frames that show what the last frame looked at showed carry its mask and its age")
+            .default_value(policy.skip_static)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("temporal-smoothing")
+            .nick("Temporal smoothing")
+            .blurb("How much of the frames before stays where the picture does not change, 0 (nothing) to 1")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(policy.infer.temporal.smoothing)
+            .mutable_playing()
+            .build(),
         glib::ParamSpecEnum::builder_with_default("on-error", policy.on_error)
             .nick("On error")
             .blurb("What happens when the model fails on a frame")

@@ -110,7 +110,13 @@ impl LookArgs {
         }
         let stride = self.stride.unwrap_or(self.window.div_ceil(2));
         let window = Window::from_sizes(self.window, stride)?;
-        Ok(InferOptions { input_size: self.size, window, refine: self.refine, decode })
+        Ok(InferOptions {
+            input_size: self.size,
+            window,
+            refine: self.refine,
+            decode,
+            ..InferOptions::default()
+        })
     }
 }
 

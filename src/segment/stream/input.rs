@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The upstream thread: frames and events on their way into the queue.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use gst::prelude::*;
@@ -13,6 +14,7 @@ use super::{Active, Frame, Item, Origin, Output, Session, State, Work};
 use crate::engine::Job;
 use crate::frame;
 use crate::model::Request;
+use crate::model::temporal::Memory;
 
 /// Name of the event that changes the prompts exactly at the next buffer.
 const PROMPTS_EVENT: &str = "application/x-gclip-prompts";
@@ -22,9 +24,11 @@ struct Admitted {
     info: gst_video::VideoInfo,
     origin: Origin,
     deadline: Option<Instant>,
-    /// The prompts to score it with, unless it takes an earlier mask.
-    plan: Result<Active, Work>,
+    memory: Arc<Memory>,
 }
+
+/// The prompts to score a frame with, unless it takes an earlier mask.
+type Plan = Result<Active, Work>;
 
 impl Segment {
     pub fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
@@ -32,17 +36,15 @@ impl Segment {
         let session = self.session.lock().clone().ok_or(gst::FlowError::Flushing)?;
         self.ask_whether_live();
         let policy = self.wait_for_room(&session)?;
-        let admitted = self.admit(&buffer, &policy, arrived)?;
-        let work = match admitted.plan {
-            Ok(prompts) => self.submit(&session, &buffer, &admitted.info, prompts, &policy),
-            Err(work) => {
-                if matches!(work, Work::Skip) {
-                    // The model is behind already: its next batch need not wait for this stream.
-                    session.set_quiet();
-                }
-                work
-            }
+        let (admitted, plan) = self.admit(&buffer, &policy, arrived)?;
+        let work = match plan {
+            Ok(prompts) => self.look(&session, &buffer, &admitted, prompts, &policy),
+            Err(work) => work,
         };
+        if matches!(work, Work::Skip | Work::Still(_)) {
+            // The model is behind already, or nothing happens here: its next batch need not wait for this stream.
+            session.set_quiet();
+        }
         let size = (admitted.info.width(), admitted.info.height());
         let frame = Frame { buffer, size, origin: admitted.origin, work, deadline: admitted.deadline };
         gst::log!(CAT, imp = self, "frame {} enters: {:?}", frame.origin.number, frame.buffer);
@@ -78,7 +80,7 @@ impl Segment {
         buffer: &gst::BufferRef,
         policy: &Policy,
         arrived: Instant,
-    ) -> Result<Admitted, gst::FlowError> {
+    ) -> Result<(Admitted, Plan), gst::FlowError> {
         let mut state = self.stream.state.lock();
         let outstanding = state.outstanding();
         let State { input, prompts, measured, pace, .. } = &mut *state;
@@ -100,31 +102,38 @@ impl Segment {
         };
         let deadline = if skips { measured.deadline(policy, &info) } else { None };
         let generation = plan.as_ref().map_or(0, |active| active.generation);
-        Ok(Admitted {
+        let admitted = Admitted {
             info,
             origin: Origin { number, pts: buffer.pts(), arrived, generation },
             deadline: deadline.and_then(|allowed| arrived.checked_add(allowed)),
-            plan,
-        })
+            memory: input.memory.clone(),
+        };
+        Ok((admitted, plan))
     }
 
-    /// Brings the pixels to the model's device and hands them to the model.
-    fn submit(
+    /// Brings the pixels to the model's device and hands them to the model, unless they are those of the frame before.
+    fn look(
         &self,
         session: &Session,
         buffer: &gst::Buffer,
-        info: &gst_video::VideoInfo,
+        admitted: &Admitted,
         prompts: Active,
         policy: &Policy,
     ) -> Work {
+        let Admitted { info, origin, memory, .. } = admitted;
+        let mut options = policy.infer.clone();
+        options.temporal.memory = Some(memory.clone()).filter(|_| options.temporal.smoothing > 0.0);
+        if policy.skip_static
+            && let Some(number) = self.repeats(buffer, info, origin.number, &prompts, &options)
+        {
+            return Work::Still(number);
+        }
         let importer = self.loaded.lock().as_ref().map(|loaded| loaded.importer.clone());
         let Some(importer) = importer else { return Work::Fail("the element is shutting down".into()) };
-        let picture = importer.picture(buffer, info);
-        match picture {
+        match importer.picture(buffer, info) {
             Ok(picture) => {
                 let Encoded { vocabulary, weights } = prompts.encoded;
-                let request = Request { picture, vocabulary, options: policy.infer.clone() };
-                Work::Infer(session.submit(Job::new(request, weights)))
+                Work::Infer(session.submit(Job::new(Request { picture, vocabulary, options }, weights)))
             }
             Err(error) => Work::Fail(format!("{error:#}")),
         }
@@ -179,6 +188,7 @@ impl Segment {
                 let mut state = self.stream.state.lock();
                 (state.input.live, state.input.seen, state.input.qos_earliest) = (None, 0, None);
                 state.input.eos = false;
+                state.input.forget_pictures();
             }
             gst::EventView::Eos(_) => {
                 self.stream.state.lock().input.eos = true;
@@ -217,6 +227,7 @@ impl Segment {
             let input = &mut state.input;
             (input.segment, input.qos_earliest, input.eos) = (Default::default(), None, false);
             (input.live, input.seen) = (None, 0);
+            input.forget_pictures();
         }
         // First the pad: it takes no other event as long as it is flushing.
         let passed = self.srcpad.push_event(event);

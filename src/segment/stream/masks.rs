@@ -60,12 +60,12 @@ fn age(mask: &Origin, frame: &Origin) -> gst::ClockTime {
 }
 
 impl Segment {
-    /// The newest masks, aged for this frame.
-    pub(super) fn carried_masks(&self, frame: &Origin) -> Option<Arc<Masks>> {
+    /// The newest masks, aged for this frame, and the number of the frame that they were made from.
+    pub(super) fn carried_masks(&self, frame: &Origin) -> Option<(Arc<Masks>, u64)> {
         let newest = self.stream.state.lock().output.newest.clone()?;
         let mut masks = Masks::clone(&newest.masks);
         masks.age = age(&newest.origin, frame);
-        Some(Arc::new(masks))
+        Some((Arc::new(masks), newest.origin.number))
     }
 
     /// Takes over the results of overdue inferences that have come in meanwhile. Returns what went wrong.

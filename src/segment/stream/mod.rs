@@ -29,6 +29,7 @@ mod pace;
 mod presence;
 mod queries;
 mod stats;
+mod unchanged;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use self::latency::Measured;
 use self::pace::Pace;
 use self::presence::Watched;
 use self::stats::Counts;
+use self::unchanged::Looked;
 use super::imp::{CAT, Segment};
 use super::prompts::{Encoded, Outcome};
 use super::settings::Wish;
@@ -48,6 +50,7 @@ use crate::batch::{Session as BatchSession, Ticket};
 use crate::engine::{Job, Weights};
 use crate::meta::Masks;
 use crate::model::Segmentation;
+use crate::model::temporal::Memory;
 
 pub type Session = BatchSession<Job, Arc<Segmentation>>;
 
@@ -91,6 +94,10 @@ struct Input {
     /// Frames before this running time come too late at the sink, by its latest QOS event.
     qos_earliest: Option<gst::ClockTime>,
     eos: bool,
+    /// What the model was last asked about, as long as its answer may still come.
+    looked: Option<Looked>,
+    /// What the stream's frames leave behind in the model for the next; a new one forgets it.
+    memory: Arc<Memory>,
 }
 
 /// What the task knows.
@@ -195,6 +202,8 @@ enum Work {
     Infer(Ticket<Arc<Segmentation>>),
     /// From an earlier frame, by the inference interval.
     Carry,
+    /// From the frame of this number, which shows the same.
+    Still(u64),
     /// From an earlier frame, or the frame is dropped: the model is behind, or the sink.
     Skip,
     /// From nowhere; the text says why.
@@ -239,7 +248,11 @@ impl State {
     fn give_up(&mut self, keep: usize) -> Vec<Work> {
         let excess = self.outstanding().saturating_sub(keep);
         let unanswered = self.queue.iter_mut().rev().filter(|item| item.is_unanswered());
-        unanswered.take(excess).filter_map(Item::skip).collect()
+        let given_up: Vec<Work> = unanswered.take(excess).filter_map(Item::skip).collect();
+        if !given_up.is_empty() {
+            self.forget_looked();
+        }
+        given_up
     }
 
     fn set_active(&mut self, active: Active) -> Result<(), Stale> {

@@ -121,13 +121,21 @@ impl Segment {
         }
         let Frame { mut buffer, size, origin, work, deadline } = frame;
         // In flight until the frame has left: the ticket is dropped after the push.
-        let mut ticket = None;
+        let (mut ticket, mut confirmed) = (None, false);
         let finished = match work {
             Work::Infer(waiting) => self.await_mask(&buffer, waiting, &mut ticket, origin, deadline, &policy),
             Work::Carry => {
-                let masks = self.carried_masks(&origin);
                 self.stream.state.lock().counts.reused += 1;
-                Finished::Push(masks)
+                Finished::Push(self.carried_masks(&origin).map(|(masks, _)| masks))
+            }
+            Work::Still(number) => {
+                let carried = self.carried_masks(&origin);
+                let counts = &mut self.stream.state.lock().counts;
+                counts.reused += 1;
+                counts.skipped_static += 1;
+                // They speak for this frame too, if they are those of the frame that it repeats.
+                confirmed = carried.as_ref().is_some_and(|(_, of)| *of >= number);
+                Finished::Push(carried.map(|(masks, _)| masks))
             }
             Work::Skip => self.skip(&buffer, &origin, &policy, None),
             Work::Fail(error) => self.fail(&error, &policy),
@@ -141,7 +149,7 @@ impl Segment {
         if let Some(masks) = &masks {
             attach(masks, buffer.make_mut(), size, policy.meta);
             self.post_regions(&buffer, masks, &policy);
-            self.post_changes(&buffer, masks, false, &policy);
+            self.post_changes(&buffer, masks, confirmed, &policy);
         }
         let discont = {
             let mut state = self.stream.state.lock();
@@ -237,7 +245,10 @@ impl Segment {
             }
         }
         self.post_qos(buffer, deadline.map(|deadline| deadline.elapsed()).unwrap_or_default());
-        if drops { Finished::Drop } else { Finished::Push(self.carried_masks(origin)) }
+        if drops {
+            return Finished::Drop;
+        }
+        Finished::Push(self.carried_masks(origin).map(|(masks, _)| masks))
     }
 
     /// The model failed on the frame.
@@ -245,6 +256,7 @@ impl Segment {
         let first = {
             let mut state = self.stream.state.lock();
             state.counts.errors += 1;
+            state.forget_looked();
             !std::mem::replace(&mut state.output.failing, true)
         };
         match policy.on_error {

@@ -15,8 +15,10 @@ pub struct Counts {
     pub frames: u64,
     /// Frames that the model has answered for.
     pub inferred: u64,
-    /// Frames that left with an earlier mask, by the interval or because they were late.
+    /// Frames that left with an earlier mask, by the interval, because they were late or because they repeat it.
     pub reused: u64,
+    /// Those among them that repeat the frame which the mask was made from.
+    pub skipped_static: u64,
     /// Frames that did not leave.
     pub dropped: u64,
     /// Frames that the model was not asked for, or not waited for, because they were late.
@@ -38,6 +40,7 @@ impl Segment {
             .field("reused", counts.reused)
             .field("dropped", counts.dropped)
             .field("skipped-late", counts.skipped)
+            .field("skipped-static", counts.skipped_static)
             .field("errors", counts.errors)
             .field("prompt-generation", generation)
             .field("queue-level", level);
