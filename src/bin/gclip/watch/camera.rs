@@ -16,6 +16,8 @@ use super::retry::Retry;
 use super::state::{Count, Phase};
 use super::stop::Stop;
 use super::trouble::explain;
+use crate::redact;
+use crate::video::first_error;
 
 /// A camera that stays away is told about again after this long.
 const REMIND: Duration = Duration::from_secs(600);
@@ -41,7 +43,7 @@ impl Watcher {
             state.enter(Phase::Connecting);
             let started = Instant::now();
             let Err(error) = self.watch() else { break };
-            let why = self.reporter.console.hide(&format!("{error:#}"));
+            let why = redact::urls(&format!("{error:#}"));
             let was_up = state.is_up();
             // A camera that breaks off again and again is left in peace for longer and longer.
             if was_up && started.elapsed() > self.camera.timeout {
@@ -78,7 +80,8 @@ impl Watcher {
     fn play(&self, pipeline: &gst::Pipeline) -> Result<()> {
         let bus = pipeline.bus().context("the pipeline has no bus")?;
         if pipeline.set_state(gst::State::Playing).is_err() {
-            return Err(crate::video::first_error(&bus));
+            let why = format!("{:#}", first_error(&bus));
+            bail!("{}", self.reporter.console.hide(&why));
         }
         while !self.stop.is_requested() {
             let wanted = [
@@ -92,7 +95,7 @@ impl Watcher {
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Eos(_)) => bail!("the camera has ended the stream"),
                 Some(gst::MessageView::Error(error)) => {
-                    return Err(anyhow!("{}", explain(error, &self.camera.address)));
+                    return Err(anyhow!("{}", explain(error, &self.camera.address, &self.reporter.console)));
                 }
                 Some(gst::MessageView::Element(element)) => self.take(element.structure()),
                 Some(gst::MessageView::Qos(_)) => self.reporter.state.count(Count::Skipped),

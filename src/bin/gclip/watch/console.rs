@@ -8,7 +8,7 @@ use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::state::{CameraState, Phase};
-use crate::redact::Secrets;
+use crate::redact::{self, Secrets};
 
 #[derive(Default)]
 pub struct Console {
@@ -25,13 +25,15 @@ impl Console {
         !self.bars.is_hidden()
     }
 
+    /// A text that somebody else has written, such as a library's error, without secrets.
     pub fn hide(&self, text: &str) -> String {
         self.secrets.hide(text)
     }
 
     /// `2026-11-24T06:10:00Z gate: connected`
     pub fn log(&self, who: &str, text: &str) {
-        let line = format!("{} {who}: {}", now("%Y-%m-%dT%H:%M:%SZ"), self.hide(text));
+        // Known secrets are taken out of foreign words only: a password may be a word of this program's too.
+        let line = format!("{} {who}: {}", now("%Y-%m-%dT%H:%M:%SZ"), redact::urls(text));
         self.around(|| eprintln!("{line}"));
     }
 

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use parking_lot::Mutex;
 
@@ -66,8 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
     let config = config::load(&args.config)?;
     let console = Arc::new(Console::new(config.secrets.clone()));
     // Held to the end: the model stays loaded while no camera is there.
-    let model = Holder::load(&config).map_err(|error| anyhow!("{}", console.hide(&format!("{error:#}"))));
-    let model = model.with_context(|| args.config.display().to_string())?;
+    let model = Holder::load(&config, &console).with_context(|| args.config.display().to_string())?;
     if args.check {
         let (cameras, outputs) = (config.cameras.len(), config.outputs.len());
         println!("{}: cameras: {cameras}, outputs: {outputs}, no mistake found", args.config.display());
@@ -122,14 +121,19 @@ struct Holder(gst::Element);
 
 impl Holder {
     /// Loads the model and encodes every camera's prompts, by the element that will use them.
-    fn load(config: &Config) -> Result<Holder> {
+    fn load(config: &Config, console: &Console) -> Result<Holder> {
         let mut holder = None;
         for camera in &config.cameras {
             let element = Holder(pipeline::segment(camera, &config.model)?);
             let bus = gst::Bus::new();
             element.0.set_bus(Some(&bus));
             if element.0.set_state(gst::State::Ready).is_err() {
-                return Err(crate::video::first_error(&bus).context(format!("camera.{}", camera.name)));
+                let error = bus.pop_filtered(&[gst::MessageType::Error]);
+                let why = match error.as_ref().map(|message| message.view()) {
+                    Some(gst::MessageView::Error(error)) => error.error().to_string(),
+                    _ => "gclipsegment does not start".into(),
+                };
+                bail!("{} (camera.{})", console.hide(&why), camera.name);
             }
             element.0.set_bus(None);
             holder.get_or_insert(element);

@@ -68,7 +68,7 @@ impl Publisher {
                 retry.reset();
             }
             if !told || connected {
-                let why = why.unwrap_or_default();
+                let why = self.console.hide(&why.unwrap_or_default());
                 self.console.log(&self.who, &format!("{}: {why}; lines wait for it", self.broker));
                 told = true;
             }

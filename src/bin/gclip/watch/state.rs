@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use gstgclip::meta::Masks;
+use gstgclip::meta::{Masks, Region};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
@@ -103,8 +103,10 @@ impl CameraState {
         self.count(Count::Frames);
         let seen = masks.map(|masks| {
             self.count(if masks.age.is_zero() { Count::Masks } else { Count::Reused });
-            let of =
-                |region: &gstgclip::meta::Region| format!("{} {:.0} %", region.label, 100.0 * region.area);
+            if masks.regions.is_empty() {
+                return "nothing".into();
+            }
+            let of = |region: &Region| format!("{} {:.1} %", region.label, 100.0 * region.area);
             masks.regions.iter().map(of).collect::<Vec<_>>().join(", ")
         });
         let mut now = self.now.lock();

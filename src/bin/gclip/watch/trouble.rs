@@ -7,20 +7,19 @@ use std::time::Duration;
 use gst::ResourceError;
 
 use super::config::Address;
+use super::console::Console;
 
 /// RTSP's port where the URL has none.
 const PORT: u16 = 554;
 /// For finding out why there is no connection.
 const TRY: Duration = Duration::from_secs(2);
 
-/// An error of the pipeline as one sentence.
-pub fn explain(error: &gst::message::Error, address: &Address) -> String {
-    let (sentence, cause) = (error.error().to_string(), cause(error));
+/// An error of the pipeline as one sentence. GStreamer's own words pass `console` first: they may hold secrets.
+pub fn explain(error: &gst::message::Error, address: &Address, console: &Console) -> String {
+    let (sentence, cause) = (console.hide(&error.error().to_string()), console.hide(&cause(error)));
     match error.error().kind::<ResourceError>() {
         Some(ResourceError::NotFound) => format!("{address} is not there (404): the path is wrong"),
-        Some(ResourceError::NotAuthorized) => {
-            "user or password is wrong or missing (401): write rtsp://user:password@host/...".into()
-        }
+        Some(ResourceError::NotAuthorized) => format!("{address} refuses user or password (401)"),
         Some(ResourceError::OpenRead | ResourceError::OpenReadWrite) => match connect(address) {
             Err(why) => why,
             Ok(()) => format!("{address} does not answer as RTSP: {cause}"),
