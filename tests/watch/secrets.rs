@@ -5,6 +5,18 @@ use super::harness::{Watch, camera, config};
 use super::metrics::scrape;
 use super::rtsp::{Server, free_port};
 
+/// What a camera is told to be must not make the program's own words unreadable.
+#[test]
+fn a_password_may_be_any_word() {
+    let gone = camera("gate", &format!("rtsp://camera:connection@127.0.0.1:{}/x", free_port()), "");
+    let mut watch = Watch::start(&(config("") + &gone));
+    let lost = watch.until_camera("gate", "lost");
+    let reason = lost["reason"].as_str().unwrap();
+    assert!(reason.starts_with("no connection to 127.0.0.1:"), "{reason}");
+    watch.until_log("gate: no connection to 127.0.0.1:");
+    watch.stop();
+}
+
 #[test]
 fn no_output_holds_a_password() {
     let Some(mut server) = Server::start_on(0, Some("viewer:hunter2@home")) else { return };
