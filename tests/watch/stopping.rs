@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! SIGINT, SIGTERM, and a reader that goes away.
 
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -73,7 +75,7 @@ fn it_ends_when_nobody_reads_its_output() {
     let path = folder.path().join("cameras.toml");
     let output = "[output.lines]\ntype = 'stdout'\nwhat = 'all'\n";
     std::fs::write(&path, config("") + output + &camera("gate", &server.url("gate"), "")).unwrap();
-    let mut watch = command(&path).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut watch = command(&path).stdout(Stdio::piped()).spawn().unwrap();
     drop(watch.stdout.take());
     let start = Instant::now();
     let status = loop {
@@ -86,4 +88,34 @@ fn it_ends_when_nobody_reads_its_output() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[test]
+fn a_reader_that_stops_reading_holds_up_nobody() {
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (160, 90), 30);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let outputs = "[output.lines]\ntype = 'stdout'\nwhat = 'all'\nbuffer = 50\n\
+                   [output.archive]\ntype = 'file'\npath = 'lines.jsonl'\nwhat = 'all'\n";
+    let gate = camera("gate", &server.url("gate"), "masks = 'png'");
+    std::fs::write(path("cameras.toml"), config("") + outputs + &gate).unwrap();
+    let mut watch =
+        command(&path("cameras.toml")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // More than a pipe and the buffer hold.
+    let start = Instant::now();
+    let length = || std::fs::metadata(path("lines.jsonl")).map_or(0, |file| file.len());
+    while length() < 200_000 {
+        assert!(start.elapsed() < PATIENCE, "the file stays at {} bytes", length());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let asked = Instant::now();
+    let sent = Command::new("kill").arg(watch.id().to_string()).status().unwrap();
+    assert!(sent.success());
+    let mut said = String::new();
+    watch.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    let status = watch.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(asked.elapsed() < Duration::from_secs(30), "it took {:?}", asked.elapsed());
+    assert!(said.contains("output.lines: ") && said.contains("could not be delivered"), "{said}");
 }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::state::{CameraState, Phase};
 use crate::redact::{self, Secrets};
@@ -79,8 +79,10 @@ impl StatusLines {
         }
     }
 
-    pub fn clear(self) {
-        self.lines.iter().for_each(|(line, _)| line.finish_and_clear());
+    pub fn clear(self, console: &Console) {
+        // A terminal that is gone needs no clearing.
+        let _ = console.bars.clear();
+        console.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
 

@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 
     if let Some(lines) = lines {
-        lines.clear();
+        lines.clear(&console);
     }
     console.log("gclip", "stopping");
     let deadline = Instant::now() + GRACE;
