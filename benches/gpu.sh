@@ -6,7 +6,7 @@
 #   --cpu       the CPU in the place of a GPU: tries the logic, measures nothing of interest (give --quick too)
 #   --quick     few and short measurements
 #   --bundle    programs and GStreamer from a folder that scripts/bundle.sh made, on a machine without Rust and GStreamer
-#               (default: target/bundle where there is one, else what cargo builds here)
+#               (default: target/bundle or target/bundle.tar.gz where there is one, else what cargo builds here)
 #   --results   where the result goes (default: benches/results)
 # Needs python3 with torch 2.11 and transformers for the weights (random, B/16) and for PyTorch's side.
 set -euo pipefail
@@ -23,7 +23,12 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ -n "$bundle" ] || [ ! -x target/bundle/run ] || bundle=target/bundle
+if [ -z "$bundle" ]; then
+  if [ -e target/bundle.tar.gz ] && [ ! -x target/bundle/run ]; then
+    tar -C target -xzf target/bundle.tar.gz
+  fi
+  [ ! -x target/bundle/run ] || bundle=target/bundle
+fi
 "$python" -c 'import torch, transformers' 2>/dev/null || { echo "gpu.sh: $python lacks torch or transformers" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,7 +3,7 @@
 # Makes a folder that runs gclip on a machine without GStreamer, Rust or this source: the plugin, the program, the GPU
 # benchmark, and GStreamer's run-time files. It brings neither glibc nor libtorch: a Linux at least as new as this one,
 # and a libtorch 2.11, such as that of Python's torch (which is where CUDA comes from, too), have to be there.
-# usage: scripts/bundle.sh [FOLDER]          default: target/bundle
+# usage: scripts/bundle.sh [FOLDER]          default: target/bundle; FOLDER.tar.gz is the same, packed
 # There:  FOLDER/run gclip info MODEL        FOLDER/run gst-launch-1.0 ...        FOLDER/run bench-gpu --help
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,13 +41,14 @@ cp "$scanner" "$bundle/libexec/"
 # Every library that these need, but for glibc's own, the compiler's, libtorch's and the driver's.
 theirs='^(ld-linux.*|libc|libm|libpthread|libdl|librt|libresolv|libgcc_s|libstdc\+\+|libgomp|libtorch.*|libc10.*|libcu.*|libnv.*)\.so'
 # gstreamer-cuda is opened by name, by the plugin.
-cuda=$(ldconfig -p | awk '/libgstcuda-1.0.so.0 /{print $NF; exit}')
-find "$bundle" -type f -print0 | xargs -0 ldd "$cuda" 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// {print $3}' |
+cuda=$(ldconfig -p | awk '/libgstcuda-1.0.so.0 / && !found {found = $NF} END {print found}')
+[ -n "$cuda" ] || { echo "bundle: GStreamer's CUDA library (libgstcuda-1.0) is not installed" >&2; exit 1; }
+find "$bundle" -type f -print0 | xargs -0 ldd "$cuda" | awk '$2 == "=>" && $3 ~ /^\// {print $3}' |
   sort -u | while read -r library; do
     if ! [[ $(basename "$library") =~ $theirs ]]; then cp -L "$library" "$bundle/lib/"; fi
   done
-[ -z "$cuda" ] || cp -L "$cuda" "$bundle/lib/"
-find "$bundle" -type f -exec strip --strip-unneeded {} + 2>/dev/null || true
+cp -L "$cuda" "$bundle/lib/"
+find "$bundle" -type f -exec strip --strip-unneeded {} +
 
 cat >"$bundle/run" <<'RUN'
 #!/usr/bin/env bash
@@ -69,4 +70,5 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 exec "$@"
 RUN
 chmod 755 "$bundle/run"
-echo "bundle: $bundle, $(du -sm "$bundle" | cut -f1) MiB"
+tar -C "$(dirname "$bundle")" -czf "$bundle.tar.gz" "$(basename "$bundle")"
+echo "bundle: $bundle, $(du -sm "$bundle" | cut -f1) MiB; packed $(du -sm "$bundle.tar.gz" | cut -f1) MiB"
