@@ -9,7 +9,7 @@ use gst_video::prelude::*;
 
 use super::cuda::{self, Bridge, Way};
 use super::{FORMATS, colour, pack, picture, pixel_format};
-use crate::model::cuda::{Uploader, runtime};
+use crate::model::cuda::Uploader;
 use crate::model::preprocess::plane_sizes;
 use crate::model::{Picture, Pixels};
 
@@ -31,6 +31,8 @@ pub struct Importer {
     /// Made for the first frame that needs it.
     uploader: OnceLock<Result<Arc<Uploader>, String>>,
     bridge: Option<Bridge>,
+    /// Why a model on a GPU has no bridge.
+    unbridged: Option<String>,
     host_copies: AtomicU64,
     device_frames: AtomicU64,
     device_copies: AtomicU64,
@@ -60,10 +62,16 @@ impl Importer {
     /// For a model on this device, as `ModelInfo` names it: `cpu`, `cuda:0` ...
     pub fn new(device: &str) -> Importer {
         let gpu = device.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+        let (bridge, unbridged) = match gpu.map(Bridge::new) {
+            Some(Ok(bridge)) => (Some(bridge), None),
+            Some(Err(error)) => (None, Some(format!("{error:#}"))),
+            None => (None, None),
+        };
         Importer {
             gpu,
             uploader: OnceLock::new(),
-            bridge: gpu.and_then(|gpu| Bridge::new(gpu).ok()),
+            bridge,
+            unbridged,
             host_copies: AtomicU64::new(0),
             device_frames: AtomicU64::new(0),
             device_copies: AtomicU64::new(0),
@@ -73,6 +81,11 @@ impl Importer {
     /// Whether frames may come in the memory of a GPU.
     pub fn takes_device_memory(&self) -> bool {
         self.bridge.is_some()
+    }
+
+    /// Why frames may not come in the memory of the model's GPU, if it has one.
+    pub fn why_no_device_memory(&self) -> Option<&str> {
+        self.unbridged.as_deref()
     }
 
     /// The CUDA context to offer to other elements, so that their frames need no copy.
@@ -116,8 +129,8 @@ impl Importer {
     }
 
     fn uploader(&self) -> Result<Arc<Uploader>> {
-        let make = || Uploader::new(runtime()?, self.gpu.unwrap_or(0));
-        let uploader = self.uploader.get_or_init(|| make().map_err(|error| format!("{error:#}")));
+        let make = || Uploader::shared(self.gpu.unwrap_or(0)).map_err(|error| format!("{error:#}"));
+        let uploader = self.uploader.get_or_init(make);
         uploader.clone().map_err(|error| anyhow!("{error}"))
     }
 

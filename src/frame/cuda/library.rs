@@ -8,7 +8,7 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::LazyLock;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 /// `GstCudaContext`, `GstCudaStream`: opaque here.
@@ -155,27 +155,25 @@ impl GstCuda {
 }
 
 struct Driver {
+    init: unsafe extern "C" fn(c_uint) -> c_int,
     device_get: unsafe extern "C" fn(*mut c_int, c_int) -> c_int,
     primary_retain: unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int,
     _library: Library,
 }
 
+/// The driver's library. Nothing is started yet: a look at the plugin must not wait for a GPU.
 fn driver() -> Result<&'static Driver> {
     static DRIVER: LazyLock<Result<Driver, String>> = LazyLock::new(|| {
         let load = || -> Result<Driver> {
             let library = open("libcuda.so.1")?;
             // SAFETY: the types are those of the reference.
             unsafe {
-                let init: unsafe extern "C" fn(c_uint) -> c_int = function(&library, "cuInit")?;
-                let driver = Driver {
+                Ok(Driver {
+                    init: function(&library, "cuInit")?,
                     device_get: function(&library, "cuDeviceGet")?,
                     primary_retain: function(&library, "cuDevicePrimaryCtxRetain")?,
                     _library: library,
-                };
-                match init(0) {
-                    0 => Ok(driver),
-                    code => bail!("the CUDA driver does not start: error {code}"),
-                }
+                })
             }
         };
         load().map_err(|error| format!("{error:#}"))
@@ -188,16 +186,18 @@ fn driver() -> Result<&'static Driver> {
 pub fn primary_context(device: usize) -> Result<(DriverContext, c_int)> {
     let driver = driver()?;
     let (mut name, mut context) = (0, std::ptr::null_mut());
-    // SAFETY: both are valid places for the results; a device that does not exist gives an error code.
-    let codes = unsafe {
-        match (driver.device_get)(&mut name, c_int::try_from(device)?) {
-            0 => (driver.primary_retain)(&mut context, name),
-            code => code,
+    let index = c_int::try_from(device)?;
+    // SAFETY: starting the driver twice is allowed; both are valid places for the results; a device that does not
+    // exist gives an error code.
+    let code = unsafe {
+        match ((driver.init)(0), (driver.device_get)(&mut name, index)) {
+            (0, 0) => (driver.primary_retain)(&mut context, name),
+            (0, code) | (code, _) => code,
         }
     };
     ensure!(
-        codes == 0 && !context.is_null(),
-        "the CUDA driver has no context for device {device}: error {codes}"
+        code == 0 && !context.is_null(),
+        "the CUDA driver has no context for device {device}: error {code}"
     );
     Ok((DriverContext(context), name))
 }

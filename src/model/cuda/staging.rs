@@ -5,14 +5,14 @@
 //! by itself. Both kinds of buffers come from pools, as allocating either stops the device. They are not libtorch's:
 //! its allocator hands a block out again as soon as its own stream may write to it, not ours.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
 
 use anyhow::Result;
 use parking_lot::Mutex;
 use tch::Device;
 
-use super::{DevicePixels, DevicePlane, Event, Runtime, Stream};
+use super::{DevicePixels, DevicePlane, Event, Runtime, Stream, runtime};
 
 /// Page-locked memory kept; more is taken only for a single frame that is larger than that. At 25 GB/s to the device,
 /// a tenth of it is under way at once. Tests see full pools with small frames.
@@ -62,7 +62,26 @@ struct Lent {
     uploader: Arc<Uploader>,
 }
 
+/// The uploader of each device, while someone uses it.
+static SHARED: Mutex<BTreeMap<usize, Weak<Uploader>>> = Mutex::new(BTreeMap::new());
+
 impl Uploader {
+    /// The one that all streams to this device share, with its pools.
+    ///
+    /// # Errors
+    /// CUDA cannot use the device.
+    pub fn shared(device: usize) -> Result<Arc<Uploader>> {
+        let mut shared = SHARED.lock();
+        if let Some(known) = shared.get(&device).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let made = Uploader::new(runtime()?, device)?;
+        shared.insert(device, Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    /// # Errors
+    /// CUDA cannot use the device.
     pub fn new(runtime: &'static Runtime, device: usize) -> Result<Arc<Uploader>> {
         runtime.use_device(device)?;
         let (_, total) = runtime.memory()?;

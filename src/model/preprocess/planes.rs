@@ -84,13 +84,13 @@ fn stacks(pictures: &[&Picture], device: Device) -> Result<Vec<Tensor>> {
     let count = each.first().map_or(0, Vec::len);
     (0..count)
         .map(|index| match &each[..] {
-            [only] => Ok(only[index].f_unsqueeze(0)?),
+            [only] => Ok(only[index].f_contiguous()?.f_unsqueeze(0)?),
             _ => Ok(Tensor::f_stack(&each.iter().map(|planes| &planes[index]).collect::<Vec<_>>(), 0)?),
         })
         .collect()
 }
 
-/// The planes of one picture, contiguous `[rows, row bytes]` u8 on `device`; the two of I420's chroma as one.
+/// The planes of one picture, `[rows, row bytes]` u8 on `device`, rows perhaps apart; the two of I420's chroma as one.
 fn planes(picture: &Picture, device: Device) -> Result<Vec<Tensor>> {
     let sizes = plane_sizes(picture.format, picture.width, picture.height);
     let mut planes = match &picture.data {
@@ -126,7 +126,7 @@ fn planes(picture: &Picture, device: Device) -> Result<Vec<Tensor>> {
             );
             data.hold_compute()?;
             (0..sizes.len())
-                .map(|index| Ok(data.plane(index)?.f_to_device(device)?.f_contiguous()?))
+                .map(|index| Ok(data.plane(index)?.f_to_device(device)?))
                 .collect::<Result<Vec<_>>>()?
         }
     };

@@ -22,6 +22,9 @@ impl Segment {
 
     /// Offers the model's CUDA context to every element around: what they allocate in it, the model reads in place.
     pub fn share_context(&self, importer: &Importer) {
+        if let Some(why) = importer.why_no_device_memory() {
+            gst::info!(CAT, imp = self, "every frame will pass through the host's memory: {why}");
+        }
         if let Some(context) = importer.context() {
             gst::debug!(CAT, imp = self, "sharing {context:?}");
             let element = self.obj();
