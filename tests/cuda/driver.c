@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
- * A CUDA driver for machines without a GPU: one device, whose memory is that of the host. Enough of it for GStreamer's
- * own CUDA library to make contexts, pools and frames, so that what the element does with them can be tested. It counts
+ * A CUDA driver for machines without a GPU: one device, whose memory is that of the host. Enough of it for the CUDA
+ * library of GStreamer 1.22 to make contexts, pools and frames, so that what the element does with them can be tested. It counts
  * the copies from the "device" to the host. */
 #include <stdint.h>
 #include <stdio.h>
@@ -94,8 +94,3 @@ NEVER (cuModuleLoadData)
 NEVER (cuModuleUnload)
 NEVER (cuTexObjectCreate)
 NEVER (cuTexObjectDestroy)
-/* Those that GStreamer after 1.22 looks for as well. */
-NEVER (cuMemcpyDtoDAsync_v2)
-NEVER (cuModuleLoadDataEx)
-NEVER (cuMemAllocAsync)
-NEVER (cuMemFreeAsync)
