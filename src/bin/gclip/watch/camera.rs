@@ -68,8 +68,7 @@ impl Watcher {
     /// One connection. Returns when the program stops; everything else is an error that says why it is over.
     fn watch(&self) -> Result<()> {
         let pipeline = pipeline::build(&self.camera, &self.model, &self.reporter)?;
-        let name = format!("{}-segment", self.camera.name);
-        *self.segment.lock() = pipeline.by_name(&name);
+        *self.segment.lock() = pipeline.by_name(&pipeline::segment_name(&self.camera));
         let outcome = self.play(&pipeline);
         self.segment.lock().take();
         // A state change to NULL cannot fail.
@@ -83,6 +82,7 @@ impl Watcher {
             let why = format!("{:#}", first_error(&bus));
             bail!("{}", self.reporter.console.hide(&why));
         }
+        let segment = pipeline::segment_name(&self.camera);
         while !self.stop.is_requested() {
             let wanted = [
                 gst::MessageType::Eos,
@@ -98,7 +98,10 @@ impl Watcher {
                     return Err(anyhow!("{}", explain(error, &self.camera.address, &self.reporter.console)));
                 }
                 Some(gst::MessageView::Element(element)) => self.take(element.structure()),
-                Some(gst::MessageView::Qos(_)) => self.reporter.state.count(Count::Skipped),
+                // Decoders post them too, for frames that they leave out.
+                Some(gst::MessageView::Qos(qos)) if qos.src().is_some_and(|src| src.name() == segment) => {
+                    self.reporter.state.count(Count::Skipped);
+                }
                 Some(gst::MessageView::Latency(_)) => pipeline.recalculate_latency().unwrap_or_default(),
                 _ => {}
             }

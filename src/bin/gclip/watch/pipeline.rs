@@ -17,13 +17,18 @@ use crate::video::set_properties;
 /// All cameras name the same instance: one model, and batches of whoever has a frame.
 const INSTANCE: &str = "gclip-watch";
 
+/// The name of the camera's `gclipsegment`.
+pub fn segment_name(camera: &Camera) -> String {
+    format!("{}-segment", camera.name)
+}
+
 /// A `gclipsegment` with the camera's prompts and settings.
 ///
 /// # Errors
 /// A property that does not exist or does not take the value.
 pub fn segment(camera: &Camera, model: &str) -> Result<gst::Element> {
     let segment = gst::ElementFactory::make("gclipsegment")
-        .name(format!("{}-segment", camera.name))
+        .name(segment_name(camera))
         .property("model", model)
         .property("model-instance-id", INSTANCE)
         .build()?;
