@@ -10,7 +10,8 @@
 //! registry    instance id -> the one shared value under that id. No GStreamer, no torch
 //! presence    zones of the picture; who enters and leaves them. No GStreamer, no torch
 //! engine      one loaded model: its batcher, its text encoder, its entry in the registry
-//! frame       video frame -> model picture, mask -> buffer: the one file with both GStreamer and torch types
+//! frame/      video frame -> model picture, in the host's memory or a GPU's; mask -> buffer: the one module with both
+//!             GStreamer and torch types
 //! meta/       GclipSegmentationMeta: the masks on a buffer, as every consumer reads them
 //! segment/    element gclipsegment    batches frames through the model, attaches masks
 //! overlay/    element gclipoverlay    draws the masks

@@ -44,9 +44,13 @@ def part(numbers: dict, name: str):
 def main(ours_file: str, torch_file: str, folder: str) -> None:
     ours, torch = read(ours_file), read(torch_file)
     stamp = datetime.datetime.now(datetime.timezone.utc)
-    name = re.sub(r"[^a-z0-9]+", "-", str(ours.get("device", "unknown")).lower()).strip("-")
-    print(f"{ours.get('device')}, {stamp:%Y-%m-%d %H:%M} UTC, {ours.get('gstreamer')}, torch {torch.get('torch')}")
+    # The kernel does not tell the name of every card; PyTorch asks the card.
+    device = torch["device"] if torch.get("device", "cpu") != "cpu" else ours.get("device", "unknown")
+    name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    print(f"{device}, {stamp:%Y-%m-%d %H:%M} UTC, {ours.get('gstreamer')}, torch {torch.get('torch')}")
 
+    if "error" in ours:
+        print(f"gclip FAILED: {ours['error']}")
     card = part(ours, "card")
     rates = card.get("matrix_tflops", {})
     forward = part(ours, "forward")
@@ -55,6 +59,9 @@ def main(ours_file: str, torch_file: str, folder: str) -> None:
     print(f"copy on the device {number(card.get('copy_gb_per_s'))} GB/s, to it {number(card.get('upload_gb_per_s'))} GB/s")
 
     correctness = part(ours, "correctness") or []
+    for failed in (c for c in correctness if "error" in c):
+        print(f"\n{failed['weights']} FAILED: {failed['error']}")
+    correctness = [c for c in correctness if "error" not in c]
     table("against f32 on the CPU", ["weights", "precision", "largest logit difference", "range", "classes agree"], [
         [c["weights"], c["precision"], number(c["largest_logit_difference"], 5), number(c["logit_range"], 3),
          f"{100 * c['class_agreement']:.2f} %"] for c in correctness])
@@ -74,13 +81,15 @@ def main(ours_file: str, torch_file: str, folder: str) -> None:
         print(f"  no numbers: {torch['error']}")
 
     streams = part(ours, "streams")
-    runs = streams.get("throughput", []) + [dict(streams["alone"], kind="one frame at a time")] * ("alone" in streams)
-    runs += [dict(run, kind="live") for run in streams.get("live", [])]
+    alone = [dict(streams["alone"], kind="one frame at a time")] if "alone" in streams else []
+    runs = streams.get("throughput", []) + alone + [dict(run, kind="live") for run in streams.get("live", [])]
+    for run in (run for run in runs if "error" in run):
+        print(f"\n{run['streams']} streams, {run['memory']} memory, FAILED: {run['error']}")
     table("pipelines", ["streams", "memory", "fed", "offered/s", "frames/s", "batch", "p50 ms", "p99 ms", "host copies",
                         "device frames", "device copies"], [
         [r["streams"], r["memory"], r.get("kind", "at full speed"), number(r.get("offered_per_s")), number(r["frames_per_s"]),
          number(r.get("mean_batch_fill")), number(r["latency_ms"]["p50"]), number(r["latency_ms"]["p99"]),
-         r["host_copies"], r["device_frames"], r["device_copies"]] for r in runs])
+         r["host_copies"], r["device_frames"], r["device_copies"]] for r in runs if "error" not in r])
     for note in streams.get("notes", []):
         print(f"  {note}")
     print(f"memory: host peak {streams.get('host_peak_mib')} MiB, device {streams.get('device_used_mib')} MiB")
@@ -106,10 +115,11 @@ def check(ours, torch, correctness, points, streams, rate) -> list:
     big, one = at(32), at(1)
     infer = big and big.get("infer_per_s")
     eager, compiled = way("eager", 32), way("torch.compile", 32)
-    best = max((run["frames_per_s"] for run in streams.get("throughput", [])), default=None)
-    live = [run for run in streams.get("live", []) if run["streams"] == 256]
+    full = [run for run in streams.get("throughput", []) if "error" not in run]
+    best = max((run["frames_per_s"] for run in full), default=None)
+    live = [run for run in streams.get("live", []) if run["streams"] == 256 and "error" not in run]
     trained = [c for c in correctness if c["weights"] == "trained weights"] or correctness
-    in_cuda = [run for run in streams.get("throughput", []) if run["memory"] == "cuda"]
+    in_cuda = [run for run in full if run["memory"] == "cuda"]
     return [
         ("classes agree with f32 on at least 99.5 % of the pixels",
          all(c["class_agreement"] >= 0.995 for c in trained) if trained else None),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """GCLIP in PyTorch on the same card and weights: eager, eager with fused attention, and torch.compile of the latter.
 
-Normalised pixels on the device to class ids on the device: less than `infer` of benches/gpu.rs does, which also reads
-frames and brings masks back. Writes JSON after each number, so that a run that is cut off leaves what it has.
+Normalised pixels on the device to class ids on the device: less than `infer` of benches/gpu.rs does, which begins with
+1080p frames and brings masks back. Writes JSON after each number, so that a run that is cut off leaves what it has.
 
 usage: torch_gpu.py MODEL --out FILE [--cpu] [--quick] [--budget SECONDS]
 """

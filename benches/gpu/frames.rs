@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Frames of NV12 that look like something and compress to nothing: moving gradients with noise.
 
+use gstgclip::model::cuda::Uploader;
+use gstgclip::model::preprocess::plane_sizes;
 use gstgclip::model::{Colour, Picture, PixelFormat};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::Result;
 
@@ -29,4 +31,19 @@ pub fn nv12(width: usize, height: usize, number: usize) -> Vec<u8> {
 pub fn nv12_picture(width: usize, height: usize, number: usize) -> Result<Picture> {
     let data = Tensor::f_from_slice(&nv12(width, height, number))?.into();
     Ok(Picture { format: PixelFormat::Nv12, width, height, colour: Colour::default(), data })
+}
+
+/// The same in the memory of `device`.
+pub fn nv12_picture_on(device: Device, width: usize, height: usize, number: usize) -> Result<Picture> {
+    let mut picture = nv12_picture(width, height, number)?;
+    if let Device::Cuda(index) = device {
+        let bytes = nv12(width, height, number);
+        let planes = plane_sizes(PixelFormat::Nv12, width, height);
+        let pixels = Uploader::shared(index)?.upload(&planes, |target| {
+            target.copy_from_slice(&bytes);
+            Ok(())
+        })?;
+        picture.data = gstgclip::model::Pixels::Device(pixels);
+    }
+    Ok(picture)
 }

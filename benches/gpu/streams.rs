@@ -86,14 +86,14 @@ pub fn measure(plan: &Plan) -> Result<Value> {
                 let in_flight = (2 * batch / streams).max(2);
                 let settings = settings(batch, in_flight);
                 let run = Run { streams, caps, buffers, settings, feeding: Feeding::Full, time };
-                throughput.push(result(memory, &run)?);
+                throughput.push(result(memory, &run));
             }
         }
     }
     let (memory, caps, buffers) = kinds.last().ok_or("no frames")?;
     let feeding = Feeding::OneAtATime;
     let one = Run { streams: 1, caps, buffers, settings: settings(1, 1), feeding, time };
-    let alone = result(memory, &one)?;
+    let alone = result(memory, &one);
     let (streams, rate, time) = match plan.quick {
         true => (2, 1.0, Duration::from_secs(4)),
         false => (256, LIVE_RATE, Duration::from_secs(8)),
@@ -109,7 +109,7 @@ pub fn measure(plan: &Plan) -> Result<Value> {
                 feeding: Feeding::Live(rate),
                 time,
             };
-            live.push(result(memory, &run)?);
+            live.push(result(memory, &run));
         }
     }
     Ok(json!({
@@ -123,10 +123,13 @@ pub fn measure(plan: &Plan) -> Result<Value> {
     }))
 }
 
-fn result(memory: &str, run: &Run) -> Result<Value> {
-    let mut numbers = run.measure()?;
+/// A run that fails says why in the place of numbers.
+fn result(memory: &str, run: &Run) -> Value {
+    let failed =
+        |error: Box<dyn std::error::Error>| json!({ "streams": run.streams, "error": error.to_string() });
+    let mut numbers = run.measure().unwrap_or_else(failed);
     numbers["memory"] = json!(memory);
-    Ok(numbers)
+    numbers
 }
 
 impl Run<'_> {
