@@ -1,100 +1,185 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How much of the model's own throughput is left behind `gclipsegment`, and what does batching bring?
+//! How much of the model's own throughput is left behind `gclipsegment`, what does batching bring, and what does it
+//! cost to share a model between many streams?
 //!
-//! Per batch size (1, 4, 8), the same 640x360 I420 pictures go through the bare model (`Segmenter::infer`, one batch
-//! after the other), and through `appsrc ! gclipsegment ! fakesink sync=false`, as 1 stream and as 4 streams that
-//! share the model. The three take turns, and of the rounds' ratios the median counts; the target is 95 %.
+//! * `ratio`: per batch size (1, 4, 8), the same 640x360 I420 pictures go through the bare model (`Segmenter::infer`,
+//!   one batch after the other) and through `appsrc ! gclipsegment ! fakesink sync=false`. They take turns, and of
+//!   the rounds' ratios the median counts; the target is 95 %.
+//! * `sharing`: 1, 4, 16 and 64 streams on one model, all at batch size 8, against one stream; the target is 95 %.
+//! * `sharing-b16`: the same with the shapes of ViT-B/16 and random weights, batch size 4.
+//! * `memory`, `idle`, `prompts`: what a camera more, an idle camera and a change of prompts cost.
+//!
 //! `fill` is the mean number of frames in a batch. Frames from the warm-up do not count.
 //!
-//! Run with `cargo bench --bench streams` (under 3 minutes on 2 cores with `models/demo`);
-//! `GCLIP_BENCH_MODEL=/path/to/clip-vit-base-patch16` takes another checkpoint, `GCLIP_BENCH_PRECISION=f32` another
-//! precision than `auto`. `cargo bench --bench streams -- --smoke` runs a few frames of each, to see that it works.
+//! Run with `cargo bench --bench streams` (about 5 minutes on 2 free cores with `models/demo`), or with the parts that
+//! are wanted: `cargo bench --bench streams -- ratio idle`. `GCLIP_BENCH_MODEL=/path/to/clip-vit-base-patch16` takes
+//! another checkpoint, `GCLIP_BENCH_PRECISION=f32` another precision than `auto`. `-- --smoke` runs a few frames of
+//! each, to see that it works.
+
+#[path = "streams/cameras.rs"]
+mod cameras;
+#[path = "streams/checkpoint.rs"]
+mod checkpoint;
+#[path = "streams/pictures.rs"]
+mod pictures;
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
-use gst_app::{AppSink, AppSrc};
+use gst_app::AppSrc;
 use gstgclip::frame;
 use gstgclip::model::{
     InferOptions, Model, ModelSpec, Picture, Pixels, PrecisionChoice, Prompts, Request, Segmenter, Templates,
     Vocabulary,
 };
 use parking_lot::Mutex;
+use pictures::{PICTURES, feed, pictures};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const BATCHES: [usize; 3] = [1, 4, 8];
-const STREAMS: [usize; 2] = [1, 4];
+const STREAMS: [usize; 4] = [1, 4, 16, 64];
+const PARTS: [&str; 6] = ["ratio", "sharing", "sharing-b16", "memory", "idle", "prompts"];
 const PROMPTS: &str = "ball; person; car; road; tree; sky; building; grass";
-/// Different pictures that come round and round.
-const PICTURES: usize = 16;
 const TARGET: f64 = 0.95;
 
 fn main() -> Result<()> {
-    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     // `cargo test --benches` asks only whether it builds and starts.
     if !has("--bench") && !has("--smoke") {
         println!("run with: cargo bench --bench streams");
         return Ok(());
     }
-    let (rounds, round) = match has("--smoke") {
-        true => (1, Duration::ZERO),
-        false => (5, Duration::from_millis(2500)),
+    let all = !PARTS.into_iter().any(has);
+    let effort = match has("--smoke") {
+        true => Effort { rounds: 1, round: Duration::ZERO },
+        false => Effort { rounds: 5, round: Duration::from_millis(1500) },
     };
     gst::init()?;
     gstgclip::plugin_register_static()?;
-    let bench = Bench::new()?;
-    let mut model = Model::load(&bench.spec)?;
-    let vocabulary = bench.vocabulary(&mut model)?;
-    println!(
-        "{} on {} in {}; {} threads",
-        bench.spec.model,
-        model.info.device,
-        model.info.precision,
-        tch::get_num_threads()
-    );
-    println!("\nbatch  streams  bare frames/s  element frames/s  ratio   fill  target 95 %");
-    let mut best = Vec::new();
-    for batch in BATCHES {
-        // How long a frame takes says how many make a round.
-        let per_second = bench.bare(&mut model.vision, &vocabulary, batch, 2 * batch.max(4))?;
-        let frames = (per_second * round.as_secs_f64()) as usize;
-        let frames = frames.div_ceil(8 * batch).max(1) * 8 * batch;
-        let (mut bare, mut element) = (Vec::new(), vec![Vec::new(); STREAMS.len()]);
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+    let model = std::env::var("GCLIP_BENCH_MODEL").unwrap_or_else(|_| demo.to_owned());
+    let wants = |part: &str| all || has(part);
+    if wants("ratio") {
+        Bench::new(&model)?.ratio(&effort)?;
+    }
+    if wants("sharing") {
+        Bench::new(&model)?.sharing(8, &effort)?;
+    }
+    if wants("sharing-b16") {
+        let folder = tempfile::tempdir()?;
+        checkpoint::write(folder.path())?;
+        let few = Effort { rounds: effort.rounds.min(2), ..effort };
+        Bench::new(folder.path().to_str().ok_or("a temporary folder without a name")?)?.sharing(4, &few)?;
+    }
+    if wants("memory") {
+        cameras::memory(&model)?;
+    }
+    if wants("idle") {
+        cameras::idle(&model)?;
+    }
+    if wants("prompts") {
+        cameras::prompts(&model)?;
+    }
+    Ok(())
+}
+
+/// How long a part takes.
+struct Effort {
+    rounds: usize,
+    /// Time of one measurement, by the model's own speed.
+    round: Duration,
+}
+
+impl Effort {
+    fn frames(&self, per_second: f64, batch: usize) -> usize {
+        let frames = (per_second * self.round.as_secs_f64()) as usize;
+        frames.div_ceil(4 * batch).max(1) * 4 * batch
+    }
+}
+
+impl Bench {
+    fn ratio(&self, effort: &Effort) -> Result<()> {
+        let mut model = Model::load(&self.spec)?;
+        let vocabulary = self.vocabulary(&mut model)?;
+        let Model { info, mut vision, .. } = model;
+        println!(
+            "{} on {} in {}; {} threads",
+            self.spec.model,
+            info.device,
+            info.precision,
+            tch::get_num_threads()
+        );
+        println!("\nbatch  bare frames/s  element frames/s  ratio   fill  target 95 %");
+        let mut best = Vec::new();
+        for batch in BATCHES {
+            // How long a frame takes says how many make a round.
+            let per_second = self.bare(&mut vision, &vocabulary, batch, 2 * batch.max(4))?;
+            let frames = effort.frames(per_second, batch);
+            let (mut bare, mut element, mut fill) = (Vec::new(), Vec::new(), 0.0);
+            for _ in 0..effort.rounds {
+                bare.push(self.bare(&mut vision, &vocabulary, batch, frames)?);
+                let (per_second, filled) = self.element(1, batch, frames)?;
+                element.push(per_second);
+                fill = filled;
+            }
+            let ratio = median(element.iter().zip(&bare).map(|(element, bare)| element / bare));
+            let (bare, element) = (median(bare.into_iter()), median(element.into_iter()));
+            println!(
+                "{batch:>5}  {bare:>13.1}  {element:>16.1}  {:>4.1} %  {fill:>4.2}  {}",
+                100.0 * ratio,
+                if ratio >= TARGET { "met" } else { "missed" }
+            );
+            best.push((bare, element));
+        }
+        if let (Some(one), Some(many)) = (best.first(), best.last()) {
+            println!(
+                "batch {} against batch {}: bare model x{:.2}, element x{:.2}",
+                BATCHES[BATCHES.len() - 1],
+                BATCHES[0],
+                many.0 / one.0,
+                many.1 / one.1
+            );
+        }
+        Ok(())
+    }
+
+    fn sharing(&self, batch: usize, effort: &Effort) -> Result<()> {
+        let (per_second, _) = self.element(1, batch, 4 * batch)?;
+        let frames = effort.frames(per_second, batch);
+        let mut rates = vec![Vec::new(); STREAMS.len()];
         let mut fills = vec![0.0; STREAMS.len()];
-        for _ in 0..rounds {
-            bare.push(bench.bare(&mut model.vision, &vocabulary, batch, frames)?);
+        for _ in 0..effort.rounds {
             for (index, streams) in STREAMS.into_iter().enumerate() {
-                let (per_second, fill) = bench.element(streams, batch, frames)?;
-                element[index].push(per_second);
+                let (per_second, fill) = self.element(streams, batch, frames)?;
+                rates[index].push(per_second);
                 fills[index] = fill;
             }
         }
+        println!(
+            "\n{}, batch size {batch}\nstreams  masks/s  of one stream   fill  target 95 %",
+            self.spec.model
+        );
         for (index, streams) in STREAMS.into_iter().enumerate() {
-            let ratio = median(element[index].iter().zip(&bare).map(|(element, bare)| element / bare));
+            let ratio = median(rates[index].iter().zip(&rates[0]).map(|(many, one)| many / one));
             println!(
-                "{batch:>5}  {streams:>7}  {:>13.1}  {:>16.1}  {:>4.1} %  {:>4.2}  {}",
-                median(bare.iter().copied()),
-                median(element[index].iter().copied()),
+                "{streams:>7}  {:>7.1}  {:>11.1} %  {:>5.2}  {}",
+                median(rates[index].iter().copied()),
                 100.0 * ratio,
                 fills[index],
                 if ratio >= TARGET { "met" } else { "missed" }
             );
         }
-        best.push((median(bare.iter().copied()), median(element[0].iter().copied())));
+        Ok(())
     }
-    if let (Some(one), Some(many)) = (best.first(), best.last()) {
-        println!(
-            "\nbatch {} against batch {}: bare model x{:.2}, element x{:.2}",
-            BATCHES[BATCHES.len() - 1],
-            BATCHES[0],
-            many.0 / one.0,
-            many.1 / one.1
-        );
-    }
-    Ok(())
+}
+
+/// Frames in each of the elements: two batches in all, and two in each.
+fn in_flight(streams: usize, batch: usize) -> usize {
+    (2 * batch).div_ceil(streams).max(2)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -112,12 +197,10 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Result<Bench> {
-        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
-        let model = std::env::var("GCLIP_BENCH_MODEL").unwrap_or_else(|_| demo.to_owned());
+    fn new(model: &str) -> Result<Bench> {
         let precision = std::env::var("GCLIP_BENCH_PRECISION").unwrap_or_else(|_| "auto".to_owned());
         let choice: PrecisionChoice = precision.parse()?;
-        let spec = ModelSpec { model, precision: choice, ..ModelSpec::default() };
+        let spec = ModelSpec { model: model.to_owned(), precision: choice, ..ModelSpec::default() };
         let (caps, buffers) = pictures()?;
         let info = gst_video::VideoInfo::from_caps(&caps)?;
         let picture = |buffer: &gst::Buffer| -> Result<Picture> {
@@ -183,13 +266,14 @@ impl Bench {
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let (mut sources, mut segments) = (Vec::new(), Vec::new());
         for _ in 0..streams {
-            let (source, segment) = self.add_stream(&pipeline, batch, &arrivals)?;
+            let (source, segment) =
+                self.add_stream(&pipeline, batch, in_flight(streams, batch), &arrivals)?;
             sources.push(source);
             segments.push(segment);
         }
-        // As many before the first that counts, and behind the last, as fit into the elements: between them the
-        // model is never without work.
-        let around = (2 * batch * streams).next_multiple_of(8 * batch);
+        // As many before the first that counts, and behind the last, as fit into the elements: between them the model
+        // is never without work.
+        let around = (in_flight(streams, batch) * streams).next_multiple_of(batch) + batch;
         let each = (around + frames + around).div_ceil(streams);
         pipeline.set_state(gst::State::Playing)?;
         let bus = pipeline.bus().ok_or("a pipeline has a bus")?;
@@ -221,6 +305,7 @@ impl Bench {
         &self,
         pipeline: &gst::Pipeline,
         batch: usize,
+        in_flight: usize,
         arrivals: &Arc<Mutex<Vec<Instant>>>,
     ) -> Result<(AppSrc, gst::Element)> {
         let source = AppSrc::builder().caps(&self.caps).format(gst::Format::Time).block(true).build();
@@ -231,7 +316,7 @@ impl Bench {
             .property("prompt-template", "none")
             .property_from_str("precision", &self.precision)
             .property("batch-size", batch as u32)
-            .property("max-in-flight", 2 * batch as u32)
+            .property("max-in-flight", in_flight as u32)
             .build()?;
         let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
         pipeline.add_many([source.upcast_ref(), &segment, &sink])?;
@@ -243,46 +328,5 @@ impl Bench {
             gst::PadProbeReturn::Ok
         });
         Ok((source, segment))
-    }
-}
-
-/// Pushes frames as fast as they are taken, then the end.
-fn feed(source: &AppSrc, buffers: &[gst::Buffer], frames: usize) {
-    for number in 0..frames {
-        // The pixels are shared: only times are set.
-        let mut buffer = buffers[number % PICTURES].copy();
-        buffer.make_mut().set_pts(gst::ClockTime::from_mseconds(40 * number as u64));
-        if source.push_buffer(buffer).is_err() {
-            return;
-        }
-    }
-    // Refused only when the pipeline has stopped, which its bus tells.
-    let _ = source.end_of_stream();
-}
-
-/// A ball on its way, as `videotestsrc` draws it.
-fn pictures() -> Result<(gst::Caps, Vec<gst::Buffer>)> {
-    let caps = gst_video::VideoCapsBuilder::new()
-        .format(gst_video::VideoFormat::I420)
-        .width(640)
-        .height(360)
-        .framerate(gst::Fraction::new(25, 1))
-        .build();
-    let pipeline = gst::Pipeline::new();
-    let source = gst::ElementFactory::make("videotestsrc")
-        .property("num-buffers", PICTURES as i32)
-        .property_from_str("pattern", "ball")
-        .build()?;
-    let sink = AppSink::builder().caps(&caps).sync(false).build();
-    pipeline.add_many([&source, sink.upcast_ref()])?;
-    source.link(&sink)?;
-    pipeline.set_state(gst::State::Playing)?;
-    let buffers: Vec<gst::Buffer> =
-        std::iter::from_fn(|| sink.pull_sample().ok()?.buffer_owned()).take(PICTURES).collect();
-    let negotiated = sink.static_pad("sink").and_then(|pad| pad.current_caps());
-    pipeline.set_state(gst::State::Null)?;
-    match negotiated {
-        Some(negotiated) if buffers.len() == PICTURES => Ok((negotiated, buffers)),
-        _ => Err("videotestsrc gives no pictures".into()),
     }
 }

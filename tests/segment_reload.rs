@@ -171,7 +171,18 @@ fn all_elements_of_an_instance_change_together() {
         .property("device", "cpu")
         .build()
         .unwrap();
+    let bus = gst::Bus::new();
+    late.set_bus(Some(&bus));
     assert!(late.set_state(gst::State::Ready).is_err());
+    let message = bus.pop_filtered(&[gst::MessageType::Error]).expect("an error");
+    let gst::MessageView::Error(error) = message.view() else { unreachable!() };
+    let text = error.error().to_string();
+    for part in
+        [late.name(), first.element.name(), old.to_str().unwrap().into(), new.to_str().unwrap().into()]
+    {
+        assert!(text.contains(part.as_str()), "{part} is not in: {text}");
+    }
+    bus.set_flushing(true);
     late.set_state(gst::State::Null).unwrap();
     // An element that stops and starts stays with it.
     first.element.set_state(gst::State::Ready).unwrap();

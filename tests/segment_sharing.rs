@@ -178,3 +178,105 @@ fn streams_join_and_leave_while_others_play() {
         passing.join().unwrap();
     });
 }
+
+/// The model answers 50 times a second, one frame at a time. A file would take all of that; a camera wants 5 of it.
+#[test]
+fn a_file_cannot_starve_a_camera() {
+    let fake = Fake::install();
+    fake.control.set(|b| b.delay = Duration::from_millis(20));
+    let one_by_one = |e: &gst::Element| e.set_property("batch-size", 1u32);
+    let file = fake.rig_with(|e| {
+        one_by_one(e);
+        e.set_property("max-in-flight", 64u32);
+    });
+    let mut camera = fake.rig_with(one_by_one);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let upstream = file.upstream();
+    thread::scope(|scope| {
+        let feeder = scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) && upstream.push(frame(number)).is_ok() {
+                number = (number + 1) % 250;
+            }
+        });
+        let start = Instant::now();
+        while file.stat::<u64>("queue-level") < 60 {
+            assert!(start.elapsed() < PATIENCE, "the file never fills its queue");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut waits = Vec::new();
+        let before = file.stat::<u64>("inferred");
+        let started = Instant::now();
+        for number in 0..10 {
+            thread::sleep(Duration::from_millis(200));
+            let pushed = Instant::now();
+            camera.push(number).unwrap();
+            let masks = Masks::from_buffer(&camera.pull()).unwrap();
+            assert_eq!(mask_values(&masks)[0], number as u8);
+            waits.push(pushed.elapsed());
+        }
+        // At its place in the file's queue it would wait for 60 frames. The time of a frame is measured, too: the
+        // machine may be busy.
+        let passed = file.stat::<u64>("inferred") - before;
+        let per_frame = started.elapsed() / u32::try_from(passed).unwrap().max(1);
+        waits.sort();
+        assert!(waits[5] < per_frame * 10, "{waits:?}, where a frame takes {per_frame:?}");
+        assert!(passed >= 20, "the file goes on: {passed}");
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        file.element.set_state(gst::State::Null).unwrap();
+        feeder.join().unwrap();
+    });
+}
+
+#[test]
+fn pipelines_of_different_formats_sizes_rates_and_prompts_share_the_forwards() {
+    let fake = Fake::install();
+    let camera = |format: &str, size: (i32, i32), rate: i32, prompts: &str| {
+        let pipeline = gst::Pipeline::new();
+        let source = gst::ElementFactory::make("videotestsrc").property("is-live", true).build().unwrap();
+        source.set_property_from_str("pattern", "black");
+        let caps = gst::Caps::builder("video/x-raw")
+            .field("format", format)
+            .field("width", size.0)
+            .field("height", size.1)
+            .field("framerate", gst::Fraction::new(rate, 1))
+            .build();
+        let filter = gst::ElementFactory::make("capsfilter").property("caps", caps).build().unwrap();
+        let segment = fake.element();
+        segment.set_property("prompts", prompts);
+        segment.set_property("batch-size", 4u32);
+        segment.set_property_from_str("late-policy", "wait");
+        let sink = gst_app::AppSink::builder().sync(true).build();
+        pipeline.add_many([&source, &filter, &segment, sink.upcast_ref()]).unwrap();
+        gst::Element::link_many([&source, &filter, &segment, sink.upcast_ref()]).unwrap();
+        (pipeline, sink, segment)
+    };
+    let cameras = [
+        (camera("GRAY8", (32, 16), 60, "cat"), (32, 16), vec!["cat"], 30),
+        (camera("I420", (48, 32), 25, "dog; cow"), (48, 32), vec!["dog", "cow"], 12),
+        (camera("NV12", (16, 48), 5, "a; b; c"), (16, 48), vec!["a", "b", "c"], 3),
+    ];
+    for ((pipeline, ..), ..) in &cameras {
+        pipeline.set_state(gst::State::Playing).unwrap();
+    }
+    for ((_, sink, _), (width, height), expected, frames) in &cameras {
+        for _ in 0..*frames {
+            let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(20)).expect("a frame");
+            let buffer = sample.buffer_owned().unwrap();
+            assert_eq!(labels(&buffer), *expected);
+            let masks = Masks::from_buffer(&buffer).unwrap();
+            let view = masks.view().unwrap();
+            assert_eq!((view.width(), view.height()), (*width, *height));
+            assert_eq!(masks.age, gst::ClockTime::ZERO);
+        }
+    }
+    // One after the other: those that still play do not notice.
+    let stats = cameras[0].0.2.property::<gst::Structure>("stats");
+    for ((pipeline, ..), ..) in &cameras {
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+    let (batches, frames) =
+        (stats.get::<u64>("batches").unwrap(), stats.get::<u64>("batched-frames").unwrap());
+    assert!(frames >= 45 && batches < frames, "{frames} frames in {batches} forwards");
+    assert!(fake.control.set(|b| b.batches.iter().any(|&size| size > 1)));
+}

@@ -3,8 +3,10 @@
 //!
 //! A batch closes when it is **full** (as large as the largest `batch_size` among the sessions that take part),
 //! **due** (a request in it is its session's `batch_timeout` old), or when **nobody can add to it** (every
-//! session is at `max_in_flight`, quiet, or at its end). Requests are served first come first served; the limit
-//! per session is what makes that fair.
+//! session is at `max_in_flight`, quiet, or at its end). When there are more requests than a batch holds, sessions take
+//! turns, by start-time fair queueing (Goyal, Vin and Cheng 1996): a session's request waits for those before it of
+//! its own, and for one each of the others. So a file that always has a full queue takes what slow cameras leave, and
+//! they do not wait for its queue. Requests of one session run in their order.
 //!
 //! A request is in flight from `submit` until its `Ticket` is dropped, which the owner does when the frame has
 //! left the element: a stream that is blocked downstream counts as one that cannot add.

@@ -14,6 +14,8 @@ pub(super) struct Queued<Q, R> {
     session: u64,
     /// Counts submissions; the queue is sorted by it.
     number: u64,
+    /// Whose turn it is: requests with a smaller one run first.
+    turn: u64,
     pub request: Q,
     pub slot: Arc<Slot<R>>,
     submitted: Instant,
@@ -27,6 +29,8 @@ struct Place {
     in_flight: usize,
     /// Whether others wait for it: not quiet, and not silent when a batch last became due.
     awaited: bool,
+    /// Turn of its last request that is queued or has run.
+    turn: u64,
 }
 
 impl Place {
@@ -51,6 +55,8 @@ pub(super) struct State<Q, R> {
     capacity: usize,
     /// Earliest `due` in the queue.
     next_due: Option<Instant>,
+    /// The largest turn that has been taken.
+    turn: u64,
     ids: u64,
     numbers: u64,
     /// Living `Batcher` handles.
@@ -71,6 +77,7 @@ impl<Q, R> State<Q, R> {
             open: 0,
             capacity: 0,
             next_due: None,
+            turn: 0,
             ids: 0,
             numbers: 0,
             handles: 1,
@@ -100,7 +107,7 @@ impl<Q, R> State<Q, R> {
 
     pub fn join(&mut self, options: SessionOptions) -> u64 {
         self.ids += 1;
-        let place = Place { options, in_flight: 0, awaited: true };
+        let place = Place { options, in_flight: 0, awaited: true, turn: 0 };
         let (can_add, room) = (place.can_add(), place.room());
         self.sessions.insert(self.ids, place);
         self.account(false, can_add, 0, room);
@@ -128,8 +135,14 @@ impl<Q, R> State<Q, R> {
             slot.answer(Err(Failure::Failed("the batch worker has ended".into())));
             return number;
         }
-        let due = self.sessions.get(&id).and_then(|place| now.checked_add(place.options.batch_timeout));
-        self.queue.push_back(Queued { session: id, number, request, slot, submitted: now, due });
+        let (mut due, mut turn) = (None, self.turn + 1);
+        if let Some(place) = self.sessions.get_mut(&id) {
+            due = now.checked_add(place.options.batch_timeout);
+            // Behind its own before, and behind nobody else's but those whose turn has come.
+            turn = turn.max(place.turn + 1);
+            place.turn = turn;
+        }
+        self.queue.push_back(Queued { session: id, number, turn, request, slot, submitted: now, due });
         self.next_due = earliest(self.next_due, due);
         number
     }
@@ -153,6 +166,7 @@ impl<Q, R> State<Q, R> {
             std::mem::take(&mut self.queue).into_iter().partition(|queued| queued.session == id);
         self.queue = kept.into();
         self.find_next_due();
+        self.find_turn(id);
         for queued in &removed {
             queued.slot.answer(Err(Failure::Cancelled));
         }
@@ -171,6 +185,7 @@ impl<Q, R> State<Q, R> {
         let at = self.queue.binary_search_by_key(&number, |queued| queued.number).ok()?;
         let removed = self.queue.remove(at);
         self.find_next_due();
+        self.find_turn(id);
         removed
     }
 
@@ -180,6 +195,14 @@ impl<Q, R> State<Q, R> {
 
     fn find_next_due(&mut self) {
         self.next_due = self.queue.iter().filter_map(|queued| queued.due).min();
+    }
+
+    /// A session that has given requests up has not used their turns.
+    fn find_turn(&mut self, id: u64) {
+        let queued = self.queue.iter().filter(|queued| queued.session == id).map(|queued| queued.turn).max();
+        if let Some(place) = self.sessions.get_mut(&id) {
+            place.turn = queued.unwrap_or(self.turn).min(place.turn);
+        }
     }
 
     fn complete(&self) -> bool {
@@ -200,7 +223,7 @@ impl<Q, R> State<Q, R> {
         self.next_due
     }
 
-    /// The next batch, oldest request first, if one may run now.
+    /// The next batch, in the order of submission, if one may run now.
     pub fn take(&mut self, now: Instant) -> Option<Vec<Queued<Q, R>>> {
         if !self.complete() {
             if self.next_due.is_none_or(|due| now < due) {
@@ -208,12 +231,26 @@ impl<Q, R> State<Q, R> {
             }
             self.stop_awaiting_the_silent();
         }
-        let size = self.queue.len().min(self.capacity.max(1));
-        let batch: Vec<_> = self.queue.drain(..size).collect();
+        let batch = self.next_in_turn(self.capacity.max(1));
+        self.turn = batch.iter().map(|queued| queued.turn).fold(self.turn, u64::max);
         self.find_next_due();
         self.running.extend(batch.iter().map(|queued| (queued.session, queued.slot.clone())));
         self.counters.taken(batch.iter().map(|queued| now.saturating_duration_since(queued.submitted)));
         Some(batch)
+    }
+
+    /// Takes at most `size` requests out of the queue, those with the smallest turns, oldest first.
+    fn next_in_turn(&mut self, size: usize) -> Vec<Queued<Q, R>> {
+        if self.queue.len() <= size {
+            return self.queue.drain(..).collect();
+        }
+        let mut turns: Vec<_> = self.queue.iter().map(|queued| (queued.turn, queued.number)).collect();
+        let (_, &mut last, _) = turns.select_nth_unstable(size - 1);
+        let (batch, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.queue)
+            .into_iter()
+            .partition(|queued| (queued.turn, queued.number) <= last);
+        self.queue = kept.into();
+        batch
     }
 
     /// A batch is due: whoever could have added to it and did not is not waited for again until it submits.

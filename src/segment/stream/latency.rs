@@ -17,6 +17,10 @@ const HEADROOM: f64 = 1.25;
 /// A report this much above the longest measured is lowered.
 const EXCESS: f64 = 1.5;
 
+/// A frame that waits to its deadline leaves this part of the reported latency before its end, so that the time it
+/// takes to wake up and to reach the sink does not make it late.
+const LEEWAY: u32 = 16;
+
 /// Times from a frame's arrival to its mask, and the latency that is reported for them.
 #[derive(Default)]
 pub struct Measured {
@@ -51,10 +55,11 @@ impl Measured {
             Some(latency) => Some(policy.batch_timeout.saturating_add(latency)),
             None => self.reported.map(|reported| reported.max(policy.batch_timeout)),
         };
-        match (allowed, most) {
+        let longest = match (allowed, most) {
             (Some(allowed), Some(most)) => Some(allowed.min(most)),
             (allowed, most) => allowed.or(most),
-        }
+        };
+        longest.map(|longest| longest - longest / LEEWAY)
     }
 
     /// The latency to report for a live stream.
@@ -162,19 +167,20 @@ mod tests {
             let rate = gst::Fraction::new(fps, 1);
             gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, 8, 8).fps(rate).build().unwrap()
         };
+        let before = |ms| Some(MS(ms) - MS(ms) / LEEWAY);
         let mut measured = Measured::default();
         assert_eq!(measured.deadline(&policy, &info(0)), None);
-        assert_eq!(measured.deadline(&policy, &info(10)), Some(MS(400)));
+        assert_eq!(measured.deadline(&policy, &info(10)), before(400));
         measured.record(MS(80));
-        assert_eq!(measured.deadline(&policy, &info(10)), Some(MS(100)));
+        assert_eq!(measured.deadline(&policy, &info(10)), before(100));
         measured.record(MS(4000));
-        assert_eq!(measured.deadline(&policy, &info(10)), Some(MS(400)));
-        assert_eq!(measured.deadline(&policy, &info(0)), Some(MS(5000)));
+        assert_eq!(measured.deadline(&policy, &info(10)), before(400));
+        assert_eq!(measured.deadline(&policy, &info(0)), before(5000));
         assert_eq!(measured.total(&policy, Some(&info(10))), MS(400));
         policy.late = LatePolicy::Wait;
         assert_eq!(measured.total(&policy, Some(&info(10))), MS(5000));
         policy.latency = Some(MS(30));
-        assert_eq!(measured.deadline(&policy, &info(10)), Some(MS(50)));
+        assert_eq!(measured.deadline(&policy, &info(10)), before(50));
         assert_eq!(measured.total(&policy, Some(&info(10))), MS(50));
     }
 }
