@@ -91,6 +91,17 @@ impl Cameras {
         })
     }
 
+    /// Waits until a second has passed without a frame at any sink.
+    fn until_quiet(&self) {
+        loop {
+            let before = self.delays.lock().len();
+            std::thread::sleep(Duration::from_secs(1));
+            if self.delays.lock().len() == before {
+                return;
+            }
+        }
+    }
+
     /// Delays since the last time, but for the first camera's.
     fn delays_of_others(&self) -> Vec<Duration> {
         let all = std::mem::take(&mut *self.delays.lock());
@@ -135,7 +146,7 @@ pub fn memory(model: &str) -> Result<()> {
 pub fn idle(model: &str) -> Result<()> {
     let cameras = Cameras::new(model, 16, (640, 360))?;
     cameras.play(5.0, || std::thread::sleep(Duration::from_secs(2)));
-    std::thread::sleep(Duration::from_secs(1));
+    cameras.until_quiet();
     let before = processor_time()?;
     std::thread::sleep(Duration::from_secs(5));
     let share = (processor_time()? - before).as_secs_f64() / 5.0;
