@@ -12,7 +12,7 @@
 //! engine      one loaded model: its batcher, its text encoder, its entry in the registry
 //! frame/      video frame -> model picture, in the host's memory or a GPU's; mask -> buffer: the one module with both
 //!             GStreamer and torch types
-//! meta/       GclipSegmentationMeta: the masks on a buffer, as every consumer reads them
+//! meta/       GclipSegmentationMeta: the masks on a buffer, as every consumer reads them; the standard analytics metadata
 //! segment/    element gclipsegment    batches frames through the model, attaches masks
 //! overlay/    element gclipoverlay    draws the masks
 //! mask/       element gclipmask     turns the masks into a video

@@ -18,7 +18,10 @@
 //! Versions: a field is never removed or given another meaning, a new one raises `version`. So a reader of version 1
 //! may read any later version and ignore what it does not know, and that is what [`Masks::from_buffer`] does.
 //!
-//! The meta has no tags: elements that resize, convert or encode keep it, and the normalised coordinates stay right.
+//! With the cargo feature `v1_26` the masks are also written as GStreamer's own analytics metadata (`attach_analytics`), and
+//! those of other elements are read from it ([`Masks::found_on`]).
+//!
+//! Our meta has no tags: elements that resize, convert or encode keep it, and the normalised coordinates stay right.
 //! Elements that crop, rotate or mirror copy it too, *unchanged*: put them before the segmenter, not behind it.
 //!
 #![doc = include_str!("survival.md")]

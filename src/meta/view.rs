@@ -6,19 +6,24 @@ use gst_video::VideoFormat;
 /// Where the values of a mask lie in its buffer, checked against the buffer's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaskLayout {
-    format: VideoFormat,
-    width: usize,
-    height: usize,
-    offset: usize,
-    stride: usize,
+    pub format: VideoFormat,
+    pub width: usize,
+    pub height: usize,
+    pub offset: usize,
+    pub stride: usize,
 }
 
 impl MaskLayout {
     /// From the buffer's `GstVideoMeta`; `None` if there is none, its format is neither GRAY8 nor GRAY16_LE,
     /// or the buffer is too small for it.
     pub fn of(mask: &gst::BufferRef) -> Option<MaskLayout> {
+        let format = mask.meta::<gst_video::VideoMeta>()?.format();
+        MaskLayout::of_values(mask, bytes_per_value(format)?)
+    }
+
+    /// The same for any format of one plane with so many bytes per value.
+    pub fn of_values(mask: &gst::BufferRef, bytes: usize) -> Option<MaskLayout> {
         let meta = mask.meta::<gst_video::VideoMeta>()?;
-        let bytes = bytes_per_value(meta.format())?;
         let layout = MaskLayout {
             format: meta.format(),
             width: meta.width() as usize,

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use gst_analytics::{
     AnalyticsClassificationMtd, AnalyticsMtdRef, AnalyticsODMtd, AnalyticsRelationMeta, RelTypes, prelude::*,
 };
-use gst_video::{VideoFormat, VideoFrameExt, VideoFrameRef, VideoInfo, VideoMeta};
+use gst_video::{VideoFormat, VideoMeta};
 
 use super::compose::{self, Extent};
 use super::ffi::{self, SegmentationMtd};
@@ -53,7 +53,7 @@ pub fn read(buffer: &gst::BufferRef, frame: (u32, u32)) -> Option<Masks> {
         .collect();
     let (mask, rect, regions) = match parts.as_slice() {
         [] => return None,
-        [only] if only.is_ours_already(frame) => {
+        [only] if only.fits_as_it_is(frame) => {
             let rect = only.location.rect(frame);
             (only.mask.clone(), rect, only.regions(rect))
         }
@@ -97,7 +97,7 @@ impl Part {
     }
 
     /// Whether mask and values can stay as they are.
-    fn is_ours_already(&self, (width, height): (u32, u32)) -> bool {
+    fn fits_as_it_is(&self, (width, height): (u32, u32)) -> bool {
         let inside = |start: i32, length: u32, of: u32| {
             u32::try_from(start).ok().and_then(|start| start.checked_add(length)).is_some_and(|end| end <= of)
         };
@@ -137,17 +137,16 @@ fn confidence(level: f32) -> f64 {
 
 /// GRAY16_BE masks are turned round; `None` for what is no mask.
 pub(super) fn little_endian(mask: gst::Buffer) -> Option<gst::Buffer> {
-    let meta = mask.meta::<VideoMeta>()?;
-    if meta.format() != VideoFormat::Gray16Be {
+    if mask.meta::<VideoMeta>()?.format() != VideoFormat::Gray16Be {
         MaskLayout::of(&mask)?;
         return Some(mask);
     }
-    let (width, height) = (meta.width(), meta.height());
-    let info = VideoInfo::builder(VideoFormat::Gray16Be, width, height).build().ok()?;
-    let frame = VideoFrameRef::from_buffer_ref_readable(&mask, &info).ok()?;
-    let (row, stride) = (2 * width as usize, usize::try_from(*frame.plane_stride().first()?).ok()?);
-    let rows = frame.plane_data(0).ok()?.chunks(stride.max(row)).take(height as usize);
-    let swapped = rows.flat_map(|bytes| bytes.get(..row).unwrap_or(&[]).as_chunks::<2>().0);
-    let values: Vec<u16> = swapped.map(|&bytes| u16::from_be_bytes(bytes)).collect();
-    compose::mask_of(&values, width, height, true)
+    let MaskLayout { width, height, offset, stride, .. } = MaskLayout::of_values(&mask, 2)?;
+    let map = mask.map_readable().ok()?;
+    let mut values = Vec::with_capacity(width * height);
+    for y in 0..height {
+        let row = map.get(offset + y * stride..)?.get(..2 * width)?;
+        values.extend(row.as_chunks().0.iter().map(|&bytes| u16::from_be_bytes(bytes)));
+    }
+    compose::mask_of(&values, width as u32, height as u32, true)
 }

@@ -238,11 +238,14 @@ fn many_objects_make_a_mask_of_sixteen_bits() {
 #[test]
 fn big_endian_masks_are_turned_round() {
     gst::init().unwrap();
-    let mut mask = gst::Buffer::from_slice([0, 0, 1, 2, 0, 5, 0, 0]);
-    let (none, format) = (gst_video::VideoFrameFlags::empty(), gst_video::VideoFormat::Gray16Be);
-    gst_video::VideoMeta::add(mask.get_mut().unwrap(), none, format, 2, 2).unwrap();
-    assert_eq!(
-        read::little_endian(mask).and_then(|mask| crate::meta::MaskView::new(&mask)?.get(1, 0)),
-        Some(258)
-    );
+    let turned = |bytes: &'static [u8]| {
+        let mut mask = gst::Buffer::from_slice(bytes);
+        let (none, format) = (gst_video::VideoFrameFlags::empty(), gst_video::VideoFormat::Gray16Be);
+        // Rows of two values and two bytes of padding.
+        gst_video::VideoMeta::add_full(mask.get_mut().unwrap(), none, format, 2, 2, &[0], &[6]).unwrap();
+        read::little_endian(mask)
+    };
+    let mask = turned(&[0, 0, 1, 2, 9, 9, 0, 5, 0, 0]).unwrap();
+    assert_eq!(values(&masks(mask, vec![])), [[0, 258], [5, 0]]);
+    assert!(turned(&[0, 0, 1, 2, 9, 9, 0, 5, 0]).is_none(), "smaller than its video meta says");
 }
