@@ -54,15 +54,16 @@ pub fn with_tensors(caps: &gst::Caps) -> gst::Caps {
     };
     let detections = tensor(DETECTIONS, &format!("1,{ROWS},{CANDIDATES}"));
     let prototypes = tensor(PROTOTYPES, &format!("1,{MASKS},{SIDE},{SIDE}"));
-    let group = format!("yolo-v8-segmentation-out=(/set){{{detections},{prototypes}}}");
+    let group = format!("yolo-v8-segmentation-out=(/uniquelist){{{detections},{prototypes}}}");
     format!("{caps},tensors=(structure)[tensorgroups,{group}]").parse().unwrap()
 }
 
-/// One person in the box 16..48 of a frame of 64x64, every pixel of the box being of the object.
+/// One person in the lines 16..48 of a frame of 64x64, every pixel of the box being of the object. The box is as wide as
+/// the frame because the decoder of 1.28.8 writes narrower masks without the padding that their video meta tells of.
 pub fn add_tensors(buffer: &mut gst::BufferRef) {
     let mut detections = vec![0f32; ROWS * CANDIDATES];
     let mut set = |row: usize, value: f32| detections[row * CANDIDATES] = value;
-    for (row, value) in [32.0, 32.0, 32.0, 32.0, 0.1, 0.9].into_iter().enumerate() {
+    for (row, value) in [32.0, 32.0, 64.0, 32.0, 0.1, 0.9].into_iter().enumerate() {
         set(row, value);
     }
     set(6, 1.0);
