@@ -5,7 +5,9 @@
 //! `vision` is everything between the normalised picture and the cosines of each patch with 8 prompts: tower, the
 //! method's last block, scoring. `elem/s` is pictures. Sides are rounded up to whole patches. `text` encodes one
 //! name in the 80 templates, and 64 names as they are; `elem/s` is sentences. `load` reads, checks, hashes and
-//! unpacks the checkpoint. Memory is printed before the timings: what loading adds to the process, and its highest
+//! unpacks the checkpoint. `share` is what the forward reaches of the machine's own matrix rate in that precision: the
+//! products that it cannot do without, over the best time of three, over the rate of one large square product (`rate`,
+//! measured in turn with it). Memory is printed before the timings: what loading adds to the process, and its highest
 //! resident size while 8 pictures of 336x592 go through.
 //!
 //! Run with `cargo bench --bench model`, on `models/demo` or another checkpoint:
@@ -13,7 +15,7 @@
 //! `-- 'vision bf16'`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gstgclip::model::{Model, ModelSpec, PrecisionChoice, Prompts, Segmenter, Templates, Vocabulary};
@@ -115,6 +117,65 @@ fn vision(c: &mut Criterion) {
     }
 }
 
+/// Floating-point operations of one forward for which there is no way around: a multiplication and an addition for each
+/// product of the patch embedding, the blocks and the last block's attention. Softmax, norms and the like are not counted.
+fn operations(model: &Model, (height, width): (usize, usize)) -> f64 {
+    let patch = model.info.patch_size;
+    let vision = model.info.architecture.vision;
+    let d = vision.transformer.width as f64;
+    let mlp = vision.transformer.mlp_width as f64;
+    let tokens = (1 + height.div_ceil(patch) * width.div_ceil(patch)) as f64;
+    let embedding = tokens * d * (3 * patch * patch) as f64;
+    let block = tokens * d * (4.0 * d + 2.0 * mlp) + 2.0 * tokens * tokens * d;
+    // GCLIP's last block: queries and values, one product of them with the mean map, the projections.
+    let last = tokens * d * (3.0 * d + model.info.embed_dim as f64) + 2.0 * tokens * tokens * d;
+    2.0 * (embedding + (vision.transformer.layers - 1) as f64 * block + last)
+}
+
+/// The best of a few runs, in seconds.
+fn best(runs: usize, mut run: impl FnMut()) -> f64 {
+    let time = |()| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    std::iter::repeat_n((), runs).map(time).fold(f64::MAX, f64::min)
+}
+
+/// Not Criterion's: what counts is the ratio of two measurements in turn, on a machine that others may use.
+fn share(_: &mut Criterion) {
+    println!("share of the machine's matrix rate (GFLOP/s), {} threads", tch::get_num_threads());
+    for (precision, kind) in PRECISIONS.into_iter().zip([Kind::Float, Kind::BFloat16]) {
+        let mut model = load(precision);
+        let words = vocabulary(&mut model);
+        let square = Tensor::randn([2048, 2048], (Kind::Float, Device::Cpu)).to_kind(kind);
+        let square_operations = 2.0 * 2048f64.powi(3);
+        for size in SIZES {
+            for batch in BATCHES {
+                let input = pictures(&model, batch, size);
+                let words = vec![&words; batch];
+                forward(&mut model.vision, &input, &words);
+                let (mut rate, mut reached) = (0f64, 0f64);
+                for _ in 0..3 {
+                    rate = rate.max(square_operations / best(3, || drop(square.matmul(&square))));
+                    let seconds = best(1, || {
+                        forward(&mut model.vision, &input, &words);
+                    });
+                    reached = reached.max(batch as f64 * operations(&model, size) / seconds);
+                }
+                println!(
+                    "  {precision} {}x{} batch {batch}: {:.0} of {:.0}, {:.0} %",
+                    size.0,
+                    size.1,
+                    reached / 1e9,
+                    rate / 1e9,
+                    100.0 * reached / rate
+                );
+            }
+        }
+    }
+}
+
 fn text(c: &mut Criterion) {
     let mut encoder = load(PrecisionChoice::F32).text.expect("the checkpoint has a text tower");
     let sentences: Vec<String> = Templates::Imagenet.fill("traffic light").collect();
@@ -138,5 +199,5 @@ fn loading(c: &mut Criterion) {
 }
 
 // Memory first: nothing has been allocated and kept by then.
-criterion_group!(benches, memory, loading, text, vision);
+criterion_group!(benches, memory, share, loading, text, vision);
 criterion_main!(benches);

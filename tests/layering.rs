@@ -45,11 +45,12 @@ const LAYERS: [Layer; 6] = [
     },
 ];
 
-/// Files and folders in which `unsafe` may stand: pixels of frames, and calls into C.
-const MAY_BE_UNSAFE: [&str; 5] = [
+/// Files and folders in which `unsafe` may stand: pixels of frames, calls into C, and vector instructions.
+const MAY_BE_UNSAFE: [&str; 6] = [
     "src/frame.rs",
     "src/frame/cuda/",
     "src/model/device.rs",
+    "src/model/cpu/",
     "src/model/cuda/",
     "src/meta/analytics/ffi.rs",
 ];

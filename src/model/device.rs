@@ -172,7 +172,7 @@ fn load_libtorch_cuda() -> Result<(), String> {
 }
 
 /// Where the linked libtorch was loaded from.
-fn libtorch_folder() -> Option<PathBuf> {
+pub(super) fn libtorch_folder() -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
     let file = Path::new(&line[line.find('/')?..]);

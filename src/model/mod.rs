@@ -10,6 +10,7 @@
 mod clean;
 pub mod config;
 mod constants;
+mod cpu;
 pub mod cuda;
 pub mod decode;
 pub mod device;
@@ -132,6 +133,7 @@ impl Model {
     }
 
     fn load_without_grad(spec: &ModelSpec) -> Result<Model> {
+        cpu::sleep_while_waiting();
         // What is cheap to check comes before gigabytes are read.
         let device = device::device(spec.device)?;
         let kind = device::precision(spec.precision, device);
@@ -152,6 +154,7 @@ impl Model {
             }
         };
         method.prepare(&mut tower).with_context(|| format!("cannot prepare method {}", spec.method.name))?;
+        tower.pack();
 
         let patch_size = architecture.vision.patch_size as usize;
         let info = ModelInfo {

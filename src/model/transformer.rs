@@ -3,20 +3,22 @@
 //!
 //! Shapes: N pictures or texts, L tokens, D width, H heads of width D / H.
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Activation, Transformer};
+use super::cpu::{self, Attended, Packed, Then};
 use super::gpu_attention::{mean_map, short_scores};
 use super::weights::Weights;
 
 /// QuickGELU(x) = x * sigmoid(1.702 x).
 const QUICK_GELU: f64 = 1.702;
 
-/// Takes weights out of a checkpoint, onto a device, in a precision.
-///
-/// Short number formats are for the many large products only. What is cheap stays in f32: the residual stream, layer
-/// norms, attention maps, and everything after the last attention, where an error goes straight into the cosines.
+const NOT_ATTENDED: &str = "attention without a result that it was asked for";
+
+/// Takes weights out of a checkpoint, onto a device, in a precision. Short number formats are for the many large products
+/// only. What is cheap stays in f32: the residual stream, layer norms, attention maps, and the last block's attention and
+/// all after it, where an error goes straight into the cosines.
 pub struct Loader<'a> {
     pub weights: &'a mut Weights,
     pub device: Device,
@@ -37,7 +39,7 @@ impl Loader<'_> {
     }
 
     fn linear(&mut self, [weight, bias]: [&str; 2], rows: i64, columns: i64) -> Result<Linear> {
-        Ok(Linear { weight: self.tensor(weight, &[rows, columns])?, bias: self.tensor(bias, &[rows])? })
+        Ok(Linear::new(self.tensor(weight, &[rows, columns])?, self.tensor(bias, &[rows])?))
     }
 
     /// All blocks of a transformer whose tensors start with `prefix`.
@@ -67,12 +69,14 @@ impl Loader<'_> {
             c_proj.bias = times(&c_proj.bias, QUICK_GELU)?;
             output_scale = times(&output_scale, 1.0 / QUICK_GELU)?;
         }
-        let out_kind = if index + 1 == layers { Kind::Float } else { self.kind };
+        let last_kind = if index + 1 == layers { Kind::Float } else { self.kind };
+        // The 8 bits of bf16 would show in the last block's values; the 11 of a GPU's f16 do not.
+        let in_kind = if self.kind == Kind::BFloat16 { last_kind } else { self.kind };
         Ok(Block {
             ln_1: self.layer_norm(&at("ln_1"), width, eps)?,
             attn: Attention {
-                in_proj: in_proj.to_kind(self.kind)?,
-                out_proj: out_proj.to_kind(out_kind)?,
+                in_proj: in_proj.to_kind(in_kind)?,
+                out_proj: out_proj.to_kind(last_kind)?,
                 heads,
             },
             ln_2,
@@ -105,19 +109,57 @@ impl LayerNorm {
 
 pub struct Linear {
     /// `[out, in]`
-    pub weight: Tensor,
+    weight: Weight,
     /// `[out]`
-    pub bias: Tensor,
+    bias: Tensor,
+}
+
+enum Weight {
+    Plain(Tensor),
+    /// In a layout that only [`Packed`] reads.
+    Packed(Packed),
 }
 
 impl Linear {
+    fn new(weight: Tensor, bias: Tensor) -> Linear {
+        Linear { weight: Weight::Plain(weight), bias }
+    }
+
+    fn weight(&self) -> Result<&Tensor> {
+        let Weight::Plain(weight) = &self.weight else {
+            bail!("the weights of a linear layer are asked for after they were packed");
+        };
+        Ok(weight)
+    }
+
     fn to_kind(&self, kind: Kind) -> Result<Linear> {
-        Ok(Linear { weight: self.weight.f_to_kind(kind)?, bias: self.bias.f_to_kind(kind)? })
+        Ok(Linear::new(self.weight()?.f_to_kind(kind)?, self.bias.f_to_kind(kind)?))
+    }
+
+    /// Lays the weights out for the processor's kernels, where that can be done. They cannot be read any more.
+    fn pack(&mut self) {
+        if let Weight::Plain(weight) = &self.weight
+            && weight.device() == Device::Cpu
+            && let Some(packed) = Packed::new(weight)
+        {
+            self.weight = Weight::Packed(packed);
+        }
     }
 
     /// `[..., in] -> [..., out]`, in the number format of the weights.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_to_kind(self.weight.kind())?.f_linear(&self.weight, Some(&self.bias))?)
+        self.forward_then(x, Then::Nothing)
+    }
+
+    fn forward_then(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+        let x = x.f_to_kind(self.bias.kind())?;
+        match &self.weight {
+            Weight::Packed(packed) => packed.linear(&x, &self.bias, then),
+            Weight::Plain(weight) if then == Then::Silu => {
+                Ok(x.f_linear(weight, Some(&self.bias))?.f_silu_()?)
+            }
+            Weight::Plain(weight) => Ok(x.f_linear(weight, Some(&self.bias))?),
+        }
     }
 }
 
@@ -185,6 +227,9 @@ pub fn attention_map(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// Mean over the heads of [`attention_map`]: two `[N, H, L, D / H] -> [N, L, L]`.
 pub fn mean_attention_map(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if cpu::attention_is_available(a) {
+        return cpu::attention(a, b, None, true)?.mean_map.context(NOT_ATTENDED);
+    }
     if a.device().is_cuda() {
         return mean_map(a, b);
     }
@@ -202,8 +247,20 @@ pub fn mean_attention_map(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_cat(&pictures, 0)?)
 }
 
+/// [`attend`] and [`mean_attention_map`] of the same queries and keys.
+pub fn attend_with_mean_map(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
+    if cpu::attention_is_available(q) {
+        let Attended { gathered, mean_map } = cpu::attention(q, k, Some(v), true)?;
+        return gathered.zip(mean_map).context(NOT_ATTENDED);
+    }
+    Ok((attend(q, k, v, false)?, mean_attention_map(q, k)?))
+}
+
 /// `softmax(q k^T / sqrt(D / H)) v` without keeping the map: three `[N, H, L, D / H] -> [N, H, L, D / H]`.
 pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Result<Tensor> {
+    if !causal && cpu::attention_is_available(q) {
+        return cpu::attention(q, k, Some(v), false)?.gathered.context(NOT_ATTENDED);
+    }
     Ok(Tensor::f_scaled_dot_product_attention::<&Tensor>(q, k, v, None, 0.0, causal, None, false)?)
 }
 
@@ -223,19 +280,18 @@ pub struct Mlp {
 impl Mlp {
     /// `x + MLP(y)`: twice `[N, L, D] -> [N, L, D]`
     fn add_to(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let mut hidden = self.c_fc.forward(y)?; // [N, L, MLP width]
         let hidden = match self.activation {
-            Activation::QuickGelu => hidden.f_silu_()?,
-            Activation::Gelu => hidden.f_gelu_("none")?,
-            Activation::GeluTanh => hidden.f_gelu_("tanh")?,
-        };
+            Activation::QuickGelu => self.c_fc.forward_then(y, Then::Silu)?,
+            Activation::Gelu => self.c_fc.forward(y)?.f_gelu_("none")?,
+            Activation::GeluTanh => self.c_fc.forward(y)?.f_gelu_("tanh")?,
+        }; // [N, L, MLP width]
         let output = self.c_proj.forward(&hidden)?; // [N, L, D]
         Ok(x.f_addcmul(&output, &self.output_scale)?)
     }
 
     /// Norm of the weights behind each output channel, f32 `[D]`.
     pub fn output_norms(&self) -> Result<Tensor> {
-        Ok(self.c_proj.weight.f_to_kind(Kind::Float)?.f_norm_scalaropt_dim(2, [1], false)?)
+        Ok(self.c_proj.weight()?.f_to_kind(Kind::Float)?.f_norm_scalaropt_dim(2, [1], false)?)
     }
 
     /// Multiplies the weights of one output channel by `factor`, and its bias too if asked for.
@@ -256,6 +312,14 @@ pub struct Block {
 }
 
 impl Block {
+    /// For when nobody edits or reads the weights any more: see [`Linear`].
+    pub fn pack(&mut self) {
+        let Block { attn, mlp, .. } = self;
+        for linear in [&mut attn.in_proj, &mut attn.out_proj, &mut mlp.c_fc, &mut mlp.c_proj] {
+            linear.pack();
+        }
+    }
+
     /// `[N, L, D] -> 3 x [N, H, L, D / H]`
     pub fn qkv(&self, x: &Tensor) -> Result<Qkv> {
         self.attn.qkv(&self.ln_1.forward(x)?)

@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{Architecture, VisionConfig};
 use super::transformer::{
-    Block, LayerNorm, Loader, Qkv, attend, attend_with_bias, attention_map, mean_attention_map, unit_rows,
+    Block, LayerNorm, Loader, Qkv, attend, attend_with_bias, attend_with_mean_map, attention_map, unit_rows,
 };
 
 /// How the positional embedding is resized to another patch grid.
@@ -137,6 +137,11 @@ impl VisionTower {
         self.proj.size().last().copied().unwrap_or(0)
     }
 
+    /// For when nobody edits or reads the weights any more: makes the large products faster.
+    pub fn pack(&mut self) {
+        self.blocks.iter_mut().for_each(Block::pack);
+    }
+
     pub fn last_block(&self) -> Result<&Block> {
         self.blocks.last().context("a vision tower without blocks")
     }
@@ -200,13 +205,19 @@ impl VisionTower {
         let last = self.last_block()?;
         for (index, block) in self.blocks.iter().enumerate().take(self.blocks.len() - 1) {
             let qkv = block.qkv(&x)?;
-            if wanted.mean_maps.contains(&index) {
-                mean_maps.insert(index, mean_attention_map(&qkv.q, &qkv.k)?); // [N, L, L]
-            }
-            let gathered = if wanted.head_maps.contains(&index) {
+            let (with_heads, with_mean) =
+                (wanted.head_maps.contains(&index), wanted.mean_maps.contains(&index));
+            let gathered = if with_heads {
                 let map = attention_map(&qkv.q, &qkv.k)?; // [N, H, L, L]
                 let gathered = map.f_to_kind(self.kind)?.f_matmul(&qkv.v)?;
+                if with_mean {
+                    mean_maps.insert(index, map.f_mean_dim([1i64].as_slice(), false, Kind::Float)?); // [N, L, L]
+                }
                 head_maps.insert(index, map);
+                gathered
+            } else if with_mean {
+                let (gathered, map) = attend_with_mean_map(&qkv.q, &qkv.k, &qkv.v)?;
+                mean_maps.insert(index, map); // [N, L, L]
                 gathered
             } else {
                 attend(&qkv.q, &qkv.k, &qkv.v, false)?

@@ -122,7 +122,8 @@ impl Method for Gclip {
             let map = self.fused(&attention_map(q, q)?, &trunk.head_maps)?; // [N, H, L, L]
             attn.project(&gather(&map, v)?)? // [N, L, D]
         } else {
-            let map = self.fused(&mean_attention_map(q, q)?, &trunk.mean_maps)?; // [N, L, L]
+            let q = q.f_to_kind(tower.kind)?; // as the other maps' queries
+            let map = self.fused(&mean_attention_map(&q, &q)?, &trunk.mean_maps)?; // [N, L, L]
             attn.out_proj.forward(&gather(&map, &join_heads(v)?)?)? // [N, L, D]
         };
         tower.patch_features(&x)

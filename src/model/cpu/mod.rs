@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What libtorch's own operators leave on the table on a CPU: weights laid out once for its matrix kernels, and
+//! attention in bf16 that never leaves the cache.
+//! And its threads, which we want to sleep when there is nothing to do.
+//!
+//! Everything here is optional. A libtorch without these entry points, or a processor without AVX512-BF16, takes the
+//! ordinary operators, with the same results but for rounding.
+
+#[cfg_attr(not(target_arch = "x86_64"), path = "elsewhere.rs")]
+mod attention;
+mod packed;
+#[cfg(target_arch = "x86_64")]
+mod softmax;
+#[cfg(target_arch = "x86_64")]
+mod strips;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only the kernels for x86-64 use all of it")
+)]
+mod team;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tile;
+
+use std::sync::LazyLock;
+
+use libloading::os::unix::{Library, RTLD_NOW};
+
+pub use attention::{Attended, attention, attention_is_available};
+pub use packed::{Packed, Then};
+pub use team::sleep_while_waiting;
+
+/// The libtorch that is linked, with what it depends on, for looking up entry points that tch does not bind.
+static LIBTORCH: LazyLock<Option<Library>> = LazyLock::new(|| {
+    let file = super::device::libtorch_folder()?.join("libtorch_cpu.so");
+    // SAFETY: the library is loaded already, so no initialiser runs; this only takes another handle to it.
+    unsafe { Library::open(Some(file), RTLD_NOW) }.ok()
+});

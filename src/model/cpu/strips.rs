@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Attention of one head, a strip of a few query rows at a time: their scores against all keys fit into the cache.
+
+use std::arch::x86_64::{
+    __m256i, _mm256_storeu_si256, _mm512_cvtneps_pbh, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
+};
+use std::ops::Range;
+
+use super::softmax::exponentials;
+use super::tile::{LANES, ROWS, tile};
+
+/// One head's rows of bf16 numbers inside a larger tensor.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    pub data: &'a [u16],
+    /// Numbers from one row to the next.
+    pub stride: usize,
+    /// Numbers of a row.
+    pub width: usize,
+}
+
+impl Head<'_> {
+    fn row(&self, index: usize) -> &[u16] {
+        &self.data[index * self.stride..][..self.width]
+    }
+}
+
+fn pair(first: u16, second: u16) -> u32 {
+    u32::from(first) | u32::from(second) << 16
+}
+
+/// What one thread needs while it works, kept from head to head.
+pub struct Scratch {
+    keys: usize,
+    /// Keys as panels, `[keys / LANES, width / 2, LANES]` pairs along the width.
+    k: Vec<u32>,
+    /// Values as panels, `[width / LANES, keys / 2, LANES]` pairs along the keys.
+    v: Vec<u32>,
+    /// `[ROWS, width / 2]` pairs
+    q: Vec<u32>,
+    /// Scores, then their exponentials: `[ROWS, keys]`.
+    scores: Vec<f32>,
+    /// The exponentials in bf16, `[ROWS, keys / 2]` pairs.
+    weights: Vec<u32>,
+    /// `[ROWS, width]`
+    gathered: Vec<f32>,
+}
+
+impl Scratch {
+    /// For `tokens` keys of heads `width` wide.
+    pub fn new(tokens: usize, width: usize) -> Scratch {
+        let keys = tokens.next_multiple_of(LANES);
+        Scratch {
+            keys,
+            k: vec![0; keys * width / 2],
+            v: vec![0; keys * width / 2],
+            q: vec![0; ROWS * width / 2],
+            scores: vec![0.0; ROWS * keys],
+            weights: vec![0; ROWS * keys / 2],
+            gathered: vec![0.0; ROWS * width],
+        }
+    }
+
+    /// Lays out the keys, and the values if there are any. What was there for keys beyond `tokens` is zero and stays so.
+    pub fn pack(&mut self, k: Head, v: Option<Head>, tokens: usize) {
+        let depth = k.width / 2;
+        for token in 0..tokens {
+            let panel = &mut self.k[token / LANES * depth * LANES..][..depth * LANES];
+            for (place, two) in
+                panel.iter_mut().skip(token % LANES).step_by(LANES).zip(k.row(token).chunks_exact(2))
+            {
+                *place = pair(two[0], two[1]);
+            }
+        }
+        let Some(v) = v else { return };
+        let pairs = self.keys / 2;
+        let nothing = vec![0; v.width];
+        for (number, first) in (0..tokens).step_by(2).enumerate() {
+            let second = if first + 1 < tokens { v.row(first + 1) } else { &nothing };
+            let lanes = v.row(first).chunks_exact(LANES).zip(second.chunks_exact(LANES));
+            for (panel, (first, second)) in lanes.enumerate() {
+                let target = &mut self.v[(panel * pairs + number) * LANES..][..LANES];
+                for ((target, &first), &second) in target.iter_mut().zip(first).zip(second) {
+                    *target = pair(first, second);
+                }
+            }
+        }
+    }
+
+    /// Attention of the queries `rows` with what is packed. `gathered` gets each row's index and its result in bf16, if
+    /// values were packed; `mapped` each row's index, its exponentials, one a key, and their sum.
+    #[target_feature(enable = "avx512f,avx512bf16,avx512vl")]
+    pub fn attend(
+        &mut self,
+        q: Head,
+        rows: Range<usize>,
+        tokens: usize,
+        with_values: bool,
+        gathered: &mut dyn FnMut(usize, &[u16]),
+        mut mapped: Option<&mut dyn FnMut(usize, &[f32], f32)>,
+    ) {
+        let (depth, width) = (q.width / 2, q.width);
+        let scale = (width as f32).sqrt().recip();
+        let mut short = vec![0u16; width];
+        for first in rows.clone().step_by(ROWS) {
+            let strip = ROWS.min(rows.end - first);
+            // Rows beyond the last repeat it, and their results are not used.
+            for (row, target) in self.q.chunks_exact_mut(depth).enumerate() {
+                let source = q.row(first + row.min(strip - 1)).chunks_exact(2);
+                target.iter_mut().zip(source).for_each(|(target, two)| *target = pair(two[0], two[1]));
+            }
+            multiply(&self.q, &self.k, depth, &mut self.scores);
+            let mut sums = [1.0; ROWS];
+            let rows =
+                self.scores.chunks_exact_mut(self.keys).zip(self.weights.chunks_exact_mut(self.keys / 2));
+            for ((scores, weights), sum) in rows.zip(&mut sums).take(strip) {
+                let (real, padding) = scores.split_at_mut(tokens);
+                let largest = largest(real);
+                padding.fill(f32::MIN);
+                *sum = exponentials(scores, largest, scale, weights);
+            }
+            if let Some(mapped) = &mut mapped {
+                for (row, scores) in self.scores.chunks_exact(self.keys).enumerate().take(strip) {
+                    mapped(first + row, &scores[..tokens], sums[row]);
+                }
+            }
+            if with_values {
+                multiply(&self.weights, &self.v, self.keys / 2, &mut self.gathered);
+                for (row, numbers) in self.gathered.chunks_exact(width).enumerate().take(strip) {
+                    round(numbers, sums[row].recip(), &mut short);
+                    gathered(first + row, &short);
+                }
+            }
+        }
+    }
+}
+
+/// `[ROWS, depth]` pairs times all panels of `[panels, depth, LANES]` pairs: f32 `[ROWS, panels LANES]`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+fn multiply(a: &[u32], b: &[u32], depth: usize, product: &mut [f32]) {
+    let columns = product.len() / ROWS;
+    let panels = columns / LANES;
+    let mut panel = 0;
+    while panel < panels {
+        let rest = &b[panel * depth * LANES..];
+        let at = panel * LANES;
+        match panels - panel {
+            1 => store(tile::<1>(a, rest, depth), product, columns, at),
+            2 => store(tile::<2>(a, rest, depth), product, columns, at),
+            3 => store(tile::<3>(a, rest, depth), product, columns, at),
+            _ => store(tile::<4>(a, rest, depth), product, columns, at),
+        }
+        panel += 4.min(panels - panel);
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store<const P: usize>(
+    sums: [[std::arch::x86_64::__m512; P]; ROWS],
+    product: &mut [f32],
+    columns: usize,
+    at: usize,
+) {
+    for (row, sums) in product.chunks_exact_mut(columns).zip(sums) {
+        for (target, sum) in row[at..at + P * LANES].chunks_exact_mut(LANES).zip(sums) {
+            // SAFETY: `target` is LANES long.
+            unsafe { _mm512_storeu_ps(target.as_mut_ptr(), sum) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn largest(scores: &[f32]) -> f32 {
+    // In lanes, which the compiler turns into vector instructions.
+    let mut lanes = [f32::MIN; 4 * LANES];
+    let chunks = scores.chunks_exact(4 * LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &score) in lanes.iter_mut().zip(chunk) {
+            *lane = if score > *lane { score } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(f32::MIN, f32::max)
+}
+
+/// `factor x numbers` in bf16; a whole number of `LANES`.
+#[target_feature(enable = "avx512f,avx512bf16,avx512vl")]
+#[inline]
+fn round(numbers: &[f32], factor: f32, short: &mut [u16]) {
+    let factor = _mm512_set1_ps(factor);
+    for (numbers, short) in numbers.chunks_exact(LANES).zip(short.chunks_exact_mut(LANES)) {
+        // SAFETY: both are LANES long; the transmute is between 256-bit registers of plain numbers.
+        unsafe {
+            let product = _mm512_mul_ps(std::arch::x86_64::_mm512_loadu_ps(numbers.as_ptr()), factor);
+            let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(product));
+            _mm256_storeu_si256(short.as_mut_ptr().cast(), rounded);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Against libtorch's own operators, in f32.
+
+use tch::{Device, Kind, Tensor};
+
+use super::{Packed, Then, attention, attention_is_available};
+
+fn random(shape: &[i64], kind: Kind) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind)
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a.to_kind(Kind::Float) - b.to_kind(Kind::Float)).abs().max().double_value(&[])
+}
+
+#[test]
+fn attention_equals_that_in_f32() {
+    tch::manual_seed(7);
+    if !attention_is_available(&random(&[1, 1, 1, 64], Kind::BFloat16)) {
+        println!("skipped: no AVX512-BF16 here");
+        return;
+    }
+    // Widths of one panel and of five, lengths around the strips and the lanes, one picture and three.
+    for (n, heads, tokens, width) in
+        [(1, 1, 1, 64), (1, 2, 5, 16), (3, 2, 6, 64), (2, 3, 17, 32), (1, 4, 197, 80), (3, 12, 130, 64)]
+    {
+        // Views into one tensor, as the towers have them. Four times as far apart as trained ones: sharp maps.
+        let joined = random(&[n, tokens, 3, heads, width], Kind::BFloat16) * 2.0;
+        let joined = joined.permute([2, 0, 3, 1, 4]);
+        let [q, k, v] = [0, 1, 2].map(|part| joined.select(0, part));
+        let [exact_q, exact_k, exact_v] = [&q, &k, &v].map(|tensor| tensor.to_kind(Kind::Float));
+        let map =
+            (exact_q.matmul(&exact_k.transpose(-2, -1)) * (width as f64).powf(-0.5)).softmax(-1, Kind::Float);
+        let expected = map.matmul(&exact_v);
+
+        let both = attention(&q, &k, Some(&v), true).unwrap();
+        let gathered = both.gathered.unwrap();
+        assert_eq!(gathered.size(), [n, heads, tokens, width]);
+        // The weights are rounded to 8 bits, and so is the result.
+        let error = largest_difference(&gathered, &expected) / expected.abs().max().double_value(&[]);
+        assert!(error < 8e-3, "{n} {heads} {tokens} {width}: off by {error}");
+        let mean = map.mean_dim([1i64].as_slice(), false, Kind::Float);
+        let error = largest_difference(&both.mean_map.unwrap(), &mean);
+        assert!(error < 2e-5, "{n} {heads} {tokens} {width}: map off by {error}");
+
+        let alone = attention(&q, &k, Some(&v), false).unwrap();
+        assert!(alone.mean_map.is_none());
+        assert_eq!(largest_difference(&alone.gathered.unwrap(), &gathered), 0.0);
+        let map_alone = attention(&q, &k, None, true).unwrap();
+        assert!(map_alone.gathered.is_none());
+        assert!(largest_difference(&map_alone.mean_map.unwrap(), &mean) < 2e-5);
+    }
+}
+
+#[test]
+fn scores_far_below_zero_do_not_vanish_behind_the_padding() {
+    let q = Tensor::full([1, 1, 3, 64], 8.0, (Kind::BFloat16, Device::Cpu));
+    if !attention_is_available(&q) {
+        println!("skipped: no AVX512-BF16 here");
+        return;
+    }
+    // Every score is -512: with the padding's zeros among them, all weights would be nothing.
+    let v = random(&[1, 1, 3, 64], Kind::BFloat16);
+    let gathered = attention(&q, &q.neg(), Some(&v), false).unwrap().gathered.unwrap();
+    let expected = v.to_kind(Kind::Float).mean_dim([2i64].as_slice(), true, Kind::Float).expand_as(&gathered);
+    assert!(largest_difference(&gathered, &expected) < 2e-2);
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_an_error() {
+    let q = random(&[1, 2, 9, 64], Kind::BFloat16);
+    if attention_is_available(&q) {
+        assert!(attention(&q, &q.narrow(2, 0, 8), Some(&q), false).is_err());
+        assert!(attention(&q, &q.transpose(2, 3), Some(&q), false).is_err());
+    }
+    assert!(!attention_is_available(&q.to_kind(Kind::Float)));
+    assert!(!attention_is_available(&random(&[1, 2, 9, 20], Kind::BFloat16)));
+}
+
+#[test]
+fn packed_weights_give_the_same_product() {
+    tch::manual_seed(7);
+    for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 1e-2)] {
+        let (weight, bias) = (random(&[48, 64], kind), random(&[48], kind));
+        let Some(packed) = Packed::new(&weight) else {
+            println!("skipped: no packed weights in {kind:?} here");
+            continue;
+        };
+        for shape in [vec![1, 64], vec![2, 7, 64]] {
+            let x = random(&shape, kind);
+            let [exact_x, exact_weight, exact_bias] = [&x, &weight, &bias].map(|t| t.to_kind(Kind::Float));
+            let exact = exact_x.linear(&exact_weight, Some(&exact_bias));
+            for (then, expected) in [(Then::Nothing, exact.shallow_clone()), (Then::Silu, exact.silu())] {
+                let product = packed.linear(&x, &bias, then).unwrap();
+                assert_eq!((product.size(), product.kind()), (expected.size(), kind));
+                let error = largest_difference(&product, &expected) / expected.abs().max().double_value(&[]);
+                assert!(error < tolerance, "{kind:?} {shape:?} {then:?}: off by {error}");
+            }
+        }
+        assert!(packed.linear(&random(&[2, 63], kind), &bias, Then::Nothing).is_err());
+    }
+}
