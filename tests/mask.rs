@@ -122,7 +122,7 @@ fn downstream_may_ask_for_wide_ids() {
 
 #[test]
 fn a_matte_shows_the_chosen_labels() {
-    let mut harness = harness("mode=matte only=CAT");
+    let mut harness = harness("mode=matte only=CAT edges=hard");
     let output = harness.push_and_pull(frame(0, Some(masks()))).unwrap();
     assert_eq!(pixels(&harness, &output), [255, 255, 0, 0, 255, 255, 0, 0]);
     harness.element().unwrap().set_property("only", "dog; nobody");
@@ -134,23 +134,38 @@ fn a_matte_shows_the_chosen_labels() {
 }
 
 #[test]
-fn a_matte_is_smooth_at_the_size_of_the_frame() {
-    let mut harness = harness("mode=matte only=cat size=frame");
-    let output = harness.push_and_pull(frame(0, Some(masks()))).unwrap();
-    let row = &pixels(&harness, &output)[..8];
-    assert_eq!((row[0], row[2], row[5], row[7]), (255, 255, 0, 0));
-    assert!(row[3] > row[4] && row[4] > 0 && row[3] < 255, "{row:?}");
+fn a_matte_is_soft_or_hard_at_either_size() {
+    let shown = |properties: &str| {
+        let mut harness = harness(&format!("mode=matte only=cat {properties}"));
+        let output = harness.push_and_pull(frame(0, Some(masks()))).unwrap();
+        let info = caps(&harness);
+        (pixels(&harness, &output)[..info.width() as usize].to_vec(), info.format())
+    };
+    assert_eq!(shown("edges=hard"), (vec![255, 255, 0, 0], VideoFormat::Gray8));
+    assert_eq!(shown("edges=hard size=frame").0, [255, 255, 255, 255, 0, 0, 0, 0]);
+    assert_eq!(shown("").0, [255, 191, 64, 0]);
+    let (row, format) = shown("size=frame");
+    assert_eq!(format, VideoFormat::Gray8);
+    assert!(row.is_sorted_by(|a, b| a >= b), "{row:?}");
+    assert_eq!((row[0], row[7]), (255, 0));
+    assert!(row[2..6].iter().all(|&value| value > 0 && value < 255), "{row:?}");
 }
 
 #[test]
 fn a_cutout_is_the_frame_with_alpha() {
-    let mut harness = harness("mode=cutout only=cat");
+    let mut harness = harness("mode=cutout only=cat edges=hard");
     let output = harness.push_and_pull(frame(0, Some(masks()))).unwrap();
     let info = caps(&harness);
     assert_eq!((info.format(), info.width(), info.height()), (VideoFormat::Rgba, 8, 4));
     let pixels = pixels(&harness, &output);
     assert_eq!(pixels[..4], [0, 0, 200, 255]);
     assert_eq!(pixels[(3 * 8 + 7) * 4..], [7, 3, 200, 0]);
+    assert!(pixels.iter().skip(3).step_by(4).all(|&alpha| alpha == 0 || alpha == 255), "hard");
+    harness.element().unwrap().set_property_from_str("edges", "soft");
+    let output = harness.push_and_pull(frame(1, Some(masks()))).unwrap();
+    let alpha: Vec<u8> = self::pixels(&harness, &output).into_iter().skip(3).step_by(4).collect();
+    assert_eq!((alpha[0], alpha[7]), (255, 0));
+    assert!(alpha[..8].iter().any(|&alpha| alpha > 0 && alpha < 255), "{alpha:?}");
 }
 
 #[test]
@@ -241,6 +256,52 @@ fn whole_pipelines_run_again_and_again() {
         None,
         "a stream without masks ends too"
     );
+}
+
+/// Frames and mattes of one `tee` meet again in `alphacombine`, which takes only pairs of one time (and, like a matte,
+/// of full range): each frame leaves with its own matte as alpha.
+#[test]
+fn mattes_and_frames_of_a_tee_meet_again() {
+    init();
+    if gst::ElementFactory::find("alphacombine").is_none() {
+        eprintln!("skipped: no alphacombine here (package gstreamer1.0-plugins-bad)");
+        return;
+    }
+    let pipeline = gst::parse::launch(
+        "videotestsrc num-buffers=12 pattern=black ! video/x-raw,format=I420,width=8,height=4,framerate=25/1,colorimetry=1:4:0:0 \
+         ! identity name=attach ! tee name=t ! queue ! combine.sink \
+         t. ! queue ! gclipmask mode=matte edges=hard size=frame ! queue ! combine.alpha \
+         alphacombine name=combine ! appsink name=out sync=false",
+    );
+    let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+    let attach = pipeline.by_name("attach").unwrap().static_pad("src").unwrap();
+    attach.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
+            // The nth frame has its nth column of four in the matte.
+            let column = buffer.pts().unwrap().mseconds() / 40 % 4;
+            let mask: Vec<u8> = (0..8).map(|i| u8::from(i % 4 == column)).collect();
+            let mut mask = gst::Buffer::from_slice(mask);
+            let gray = VideoFormat::Gray8;
+            VideoMeta::add(mask.get_mut().unwrap(), VideoFrameFlags::empty(), gray, 4, 2).unwrap();
+            Masks { mask, ..masks() }.attach(buffer.make_mut());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let sink = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let mut count = 0;
+    while let Ok(sample) = sink.pull_sample() {
+        let (info, buffer) =
+            (VideoInfo::from_caps(sample.caps().unwrap()).unwrap(), sample.buffer().unwrap());
+        assert_eq!(buffer.pts(), Some(gst::ClockTime::from_mseconds(40) * count));
+        let frame = VideoFrameRef::from_buffer_ref_readable(buffer, &info).unwrap();
+        let column = (count % 4) as usize;
+        let expected: Vec<u8> = (0..8).map(|x| if x / 2 == column { 255 } else { 0 }).collect();
+        assert_eq!(frame.plane_data(3).unwrap()[..8], expected, "frame {count}");
+        count += 1;
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(count, 12);
 }
 
 #[test]

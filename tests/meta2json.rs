@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipmeta2json` through the plugin: what it writes, when it writes, what it does between.
 
+mod python;
+
 use std::sync::Once;
 
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
 use gstgclip::meta::json::{Frame, RegionMask};
-use gstgclip::meta::{Masks, Rect, Region, rle};
+use gstgclip::meta::{MaskRow, Masks, Rect, Region, polygon, rle};
+use serde_json::{Value, json};
 
 const SCHEMA: &str = include_str!("../src/meta2json/schema.json");
 
@@ -138,6 +141,106 @@ fn pictures_decode_to_the_mask() {
     let Some(RegionMask::Png { size: [2, 4], data }) = &parsed.regions[0].mask else { panic!("{parsed:?}") };
     let picture = image::load_from_memory(&STANDARD.decode(data).unwrap()).unwrap().into_luma8();
     assert_eq!(picture.into_raw(), [255, 255, 0, 0, 255, 255, 0, 0]);
+}
+
+/// What a mask with the values of `pixels` carries: one region for each value that is there.
+fn masks_of(pixels: &[u8], width: u32, height: u32) -> Masks {
+    let mut mask = gst::Buffer::from_slice(pixels.to_vec());
+    let gray = VideoFormat::Gray8;
+    let (none, stride) = (VideoFrameFlags::empty(), width as i32);
+    VideoMeta::add_full(mask.get_mut().unwrap(), none, gray, width, height, &[0], &[stride]).unwrap();
+    let values: std::collections::BTreeSet<u8> = pixels.iter().copied().filter(|&value| value > 0).collect();
+    let region = |&value: &u8| {
+        let (value, label) = (u32::from(value), value.to_string());
+        Region { value, label, score: 0.5, area: 0.5, x: 0.0, y: 0.0, w: 1.0, h: 1.0 }
+    };
+    Masks { mask, regions: values.iter().map(region).collect(), ..masks(2) }
+}
+
+/// Even-odd fill at the pixels' centres, of outlines relative to the frame.
+fn filled(rings: &[Vec<[f64; 2]>], width: u32, height: u32) -> Vec<bool> {
+    let (columns, rows) = (width as usize, height as usize);
+    // True where an odd number of sides lies between a pixel's centre and the one left of it.
+    let mut changes = vec![false; rows * (columns + 1)];
+    for ([ax, ay], [bx, by]) in rings.iter().flat_map(|ring| ring.iter().zip(ring.iter().cycle().skip(1))) {
+        let [first, last] = [ay.min(*by), ay.max(*by)].map(|y| (y * f64::from(height) - 0.5).ceil() as usize);
+        for row in first..last.min(rows) {
+            let y = (row as f64 + 0.5) / f64::from(height);
+            let x = ax + (y - ay) / (by - ay) * (bx - ax);
+            let column = (x * f64::from(width) - 0.5).ceil().clamp(0.0, f64::from(width)) as usize;
+            changes[row * (columns + 1) + column] ^= true;
+        }
+    }
+    let row = |changes: &[bool]| {
+        let inside = changes.iter().scan(false, |inside, change| {
+            *inside ^= change;
+            Some(*inside)
+        });
+        inside.take(columns).collect::<Vec<bool>>()
+    };
+    changes.chunks(columns + 1).flat_map(row).collect()
+}
+
+/// Both ways: what OpenCV draws and pycocotools encodes is read here, and what is written here is read by them.
+#[test]
+fn pycocotools_and_opencv_agree() {
+    let Some(made) = python::run("masks.py", &["make"], "") else { return };
+    let mut cases = Vec::new();
+    let (mut run_lengths, mut outlines) = (harness("mask=rle"), harness("mask=polygon"));
+    for (number, case) in (0..).zip(serde_json::from_str::<Vec<Value>>(&made).unwrap()) {
+        let side = |name: &str| case[name].as_u64().unwrap() as u32;
+        let (width, height) = (side("width"), side("height"));
+        let hex = case["pixels"].as_str().unwrap();
+        let pixels: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        let equals = |value: u32| pixels.iter().map(|&pixel| u32::from(pixel) == value).collect::<Vec<_>>();
+
+        for (value, counts) in case["rles"].as_object().unwrap() {
+            let counts = rle::decompress(counts.as_str().unwrap()).unwrap();
+            let read = rle::decode(&counts, height as usize, width as usize).unwrap();
+            assert_eq!(read, equals(value.parse().unwrap()), "mask {number}: theirs, value {value}");
+        }
+
+        let masks = masks_of(&pixels, width, height);
+        let written = |harness: &mut Harness| {
+            parse(&harness.push_and_pull(frame(number, Some(masks.clone()))).unwrap()).regions
+        };
+        let exact = polygon::rings(pixels.chunks(width as usize).map(MaskRow::U8));
+        let regions = written(&mut run_lengths).into_iter().zip(written(&mut outlines));
+        let regions: Vec<Value> = regions
+            .map(|(run_lengths, outlines)| {
+                let value = run_lengths.value;
+                let exact: Vec<Vec<[f64; 2]>> = (exact.iter())
+                    .filter(|ring| u32::from(ring.value) == value)
+                    .map(|ring| {
+                        let relative = |&(x, y): &(u32, u32)| {
+                            [f64::from(x) / f64::from(width), f64::from(y) / f64::from(height)]
+                        };
+                        ring.corners.iter().map(relative).collect()
+                    })
+                    .collect();
+                assert_eq!(filled(&exact, width, height), equals(value), "mask {number}: drawn by OpenCV");
+                let Some(RegionMask::Polygon { rings }) = outlines.mask else { panic!("no outlines") };
+                assert_eq!(rings.len(), exact.len(), "no hole and no piece is lost");
+                json!({ "value": value, "rle": run_lengths.mask, "exact": exact, "simple": rings })
+            })
+            .collect();
+        assert_eq!(regions.len(), case["rles"].as_object().unwrap().len());
+        cases.push(json!({ "width": width, "height": height, "pixels": hex, "regions": regions }));
+    }
+    assert!(cases.len() > 50);
+    assert_eq!(python::run("masks.py", &["check"], &json!(cases).to_string()).unwrap(), "");
+    // A region that covers all instead: the check looks.
+    let broken = cases.iter_mut().find(|case| !case["regions"].as_array().unwrap().is_empty()).unwrap();
+    let mask = &mut broken["regions"][0]["rle"]["counts"];
+    *mask = json!(rle::compress(&[0, broken_total(mask.as_str().unwrap())]));
+    assert!(
+        python::run("masks.py", &["check"], &json!([broken]).to_string()).unwrap().contains("pycocotools")
+    );
+}
+
+fn broken_total(counts: &str) -> u32 {
+    rle::decompress(counts).unwrap().iter().sum()
 }
 
 #[test]

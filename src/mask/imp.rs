@@ -8,9 +8,9 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::render::CUTOUT_FORMATS;
+use super::cutout;
 use super::stream::{State, Wanted};
-use super::{Mode, Size};
+use super::{Edges, Mode, Size};
 use crate::meta::{LabelFilter, Masks};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -21,6 +21,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 pub struct Settings {
     pub mode: Mode,
     pub size: Size,
+    pub edges: Edges,
     pub only: LabelFilter,
 }
 
@@ -140,7 +141,7 @@ impl GclipMask {
     fn sink_query(&self, query: &mut gst::QueryRef) -> bool {
         let mode = self.settings.lock().mode;
         if let (gst::QueryViewMut::Caps(query), Mode::Cutout) = (query.view_mut(), mode) {
-            let caps = gst_video::VideoCapsBuilder::new().format_list(CUTOUT_FORMATS).build();
+            let caps = gst_video::VideoCapsBuilder::new().format_list(cutout::FORMATS).build();
             let caps = query.filter_owned().map_or_else(
                 || caps.clone(),
                 |filter| filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
@@ -198,6 +199,11 @@ impl ObjectImpl for GclipMask {
                     .blurb("Size of the output; a cut-out always has the frame's")
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecEnum::builder_with_default("edges", default.edges)
+                    .nick("Edges")
+                    .blurb("Edges of the matte or the cut-out")
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecString::builder("only")
                     .nick("Only")
                     .blurb("Labels in the matte or the cut-out, separated by commas (empty = all)")
@@ -214,6 +220,7 @@ impl ObjectImpl for GclipMask {
         match spec.name() {
             "mode" => settings.mode = value.get().unwrap_or_default(),
             "size" => settings.size = value.get().unwrap_or_default(),
+            "edges" => settings.edges = value.get().unwrap_or_default(),
             "only" => settings.only = LabelFilter::parse(value.get().unwrap_or_default()),
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }
@@ -224,6 +231,7 @@ impl ObjectImpl for GclipMask {
         match spec.name() {
             "mode" => settings.mode.to_value(),
             "size" => settings.size.to_value(),
+            "edges" => settings.edges.to_value(),
             "only" => settings.only.text().to_value(),
             _ => spec.default_value().to_owned(),
         }

@@ -9,16 +9,19 @@
 //!
 //! `mode=ids` gives the values of the mask (GRAY8, or GRAY16_LE above 255 classes), `mode=matte` 255 where the labels
 //! in `only` are, `mode=cutout` the frame in RGBA with the matte as its alpha (always at the size of the frame).
-//! At the size of the frame, ids are enlarged by nearest neighbour and mattes smoothly. Time stamps are those of the frames, so
-//! the branches of a `tee` stay together; a frame without masks becomes a GAP event. The masks stay attached.
+//! Mattes and cut-outs have soft edges, that run from 0 to 255 over neighbouring pixels of the mask, or with
+//! `edges=hard` only 0 and 255. Ids are enlarged by nearest neighbour. Time stamps are those of the frames, so the
+//! branches of a `tee` stay together; a frame without masks becomes a GAP event. The masks stay attached.
 //!
 //! ```text
 //! imp       GObject side: properties, pads
 //! stream    data side: caps, pending events, one frame
 //! render    masks and frame -> output frame
+//! cutout    frame and matte -> RGBA
 //! resample  mask values at other sizes            (pure)
 //! ```
 
+mod cutout;
 mod imp;
 mod render;
 mod resample;
@@ -37,6 +40,17 @@ pub enum Mode {
     Matte,
     #[enum_value(name = "The frame, transparent but for the chosen labels", nick = "cutout")]
     Cutout,
+}
+
+/// Edges of mattes and cut-outs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipMaskEdges")]
+pub enum Edges {
+    #[default]
+    #[enum_value(name = "From 0 to 255 over neighbouring pixels of the mask", nick = "soft")]
+    Soft,
+    #[enum_value(name = "Only 0 and 255", nick = "hard")]
+    Hard,
 }
 
 /// Size of the output.

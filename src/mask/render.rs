@@ -5,25 +5,16 @@ use anyhow::{Context, Result};
 use gst_video::prelude::*;
 use gst_video::{VideoFormat, VideoFrameRef};
 
-use super::Mode;
-use super::resample::{self, Axis};
+use super::cutout;
+use super::imp::Settings;
+use super::resample::{self, Axis, Matte};
+use super::{Edges, Mode};
 use crate::meta::{LabelFilter, MaskRow, MaskView, Masks, Rect};
 
-/// Formats of frames that a cut-out can be made of.
-pub const CUTOUT_FORMATS: [VideoFormat; 6] = [
-    VideoFormat::Rgba,
-    VideoFormat::Bgra,
-    VideoFormat::Rgbx,
-    VideoFormat::Bgrx,
-    VideoFormat::Rgb,
-    VideoFormat::Bgr,
-];
-
-/// Fills the output; its format and size are those that were negotiated for `mode`. `rect` is the part of the output
+/// Fills the output; its format and size are those that were negotiated for the mode. `rect` is the part of the output
 /// that the mask covers. `frame` is looked at only for a cut-out.
 pub fn render(
-    mode: Mode,
-    only: &LabelFilter,
+    settings: &Settings,
     masks: &Masks,
     rect: Rect,
     frame: Option<&VideoFrameRef<&gst::BufferRef>>,
@@ -35,23 +26,25 @@ pub fn render(
     let stride = stride(out.plane_stride())?;
     let rows = Axis::new(height, view.height(), rect.y, rect.h);
     let columns = Axis::new(width, view.width(), rect.x, rect.w);
-    let axes = (&rows, &columns);
-    match mode {
-        Mode::Ids => resample::ids(|y| view.row(y), axes, wide, out.plane_data_mut(0)?, stride),
-        Mode::Matte => {
-            resample::matte(&chosen(&view, masks, only), view.width(), axes, out.plane_data_mut(0)?, stride);
-        }
-        Mode::Cutout => {
-            let frame = frame.context("a cut-out needs the frame")?;
-            let mut alpha = vec![0; width * height];
-            resample::matte(&chosen(&view, masks, only), view.width(), axes, &mut alpha, width);
-            cut_out(frame, &alpha, out.plane_data_mut(0)?, stride)?;
-        }
+    let out = out.plane_data_mut(0)?;
+    if settings.mode == Mode::Ids {
+        resample::ids(|y| view.row(y), (&rows, &columns), wide, out, stride);
+        return Ok(());
     }
-    Ok(())
+    let cells = chosen(&view, masks, &settings.only);
+    let matte = match settings.edges {
+        Edges::Soft => Matte::soft(cells, view.width()),
+        Edges::Hard => Matte::hard(cells, view.width()),
+    };
+    if settings.mode == Mode::Matte {
+        matte.rows(&rows, &columns, |y, row| out[y * stride..][..width].copy_from_slice(row));
+        return Ok(());
+    }
+    let frame = frame.context("a cut-out needs the frame")?;
+    cutout::cut_out(frame, |row| matte.rows(&rows, &columns, row), out, stride)
 }
 
-fn stride(strides: &[i32]) -> Result<usize> {
+pub fn stride(strides: &[i32]) -> Result<usize> {
     strides
         .first()
         .and_then(|&stride| usize::try_from(stride).ok())
@@ -78,48 +71,4 @@ fn chosen(view: &MaskView, masks: &Masks, only: &LabelFilter) -> Vec<u8> {
         }
     }
     matte
-}
-
-/// The frame's colours with `alpha`; where the frame has its own alpha, the product of both.
-fn cut_out(
-    frame: &VideoFrameRef<&gst::BufferRef>,
-    alpha: &[u8],
-    out: &mut [u8],
-    out_stride: usize,
-) -> Result<()> {
-    let (width, in_stride, pixels) =
-        (frame.width() as usize, stride(frame.plane_stride())?, frame.plane_data(0)?);
-    let rows = pixels.chunks(in_stride).zip(alpha.chunks(width)).zip(out.chunks_mut(out_stride));
-    for ((pixels, alpha), out) in rows {
-        let out = out.as_chunks_mut::<4>().0;
-        match frame.format() {
-            VideoFormat::Rgb => row(pixels.as_chunks().0, alpha, out, |&[r, g, b], a| [r, g, b, a]),
-            VideoFormat::Bgr => row(pixels.as_chunks().0, alpha, out, |&[b, g, r], a| [r, g, b, a]),
-            VideoFormat::Rgbx => row(pixels.as_chunks().0, alpha, out, |&[r, g, b, _], a| [r, g, b, a]),
-            VideoFormat::Bgrx => row(pixels.as_chunks().0, alpha, out, |&[b, g, r, _], a| [r, g, b, a]),
-            VideoFormat::Rgba => {
-                row(pixels.as_chunks().0, alpha, out, |&[r, g, b, own], a| [r, g, b, both(own, a)])
-            }
-            VideoFormat::Bgra => {
-                row(pixels.as_chunks().0, alpha, out, |&[b, g, r, own], a| [r, g, b, both(own, a)])
-            }
-            format => anyhow::bail!("no cut-out from {format:?}"),
-        }
-    }
-    Ok(())
-}
-
-fn row<const N: usize>(
-    pixels: &[[u8; N]],
-    alpha: &[u8],
-    out: &mut [[u8; 4]],
-    mix: impl Fn(&[u8; N], u8) -> [u8; 4],
-) {
-    for ((out, pixel), &alpha) in out.iter_mut().zip(pixels).zip(alpha) {
-        *out = mix(pixel, alpha);
-    }
-}
-
-fn both(a: u8, b: u8) -> u8 {
-    ((u32::from(a) * u32::from(b) + 127) / 255) as u8
 }

@@ -23,6 +23,12 @@ struct Tap {
     weight: u32,
 }
 
+impl Tap {
+    fn only(cell: usize) -> Tap {
+        Tap { first: cell, second: cell, weight: 0 }
+    }
+}
+
 impl Axis {
     /// `samples` over the whole side; the mask's `cells` cover the part from `start` of a `length` (0..1).
     pub fn new(samples: usize, cells: usize, start: f64, length: f64) -> Axis {
@@ -90,31 +96,82 @@ fn gather(row: MaskRow, columns: &[usize], wide: bool, out: &mut [u8]) {
     }
 }
 
-/// Enlarges a matte `[rows' cells, width]` to `rows` x `columns` samples, bilinear; 0 outside the mask.
-pub fn matte(cells: &[u8], width: usize, (rows, columns): (&Axis, &Axis), out: &mut [u8], stride: usize) {
-    let spans = spans(&columns.taps);
-    let mut blended = vec![0u32; width];
-    let mut previous = None; // tap, output row that shows it
-    for y in 0..rows.samples {
-        let start = y * stride;
-        let tap = y.checked_sub(rows.inside.start).and_then(|i| rows.taps.get(i).copied());
-        match (tap, previous) {
-            (None, _) => out[start..start + columns.samples].fill(0),
-            (Some(tap), Some((shown, at))) if shown == tap => {
-                let at: usize = at;
-                out.copy_within(at * stride..at * stride + columns.samples, start);
-            }
-            (Some(tap), _) => {
-                let [above, below] = [tap.first, tap.second].map(|row| &cells[row * width..][..width]);
-                for ((blended, &above), &below) in blended.iter_mut().zip(above).zip(below) {
-                    *blended = u32::from(above) * (256 - tap.weight) + u32::from(below) * tap.weight;
+/// A picture of 0 to 255, `[rows, width]`, to be shown at other sizes.
+pub struct Matte {
+    cells: Vec<u8>,
+    width: usize,
+    soft: bool,
+}
+
+impl Matte {
+    /// Shown by nearest neighbour: no other values than those of `cells`.
+    pub fn hard(cells: Vec<u8>, width: usize) -> Matte {
+        Matte { cells, width, soft: false }
+    }
+
+    /// Each cell is mixed with its neighbours, and samples between cells are interpolated.
+    pub fn soft(mut cells: Vec<u8>, width: usize) -> Matte {
+        soften(&mut cells, width);
+        Matte { cells, width, soft: true }
+    }
+
+    /// Calls `show` with each output row, top to bottom: `columns` samples, 0 outside the matte.
+    pub fn rows(&self, rows: &Axis, columns: &Axis, mut show: impl FnMut(usize, &[u8])) {
+        let mut row = vec![0; columns.samples];
+        let empty = vec![0; columns.samples];
+        let inside = columns.inside.clone();
+        let spans = spans(&columns.taps);
+        let mut blended = vec![0u32; self.width];
+        let mut shown = None;
+        for y in 0..rows.samples {
+            let Some(i) = y.checked_sub(rows.inside.start).filter(|&i| i < rows.taps.len()) else {
+                show(y, &empty);
+                continue;
+            };
+            // Hard rows repeat while the cell is the same, soft ones while the mixture is.
+            let tap = if self.soft { rows.taps[i] } else { Tap::only(rows.nearest[i]) };
+            if shown != Some(tap) {
+                let [above, below] = [tap.first, tap.second].map(|cell| self.row(cell));
+                if self.soft {
+                    for ((blended, &above), &below) in blended.iter_mut().zip(above).zip(below) {
+                        *blended = u32::from(above) * (256 - tap.weight) + u32::from(below) * tap.weight;
+                    }
+                    interpolate(&blended, &columns.taps, &spans, &mut row[inside.clone()]);
+                } else {
+                    gather(MaskRow::U8(above), &columns.nearest, false, &mut row[inside.clone()]);
                 }
-                let out = &mut out[start..start + columns.samples];
-                out.fill(0);
-                interpolate(&blended, &columns.taps, &spans, &mut out[columns.inside.clone()]);
-                previous = Some((tap, y));
+                shown = Some(tap);
             }
+            show(y, &row);
         }
+    }
+
+    fn row(&self, y: usize) -> &[u8] {
+        &self.cells[y * self.width..][..self.width]
+    }
+}
+
+/// Mixes each cell with its eight neighbours by the binomial weights 1 2 1, across and down; the border repeats.
+fn soften(cells: &mut [u8], width: usize) {
+    let mix = |a: u8, b: u8, c: u8| ((u16::from(a) + 2 * u16::from(b) + u16::from(c) + 2) / 4) as u8;
+    let mut old = vec![0; width];
+    for row in cells.chunks_exact_mut(width) {
+        old.copy_from_slice(row);
+        let (first, last) = (old[0], old[width - 1]);
+        let neighbours = old.iter().zip(&old[1..]).zip(old.iter().skip(2));
+        row[1..].iter_mut().zip(neighbours).for_each(|(cell, ((&a, &b), &c))| *cell = mix(a, b, c));
+        row[0] = mix(first, first, old.get(1).copied().unwrap_or(first));
+        row[width - 1] = mix(old[width.saturating_sub(2)], last, last);
+    }
+    let mut above = cells[..width].to_vec();
+    for start in (0..cells.len()).step_by(width) {
+        let (here, below) = cells[start..].split_at_mut(width);
+        old.copy_from_slice(here);
+        let below = if below.is_empty() { &old[..] } else { &below[..width] };
+        for (((cell, &a), &b), &c) in here.iter_mut().zip(&above).zip(&old).zip(below) {
+            *cell = mix(a, b, c);
+        }
+        above.copy_from_slice(&old);
     }
 }
 
@@ -159,11 +216,20 @@ mod tests {
         let axes = (Axis::new(rows, cells.len() / width, y, h), Axis::new(columns, width, x, w));
         let axes = (&axes.0, &axes.1);
         let stride = columns + 3;
-        let (mut nearest, mut smooth) = (vec![77; rows * stride], vec![77; rows * stride]);
+        let mut nearest = vec![77; rows * stride];
         ids(|y| MaskRow::U8(&cells[y * width..][..width]), axes, false, &mut nearest, stride);
-        matte(cells, width, axes, &mut smooth, stride);
-        let tight = |padded: Vec<u8>| padded.chunks(stride).flat_map(|row| row[..columns].to_vec()).collect();
-        (tight(nearest), tight(smooth))
+        let nearest: Vec<u8> = nearest.chunks(stride).flat_map(|row| row[..columns].to_vec()).collect();
+        let shown = |matte: Matte| {
+            let mut shown = Vec::new();
+            matte.rows(axes.0, axes.1, |y, row| {
+                assert_eq!((y * columns, row.len()), (shown.len(), columns));
+                shown.extend(row);
+            });
+            shown
+        };
+        assert_eq!(shown(Matte::hard(cells.to_vec(), width)), nearest);
+        // Interpolation alone: what softening does to the cells has a test of its own.
+        (nearest, shown(Matte { cells: cells.to_vec(), width, soft: true }))
     }
 
     const FULL: [f64; 4] = [0.0, 0.0, 1.0, 1.0];
@@ -197,6 +263,23 @@ mod tests {
         let (nearest, smooth) = enlarge(&[255], 1, (4, 4), [0.25, 0.5, 0.5, 0.25]);
         let expected = [[0, 0, 0, 0], [0, 0, 0, 0], [0, 255, 255, 0], [0, 0, 0, 0]].concat();
         assert_eq!((nearest, smooth), (expected.clone(), expected));
+    }
+
+    #[test]
+    fn softening_mixes_with_the_neighbours() {
+        let soft = |cells: &[u8], width| Matte::soft(cells.to_vec(), width).cells;
+        #[rustfmt::skip]
+        let dot = [
+            0,   0, 0,
+            0, 160, 0,
+            0,   0, 0,
+        ];
+        assert_eq!(soft(&dot, 3), [10, 20, 10, 20, 40, 20, 10, 20, 10]);
+        assert_eq!(soft(&[0, 0, 255, 255], 4), [0, 64, 191, 255]);
+        assert_eq!(soft(&[0, 0, 255, 255], 1), [0, 64, 191, 255]);
+        assert_eq!(soft(&[0, 200], 2), [50, 150]);
+        assert_eq!(soft(&[9], 1), [9]);
+        assert_eq!(soft(&[255; 12], 4), [255; 12]);
     }
 
     #[test]

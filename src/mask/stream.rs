@@ -194,7 +194,7 @@ impl Job {
         {
             let mut pixels = gst_video::VideoFrameRef::from_buffer_ref_writable(writable, &self.info)
                 .context("the output cannot be mapped for writing")?;
-            render(settings.mode, &settings.only, masks, rect, readable.as_ref(), &mut pixels)?;
+            render(settings, masks, rect, readable.as_ref(), &mut pixels)?;
         }
         let copied = gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS;
         frame.copy_into(writable, copied, ..).context("times cannot be copied")?;

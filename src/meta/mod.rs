@@ -30,6 +30,7 @@
 mod analytics;
 pub mod json;
 mod labels;
+pub mod onvif;
 pub mod png;
 pub mod polygon;
 pub mod rle;

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! GObject side of `gclipmeta2json`. Lock order: `settings` before `state`; neither is held across a push.
+//! GObject side of `gclipmeta2json`; what it does with the stream is in `sidecar`. `settings` and `last` are never
+//! held together.
 
 use std::sync::LazyLock;
 
+use anyhow::{Context, Result};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::state::State;
-use crate::meta::json::MaskForm;
+use crate::meta::json::{self, MaskForm};
+use crate::sidecar::{self, Frame, Sidecar, Writer};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -19,79 +21,41 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Settings {
-    pub mask: MaskForm,
-    pub only_changes: bool,
+struct Settings {
+    mask: MaskForm,
+    only_changes: bool,
 }
 
 pub struct GclipMeta2Json {
-    sinkpad: gst::Pad,
-    srcpad: gst::Pad,
+    sidecar: Sidecar,
     settings: Mutex<Settings>,
-    state: Mutex<State>,
+    /// The last frame written, for `only-changes`.
+    last: Mutex<Option<json::Frame>>,
 }
 
-impl GclipMeta2Json {
-    fn sink_chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+impl Writer for GclipMeta2Json {
+    const TASK: &'static str = "Masks to JSON";
+
+    fn sidecar(&self) -> &Sidecar {
+        &self.sidecar
+    }
+
+    fn write(&self, frame: &Frame) -> Result<Option<gst::Buffer>> {
         let settings = *self.settings.lock();
-        let line = self.state.lock().line(&buffer, settings);
-        match line {
-            Ok(Some(line)) => self.srcpad.push(json_buffer(line, &buffer)),
-            Ok(None) => {
-                gst::log!(CAT, imp = self, "nothing to write for {buffer:?}");
-                if let Some(pts) = buffer.pts() {
-                    let gap = gst::event::Gap::builder(pts).duration(buffer.duration()).build();
-                    self.srcpad.push_event(gap);
-                }
-                Ok(gst::FlowSuccess::Ok)
-            }
-            Err(error) => {
-                gst::element_imp_error!(self, gst::StreamError::Decode, ("Masks to JSON: {error:#}"));
-                Err(gst::FlowError::Error)
-            }
+        let object = json::Frame::new(&frame.masks, frame.times, frame.size, settings.mask)?;
+        let mut last = self.last.lock();
+        if settings.only_changes && last.as_ref().is_some_and(|last| last.same_content(&object)) {
+            gst::log!(CAT, imp = self, "nothing new on {:?}", frame.buffer);
+            return Ok(None);
         }
+        let line = object.to_line().context("cannot write JSON")?;
+        *last = settings.only_changes.then_some(object);
+        Ok(Some(gst::Buffer::from_mut_slice(line)))
     }
 
-    fn sink_event(&self, event: gst::Event) -> bool {
-        match event.view() {
-            gst::EventView::Caps(caps) => {
-                self.state.lock().set_caps(caps.caps());
-                return self.negotiate();
-            }
-            gst::EventView::Segment(segment) => {
-                self.state.lock().set_segment(segment.segment());
-                // Upstream may send no caps at all; ours go before the segment.
-                if !self.negotiate() {
-                    return false;
-                }
-            }
-            gst::EventView::FlushStop(_) => self.state.lock().flush(),
-            gst::EventView::StreamStart(_) => *self.state.lock() = State::default(),
-            _ => {}
-        }
-        gst::Pad::event_default(&self.sinkpad, Some(&*self.obj()), event)
+    fn reset(&self) {
+        *self.last.lock() = None;
     }
-
-    /// Sends our caps downstream, once for each stream.
-    fn negotiate(&self) -> bool {
-        if self.state.lock().negotiated {
-            return true;
-        }
-        let accepted = self.srcpad.push_event(gst::event::Caps::new(&self.srcpad.pad_template_caps()));
-        self.state.lock().negotiated = accepted;
-        accepted
-    }
-}
-
-fn json_buffer(line: Vec<u8>, frame: &gst::BufferRef) -> gst::Buffer {
-    let mut buffer = gst::Buffer::from_mut_slice(line);
-    if let Some(buffer) = buffer.get_mut() {
-        buffer.set_pts(frame.pts());
-        buffer.set_duration(frame.duration());
-        let kept = gst::BufferFlags::DISCONT | gst::BufferFlags::LIVE;
-        buffer.set_flags(frame.flags() & kept);
-    }
-    buffer
 }
 
 #[glib::object_subclass]
@@ -101,24 +65,7 @@ impl ObjectSubclass for GclipMeta2Json {
     type ParentType = gst::Element;
 
     fn with_class(class: &Self::Class) -> Self {
-        let pad = |name, direction| match class.pad_template(name) {
-            Some(template) => gst::Pad::builder_from_template(&template),
-            None => gst::Pad::builder(direction).name(name),
-        };
-        let sinkpad = pad("sink", gst::PadDirection::Sink)
-            .chain_function(|_, parent, buffer| {
-                Self::catch_panic_pad_function(
-                    parent,
-                    || Err(gst::FlowError::Error),
-                    |this| this.sink_chain(buffer),
-                )
-            })
-            .event_function(|_, parent, event| {
-                Self::catch_panic_pad_function(parent, || false, |this| this.sink_event(event))
-            })
-            .build();
-        let srcpad = pad("src", gst::PadDirection::Src).flags(gst::PadFlags::FIXED_CAPS).build();
-        Self { sinkpad, srcpad, settings: Mutex::default(), state: Mutex::default() }
+        Self { sidecar: Sidecar::new::<Self>(class), settings: Mutex::default(), last: Mutex::default() }
     }
 }
 
@@ -163,12 +110,7 @@ impl ObjectImpl for GclipMeta2Json {
 
     fn constructed(&self) {
         self.parent_constructed();
-        let element = self.obj();
-        for pad in [&self.sinkpad, &self.srcpad] {
-            if let Err(error) = element.add_pad(pad) {
-                gst::error!(CAT, imp = self, "cannot add pad {}: {error}", pad.name());
-            }
-        }
+        self.sidecar.add_pads(self.obj().upcast_ref());
     }
 }
 
@@ -188,19 +130,8 @@ impl ElementImpl for GclipMeta2Json {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let json = gst::Caps::new_empty_simple("application/x-json");
-            let template = |name, direction, caps| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps)
-            };
-            [
-                template("sink", gst::PadDirection::Sink, &gst::Caps::new_any()),
-                template("src", gst::PadDirection::Src, &json),
-            ]
-            .into_iter()
-            .flatten()
-            .collect()
-        });
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> =
+            LazyLock::new(|| sidecar::pad_templates(&gst::Caps::new_empty_simple("application/x-json")));
         &TEMPLATES
     }
 
@@ -210,7 +141,8 @@ impl ElementImpl for GclipMeta2Json {
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         let success = self.parent_change_state(transition)?;
         if transition == gst::StateChange::PausedToReady {
-            *self.state.lock() = State::default();
+            self.sidecar.reset();
+            self.reset();
         }
         Ok(success)
     }

@@ -12,7 +12,6 @@
 //! ```
 
 mod imp;
-mod state;
 
 use gst::prelude::*;
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Reads GclipSegmentationMeta in C with stock GStreamer: prints the regions of every frame that reaches the appsink
-// `out` of the pipeline given as argument.
-//   cc consumer.c $(pkg-config --cflags --libs gstreamer-1.0 gstreamer-video-1.0) -o consumer
-//   ./consumer "filesrc location=a.mp4 ! decodebin ! videoconvert ! gclipsegment model=DIR prompts=cat ! appsink name=out"
+// Reads the masks in C with stock GStreamer: prints the regions of each frame that reaches the appsink `out`.
+//   cc masks.c $(pkg-config --cflags --libs gstreamer-1.0 gstreamer-video-1.0) -o masks
+//   ./masks "filesrc location=a.mp4 ! decodebin ! videoconvert ! gclipsegment model=DIR prompts=cat ! appsink name=out"
 #include <gst/gst.h>
 #include <gst/video/video.h>
 #include <stdio.h>
@@ -61,7 +60,7 @@ int main(int argc, char **argv) {
   GError *error = NULL;
   GstElement *pipeline = argc == 2 ? gst_parse_launch(argv[1], &error) : NULL;
   if (!pipeline || error) {
-    fprintf(stderr, "%s\n", error ? error->message : "usage: consumer PIPELINE");
+    fprintf(stderr, "%s\n", error ? error->message : "usage: masks PIPELINE");
     return 2;
   }
   GstElement *sink = gst_bin_get_by_name(GST_BIN(pipeline), "out");
