@@ -1,19 +1,54 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What do masks as data cost per frame? The mask is 1920x1080 with 8 classes in smooth blobs, the largest that
-//! `mask-size=frame` makes of full HD; `gclipmask` gets a mask of 336x192 and shows it at 1920x1080.
+//! What do masks as data cost per frame on one core? The mask is 1920x1080 with 8 classes in smooth blobs, the largest
+//! that `mask-size=frame` makes of full HD; `gclipmask` gets a mask of 336x192 and shows it at 1920x1080.
+//! Times are CPU times of the thread, so that a machine that others use too tells the same.
 //!
 //! ```sh
 //! cargo bench --bench meta
 //! ```
 
 use std::hint::black_box;
+use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use cpu_time::ThreadTime;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
 use gstgclip::meta::json::{Frame, MaskForm, Times};
-use gstgclip::meta::{Masks, Rect, Region};
+use gstgclip::meta::{Masks, Rect, Region, onvif};
 
 const CLASSES: u32 = 8;
+
+struct CoreTime;
+
+impl Measurement for CoreTime {
+    type Intermediate = ThreadTime;
+    type Value = Duration;
+
+    fn start(&self) -> ThreadTime {
+        ThreadTime::now()
+    }
+
+    fn end(&self, start: ThreadTime) -> Duration {
+        start.elapsed()
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        value.as_nanos() as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
 
 /// Blobs of 8 classes and background: level sets of two slow waves.
 fn masks(width: usize, height: usize) -> Masks {
@@ -35,7 +70,7 @@ fn masks(width: usize, height: usize) -> Masks {
     Masks { generation: 1, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions }
 }
 
-fn meta(bench: &mut Criterion) {
+fn meta(bench: &mut Criterion<CoreTime>) {
     let masks = masks(336, 192);
     let mut buffer = gst::Buffer::new();
     let mut group = bench.benchmark_group("meta of 8 regions");
@@ -45,9 +80,9 @@ fn meta(bench: &mut Criterion) {
     group.bench_function("read", |bench| bench.iter(|| Masks::from_buffer(black_box(&buffer)).unwrap()));
 }
 
-fn json(bench: &mut Criterion) {
+fn json(bench: &mut Criterion<CoreTime>) {
     let masks = masks(1920, 1080);
-    let mut group = bench.benchmark_group("JSON of a 1920x1080 mask, 8 classes");
+    let mut group = bench.benchmark_group("text of a 1920x1080 mask, 8 classes");
     for (name, form) in [
         ("none", MaskForm::None),
         ("rle", MaskForm::Rle),
@@ -56,16 +91,21 @@ fn json(bench: &mut Criterion) {
     ] {
         let line = || Frame::new(&masks, Times::default(), None, form).unwrap().to_line().unwrap();
         eprintln!("{name}: {} bytes", line().len());
-        group.bench_function(name, |bench| bench.iter(line));
+        group.throughput(Throughput::Elements(1)).bench_function(name, |bench| bench.iter(line));
     }
+    let document = || onvif::document(&masks, gst::ClockTime::ZERO).unwrap();
+    eprintln!("ONVIF: {} bytes", document().len());
+    group.bench_function("ONVIF", |bench| bench.iter(document));
 }
 
-fn mask_video(bench: &mut Criterion) {
+fn mask_video(bench: &mut Criterion<CoreTime>) {
     let masks = masks(336, 192);
     let mut group = bench.benchmark_group("gclipmask at 1920x1080");
+    group.throughput(Throughput::Elements(1));
     for (name, properties) in [
         ("ids", "size=frame"),
-        ("matte", "mode=matte only=\"class 3,class 4\" size=frame"),
+        ("hard matte", "mode=matte edges=hard only=\"class 3,class 4\" size=frame"),
+        ("soft matte", "mode=matte only=\"class 3,class 4\" size=frame"),
         ("cutout", "mode=cutout only=\"class 3,class 4\""),
     ] {
         let element = gst::parse::launch(&format!("gclipmask {properties}")).unwrap();
@@ -82,7 +122,7 @@ fn mask_video(bench: &mut Criterion) {
     }
 }
 
-fn all(bench: &mut Criterion) {
+fn all(bench: &mut Criterion<CoreTime>) {
     gst::init().unwrap();
     gstgclip::plugin_register_static().unwrap();
     meta(bench);
@@ -90,5 +130,9 @@ fn all(bench: &mut Criterion) {
     mask_video(bench);
 }
 
-criterion_group!(benches, all);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CoreTime);
+    targets = all
+}
 criterion_main!(benches);

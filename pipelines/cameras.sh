@@ -4,7 +4,6 @@
 # while each branch keeps its own prompts.
 #   SRC=rtsp://gate SRC2=rtsp://yard PROMPTS="person" PROMPTS2="car; truck" bash pipelines/cameras.sh
 . "$(dirname "$0")/env.sh"
-uri() { case $1 in *://*) echo "$1" ;; *) echo "file://$(realpath "$1")" ;; esac; }
 exec gst-launch-1.0 -e \
   uridecodebin uri="$(uri "$SRC")" ! videoconvert \
   ! gclipsegment model="$MODEL" model-instance-id=shared prompts="${PROMPTS:-person}" \

@@ -9,6 +9,8 @@
 #           which knows generated street scenes only
 # PROMPTS   classes separated by `;`, synonyms by `,`
 # SECONDS_  stop after so many seconds (a live source otherwise runs until Ctrl-C)
+# OUT       folder of the results; default: out
+# GCLIP     an installed `gclip`: nothing is set up or built then
 # Further arguments go to `gclip video`, such as --set batch-size=8 or --draw mode=contour.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -21,5 +23,5 @@ cargo build --release --quiet --bin gclip $(bash scripts/features.sh)
 # libtorch's threads sleep instead of spin while they wait for each other: decoder and encoder need the cores too.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 demo=models/demo
-exec target/release/gclip video "${SRC:-$demo/demo.mp4}" --model "${MODEL:-$demo}" \
-  --prompts "${PROMPTS:-@$demo/prompts.txt}" --out out --name demo ${SECONDS_:+--seconds "$SECONDS_"} "$@"
+exec "$GCLIP" video "${SRC:-$demo/demo.mp4}" --model "${MODEL:-$demo}" \
+  --prompts "${PROMPTS:-@$demo/prompts.txt}" --out "${OUT:-out}" --name demo ${SECONDS_:+--seconds "$SECONDS_"} "$@"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Sourced by the pipelines: builds the plugin, shows it to GStreamer, and fills in MODEL and PROMPTS.
+# Sourced by the pipelines: builds the plugin, shows it to GStreamer, and fills in MODEL, SRC and SINK.
+# GCLIP_PLUGINS   the folder of an installed plugin: nothing is built then
 # GStreamer searches a plugin path recursively, so the library gets a folder of its own (target/plugins).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -16,3 +17,5 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 MODEL=${MODEL:-$root/models/demo}
 SRC=${SRC:-$root/models/demo/demo.mp4}
 SINK=${SINK:-autovideosink}
+# A file as well as rtsp://, http:// and so on, as `uridecodebin` takes them.
+uri() { case $1 in *://*) echo "$1" ;; *) echo "file://$(realpath "$1")" ;; esac; }

@@ -175,30 +175,40 @@ fn soften(cells: &mut [u8], width: usize) {
     }
 }
 
-/// Runs of samples between the same two cells.
-fn spans(taps: &[Tap]) -> Vec<Range<usize>> {
-    let mut start = 0;
+/// Samples between the same two cells.
+struct Span {
+    samples: Range<usize>,
+    first: usize,
+    second: usize,
+}
+
+fn spans(taps: &[Tap]) -> Vec<Span> {
+    let mut end = 0;
     let runs = taps.chunk_by(|a, b| (a.first, a.second) == (b.first, b.second));
     runs.map(|run| {
-        start += run.len();
-        start - run.len()..start
+        end += run.len();
+        Span { samples: end - run.len()..end, first: run[0].first, second: run[0].second }
     })
     .collect()
 }
 
-/// Along one row of values of 256 times 0..255. Most of a mask is flat, so flat spans are filled.
-fn interpolate(values: &[u32], taps: &[Tap], spans: &[Range<usize>], out: &mut [u8]) {
-    for span in spans {
-        let Tap { first, second, .. } = taps[span.start];
-        let (a, b) = (values[first], values[second]);
-        let out = &mut out[span.clone()];
+/// Along one row of values of 256 times 0..255. Most of a mask is flat, so flat stretches are filled in one go.
+fn interpolate(values: &[u32], taps: &[Tap], spans: &[Span], out: &mut [u8]) {
+    let is_flat = |span: &Span, value| (values[span.first], values[span.second]) == (value, value);
+    let mut rest = spans;
+    while let Some(span) = rest.first() {
+        let (a, b) = (values[span.first], values[span.second]);
         if a == b {
-            out.fill((a >> 8) as u8);
+            let flat = rest.iter().position(|span| !is_flat(span, a)).unwrap_or(rest.len());
+            let end = rest[flat - 1].samples.end;
+            out[span.samples.start..end].fill((a >> 8) as u8);
+            rest = &rest[flat..];
             continue;
         }
-        for (out, tap) in out.iter_mut().zip(&taps[span.clone()]) {
+        for (out, tap) in out[span.samples.clone()].iter_mut().zip(&taps[span.samples.clone()]) {
             *out = ((a * (256 - tap.weight) + b * tap.weight) >> 16) as u8;
         }
+        rest = &rest[1..];
     }
 }
 

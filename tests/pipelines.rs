@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every script in `pipelines/` runs to its end, with the demo model, a few frames of the demo video, and a sink that
+//! shows nothing.
+
+mod rtsp;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use gst_video::prelude::*;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// The scripts that a test below runs.
+const TESTED: [&str; 7] =
+    ["cameras.sh", "demo.sh", "file.sh", "json.sh", "masks.sh", "privacy.sh", "rtsp.sh"];
+
+/// A folder for all tests of this run: the plugin alone in `plugins`, the first frames of the demo video, caches.
+static WORKSHOP: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pipelines");
+    let plugins = folder.join("plugins");
+    std::fs::create_dir_all(&plugins).unwrap();
+    let library = Path::new(env!("CARGO_BIN_EXE_gclip")).with_file_name("deps").join("libgstgclip.so");
+    let _ = std::fs::remove_file(plugins.join("libgstgclip.so"));
+    std::os::unix::fs::symlink(library, plugins.join("libgstgclip.so")).unwrap();
+    let clip = format!(
+        "filesrc location={ROOT}/models/demo/demo.mp4 ! decodebin ! identity eos-after=5 ! videoconvert \
+         ! x264enc ! mp4mux ! filesink location={}",
+        folder.join("clip.mp4").display()
+    );
+    let made = Command::new("gst-launch-1.0")
+        .arg("-q")
+        .args(clip.split(' ').filter(|word| !word.is_empty()))
+        .output();
+    let made = made.expect("gst-launch-1.0 (package gstreamer1.0-tools)");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    folder
+});
+
+/// How many frames the clip has: about those asked for, as the decoder runs ahead of the end.
+static FRAMES: LazyLock<usize> = LazyLock::new(|| {
+    let clip = WORKSHOP.join("clip.mp4");
+    let count = appsink(&format!("filesrc location={} ! decodebin", clip.display())).1.count();
+    assert!((3..12).contains(&count), "{count} frames in the clip");
+    count
+});
+
+/// The samples at the end of a pipeline, which stops when it is dropped.
+fn appsink(description: &str) -> (Stop, impl Iterator<Item = gst::Sample>) {
+    gst::init().unwrap();
+    let pipeline = gst::parse::launch(&format!("{description} ! appsink name=out sync=false")).unwrap();
+    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+    let sink = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    (Stop(pipeline), std::iter::from_fn(move || sink.pull_sample().ok()))
+}
+
+struct Stop(gst::Pipeline);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.set_state(gst::State::Null).unwrap();
+    }
+}
+
+/// A script on the clip, with nothing to build and caches of its own.
+fn script(name: &str) -> Command {
+    let mut script = Command::new("bash");
+    script
+        .arg(Path::new(ROOT).join("pipelines").join(name))
+        .current_dir(&*WORKSHOP)
+        .env("GCLIP_PLUGINS", WORKSHOP.join("plugins"))
+        .env("GCLIP", env!("CARGO_BIN_EXE_gclip"))
+        .env("GST_REGISTRY", WORKSHOP.join("registry.bin"))
+        .env("XDG_CACHE_HOME", WORKSHOP.join("cache"))
+        .env("OMP_NUM_THREADS", "1")
+        .env("SRC", WORKSHOP.join("clip.mp4"))
+        .env("SINK", "fakesink")
+        .env("PROMPTS", "road; car; sky")
+        .env_remove("MODEL");
+    script
+}
+
+/// What it writes to stdout, once it has ended well.
+fn play(script: &mut Command) -> String {
+    let output = script.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{script:?}: {text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_script_is_short_explained_and_tested() {
+    let files =
+        std::fs::read_dir(Path::new(ROOT).join("pipelines")).unwrap().map(|entry| entry.unwrap().path());
+    let mut scripts: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "sh")).collect();
+    scripts.sort();
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let tested: Vec<String> = scripts.iter().map(name).filter(|name| name != "env.sh").collect();
+    assert_eq!(tested, TESTED, "each script needs a test here");
+    for path in scripts {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().count() < 40, "{}", path.display());
+        assert!(
+            text.lines().nth(2).is_some_and(|line| line.starts_with("# ")),
+            "{}: says what it does",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn file() {
+    play(&mut script("file.sh"));
+}
+
+#[test]
+fn json() {
+    let objects = json_lines(&play(&mut script("json.sh")));
+    assert_eq!(objects.len(), *FRAMES);
+    assert!(objects.iter().all(|object| object["regions"][0]["label"].is_string()), "{objects:?}");
+}
+
+/// Lossless: the pixels of each number are the share of the frame that the JSON says.
+#[test]
+fn masks() {
+    play(script("masks.sh").env("MASKS", WORKSHOP.join("masks")));
+    let objects = json_lines(&std::fs::read_to_string(WORKSHOP.join("masks.jsonl")).unwrap());
+    assert_eq!(objects.len(), *FRAMES);
+    let file = WORKSHOP.join("masks.mkv");
+    let (_playing, mut samples) = appsink(&format!(
+        "filesrc location={} ! matroskademux ! avdec_ffv1 ! video/x-raw,format=GRAY8",
+        file.display()
+    ));
+    for object in &objects {
+        let sample = samples.next().unwrap();
+        let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+        let frame =
+            gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info).unwrap();
+        let (stride, width) = (frame.plane_stride()[0] as usize, frame.width() as usize);
+        let rows = frame.plane_data(0).unwrap().chunks(stride).map(|row| &row[..width]);
+        let pixels: Vec<u8> = rows.flatten().copied().collect();
+        for region in object["regions"].as_array().unwrap() {
+            let found = pixels.iter().filter(|&&pixel| u64::from(pixel) == region["value"]).count();
+            let share = found as f64 / pixels.len() as f64;
+            assert!((share - region["area"].as_f64().unwrap()).abs() < 1e-6, "{region}: {share}");
+        }
+    }
+    assert!(samples.next().is_none(), "as many masks as objects");
+}
+
+#[test]
+fn privacy() {
+    play(script("privacy.sh").env("KEEP", "car"));
+    play(script("privacy.sh").env("HIDE", "car").env("BACKGROUND", "road, sky"));
+}
+
+#[test]
+fn cameras() {
+    play(script("cameras.sh").env("SRC2", WORKSHOP.join("clip.mp4")).env("PROMPTS2", "tree"));
+}
+
+/// A camera has no end: Ctrl-C ends it, once pictures came.
+#[test]
+fn rtsp() {
+    let Some(mut server) = rtsp::Server::start() else { return };
+    server.serve("gate", (320, 180), 10);
+    let pictures = WORKSHOP.join("rtsp.raw");
+    let _ = std::fs::remove_file(&pictures);
+    let sink = format!("filesink buffer-mode=unbuffered location={}", pictures.display());
+    let mut camera = script("rtsp.sh").env("SRC", server.url("gate")).env("SINK", sink).spawn().unwrap();
+    let start = Instant::now();
+    while std::fs::metadata(&pictures).map_or(0, |file| file.len()) == 0 {
+        assert!(camera.try_wait().unwrap().is_none(), "it ended before a picture came");
+        assert!(start.elapsed() < Duration::from_secs(120), "no picture comes");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let interrupt = Command::new("kill").args(["-INT", &camera.id().to_string()]).status().unwrap();
+    assert!(interrupt.success() && camera.wait().unwrap().success());
+}
+
+#[test]
+fn demo() {
+    let out = WORKSHOP.join("out");
+    play(script("demo.sh").env("OUT", &out));
+    let objects = json_lines(&std::fs::read_to_string(out.join("demo.jsonl")).unwrap());
+    assert_eq!(objects.len(), *FRAMES);
+    for name in ["demo.mp4", "demo.png"] {
+        assert!(std::fs::metadata(out.join(name)).unwrap().len() > 1000, "{name}");
+    }
+}
