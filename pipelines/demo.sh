@@ -17,8 +17,11 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 case "${SRC:-}" in '' | *://* | /*) ;; *) SRC=$PWD/$SRC ;; esac
 [ -d "${MODEL:-}" ] || [ -f "${MODEL:-}" ] && MODEL=$(realpath "$MODEL")
 cd "$here"
-bash scripts/setup.sh
-cargo build --release --quiet --bin gclip $(bash scripts/features.sh)
+if [ -z "${GCLIP:-}" ]; then
+  bash scripts/setup.sh
+  cargo build --release --quiet --bin gclip $(bash scripts/features.sh)
+  GCLIP=target/release/gclip
+fi
 
 # libtorch's threads sleep instead of spin while they wait for each other: decoder and encoder need the cores too.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}

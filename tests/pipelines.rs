@@ -5,7 +5,7 @@
 mod rtsp;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ static FRAMES: LazyLock<usize> = LazyLock::new(|| {
 });
 
 /// The samples at the end of a pipeline, which stops when it is dropped.
-fn appsink(description: &str) -> (Stop, impl Iterator<Item = gst::Sample>) {
+fn appsink(description: &str) -> (Stop, impl Iterator<Item = gst::Sample> + use<>) {
     gst::init().unwrap();
     let pipeline = gst::parse::launch(&format!("{description} ! appsink name=out sync=false")).unwrap();
     let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
@@ -174,7 +174,12 @@ fn rtsp() {
     let pictures = WORKSHOP.join("rtsp.raw");
     let _ = std::fs::remove_file(&pictures);
     let sink = format!("filesink buffer-mode=unbuffered location={}", pictures.display());
-    let mut camera = script("rtsp.sh").env("SRC", server.url("gate")).env("SINK", sink).spawn().unwrap();
+    let mut camera = script("rtsp.sh")
+        .env("SRC", server.url("gate"))
+        .env("SINK", sink)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let start = Instant::now();
     while std::fs::metadata(&pictures).map_or(0, |file| file.len()) == 0 {
         assert!(camera.try_wait().unwrap().is_none(), "it ended before a picture came");
