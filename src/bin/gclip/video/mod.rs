@@ -176,7 +176,8 @@ fn limit(element: &gst::Element, length: gst::ClockTime, time_is_up: Arc<AtomicB
             return gst::PadProbeReturn::Ok;
         }
         time_is_up.store(true, Ordering::Relaxed);
-        gst::PadProbeReturn::Drop
+        // Not Drop: after gstreamer-rs has freed the buffer, GStreamer would try to free it once more.
+        gst::PadProbeReturn::Handled
     });
     Ok(())
 }
