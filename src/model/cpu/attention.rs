@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::strips::{Head, Scratch};
+use super::strips::{Head, OnMapped, Scratch};
 use super::team;
 use super::tile::{LANES, ROWS};
 
@@ -91,8 +91,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: Option<&Tensor>, with_map: bool) -> 
                     let factor = share / sum;
                     target.iter_mut().zip(exponentials).for_each(|(target, value)| *target += factor * value);
                 };
-                let mapped: Option<&mut dyn FnMut(usize, &[f32], f32)> =
-                    if out.map.is_some() { Some(&mut mapped) } else { None };
+                let mapped: Option<OnMapped> = if out.map.is_some() { Some(&mut mapped) } else { None };
                 let rows = task.rows.clone();
                 let q = q_heads.head(task.picture, head);
                 // SAFETY: the processor has the instructions, which `attention_is_available` asked.

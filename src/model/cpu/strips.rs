@@ -29,6 +29,9 @@ fn pair(first: u16, second: u16) -> u32 {
     u32::from(first) | u32::from(second) << 16
 }
 
+/// Told a query row's index, its exponentials, one a key, and their sum.
+pub type OnMapped<'a> = &'a mut dyn FnMut(usize, &[f32], f32);
+
 /// What one thread needs while it works, kept from head to head.
 pub struct Scratch {
     keys: usize,
@@ -88,7 +91,7 @@ impl Scratch {
     }
 
     /// Attention of the queries `rows` with what is packed. `gathered` gets each row's index and its result in bf16, if
-    /// values were packed; `mapped` each row's index, its exponentials, one a key, and their sum.
+    /// values were packed.
     #[target_feature(enable = "avx512f,avx512bf16,avx512vl")]
     pub fn attend(
         &mut self,
@@ -97,7 +100,7 @@ impl Scratch {
         tokens: usize,
         with_values: bool,
         gathered: &mut dyn FnMut(usize, &[u16]),
-        mut mapped: Option<&mut dyn FnMut(usize, &[f32], f32)>,
+        mut mapped: Option<OnMapped>,
     ) {
         let (depth, width) = (q.width / 2, q.width);
         let scale = (width as f32).sqrt().recip();
