@@ -278,6 +278,25 @@ fn what_downstream_answers_goes_upstream_with_the_next_frame() {
 }
 
 #[test]
+fn who_wants_no_more_frames_still_hears_of_the_end() {
+    // The end comes while the frame is with the model, or after it has been refused.
+    for with_the_model in [true, false] {
+        let fake = Fake::install();
+        fake.control.set(|b| b.gate_closed = with_the_model);
+        let mut rig = fake.rig();
+        refuse(&rig, gst::FlowError::Eos);
+        rig.push(1).unwrap();
+        let start = Instant::now();
+        while !with_the_model && rig.push(2).is_ok() {
+            assert!(start.elapsed() < PATIENCE, "the refusal never came upstream");
+        }
+        assert!(rig.harness.push_event(gst::event::Eos::new()));
+        fake.control.set(|b| b.gate_closed = false);
+        rig.event(gst::EventType::Eos);
+    }
+}
+
+#[test]
 fn an_error_downstream_after_eos_is_posted() {
     let fake = Fake::install();
     fake.control.set(|b| b.gate_closed = true);

@@ -207,8 +207,10 @@ impl Segment {
             self.retry_after(gst::FlowError::Eos);
         }
         let is_eos = event.type_() == gst::EventType::Eos;
-        match self.enqueue(Item::Event(event)) {
+        match self.enqueue(Item::Event(event.clone())) {
             Ok(_) => true,
+            // Downstream had enough of frames; the end itself it may still wait for, as `identity eos-after` does.
+            Err(gst::FlowError::Eos) if is_eos => self.srcpad.push_event(event),
             // A stream that ends here gives no later chance to say what went wrong downstream.
             Err(flow) if is_eos => {
                 self.report_flow_error(flow);

@@ -67,7 +67,12 @@ impl Segment {
         drop(state);
         if let Some((error, items, tell)) = ended {
             gst::debug!(CAT, imp = self, "the stream ends with {error:?}");
+            // Those that wait for the end get it, though they want no more frames.
+            let eos = items.iter().filter_map(Item::sticky_event).find(|e| e.type_() == gst::EventType::Eos);
             drop(items);
+            if let Some(eos) = eos.filter(|_| error == gst::FlowError::Eos) {
+                self.srcpad.push_event(eos);
+            }
             // Upstream is at its end and will not hear of it.
             if tell {
                 self.report_flow_error(error);
