@@ -65,15 +65,21 @@ if [ ! -d "$tree" ]; then
   printf '%s\n' force-unsafe-io path-exclude=/usr/share/{doc,man,info,locale,help}/'*' >"$tree.partial/etc/dpkg/dpkg.cfg.d/tree"
   mv "$tree.partial" "$tree"
 fi
-for file in /etc/resolv.conf /etc/hosts "$downloads/config.toml"; do
+for file in /etc/resolv.conf /etc/hosts /etc/pip.conf "$downloads/config.toml"; do
   [ ! -e "$file" ] || { mkdir -p "$tree${file%/*}" && cp -L "$file" "$tree$file"; }
 done
 
 # The command ----------------------------------------------------------------------------------------------------
 settings=(HOME=/root LANG=C.UTF-8 "PATH=$toolchain/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
   "CARGO_HOME=$downloads" CARGO_NET_OFFLINE=true "CARGO_TARGET_DIR=$home/target" "LIBTORCH=$libtorch")
-passed='^(https?_proxy|ftp_proxy|no_proxy|all_proxy|cargo_build_jobs|rust_backtrace|update_[a-z]+)='
+passed='^(https?_proxy|ftp_proxy|no_proxy|all_proxy|pip_[a-z_]+|cargo_build_jobs|rust_backtrace|update_[a-z]+)='
 while IFS= read -r setting; do settings+=("$setting"); done < <(env | grep -iE "$passed" || true)
+# pip trusts whom it trusts out here; the tree's own list of certificates is the distribution's.
+certificates=${PIP_CERT:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}
+if [ -e "$certificates" ]; then
+  cp -L "$certificates" "$tree/etc/certificates-for-pip.crt"
+  settings+=(PIP_CERT=/etc/certificates-for-pip.crt)
+fi
 
 # The mounts live in a namespace of this command alone and end with it.
 exec "${namespace[@]}" bash -euc '
