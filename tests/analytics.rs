@@ -92,10 +92,10 @@ fn the_mask_video_shows_the_segmentations_of_others() {
     assert_eq!(bytes(&ids)[..4], [7, 7, 0, 0], "a single segmentation keeps its values");
     let ids = harness("gclipmask mode=ids", &scene).push_and_pull(decoded(&scene)).unwrap();
     assert_eq!(bytes(&ids), bytes(&same_as_decoded().mask));
-    let matte = harness("gclipmask mode=matte only=person size=frame", &scene)
+    let matte = harness("gclipmask mode=matte edges=hard only=person size=frame", &scene)
         .push_and_pull(decoded(&scene))
         .unwrap();
-    let white = bytes(&matte).iter().enumerate().filter(|(_, value)| **value > 200).count();
+    let white = bytes(&matte).iter().enumerate().filter(|(_, value)| **value == 255).count();
     assert!((100..=200).contains(&white), "about 10 cells of 16 pixels: {white}");
 }
 
