@@ -38,7 +38,7 @@ packages=(build-essential pkg-config ca-certificates python3 python3-pip
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav)
 [ $tests = yes ] && packages+=(gstreamer1.0-x python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgstreamer-plugins-bad1.0-dev
-  libgstrtspserver-1.0-dev mosquitto python3-gst-1.0 python3-numpy)
+  libgstrtspserver-1.0-dev mosquitto openssl glib-networking python3-gst-1.0 python3-numpy)
 
 # Installs those of the named packages that are missing.
 install() {

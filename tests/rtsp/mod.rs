@@ -12,7 +12,7 @@ pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/demo.mp
 
 /// The compiled server; `None`, with the reason printed, where it cannot be built.
 static PROGRAM: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
-    let packages = ["gstreamer-rtsp-server-1.0", "gstreamer-app-1.0"];
+    let packages = ["gstreamer-rtsp-server-1.0", "gstreamer-app-1.0", "gio-2.0"];
     let flags = Command::new("pkg-config").args(["--cflags", "--libs"]).args(packages).output();
     let Some(flags) = flags.ok().filter(|output| output.status.success()) else {
         eprintln!("skipped: no headers of gst-rtsp-server (scripts/setup.sh --tests installs them)");
@@ -66,16 +66,20 @@ impl Server {
 
     /// On a given port (0: a free one); with `user:password` clients need these.
     pub fn start_on(port: u16, login: Option<&str>) -> Option<Server> {
+        Server::start_with(&[port.to_string().as_str()].into_iter().chain(login).collect::<Vec<_>>())
+    }
+
+    /// With the arguments of `server.c`.
+    pub fn start_with(arguments: &[&str]) -> Option<Server> {
         let mut process = Command::new(PROGRAM.as_ref()?)
-            .arg(port.to_string())
-            .args(login)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let commands = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().unwrap());
-        let mut server = Server { port, process, commands, answers };
+        let mut server = Server { port: 0, process, commands, answers };
         let ready = server.answer();
         server.port = ready.strip_prefix("ready ").expect("the server listens").parse().unwrap();
         Some(server)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // An RTSP server with cameras that misbehave on command, on gst-rtsp-server. For tests and for trying things out.
-//   cc server.c $(pkg-config --cflags --libs gstreamer-rtsp-server-1.0 gstreamer-app-1.0) -o rtsp-server
-//   ./rtsp-server [PORT [USER:PASSWORD]]        listens on 127.0.0.1; without a port or with 0 on a free one
+//   cc server.c $(pkg-config --cflags --libs gstreamer-rtsp-server-1.0 gstreamer-app-1.0 gio-2.0) -o rtsp-server
+//   ./rtsp-server [PORT [USER:PASSWORD [CERTIFICATE KEY]]]    listens on 127.0.0.1; without a port or with 0 on a free
+//                                     one; with certificate and key (PEM) for rtsps://
 // Prints `ready PORT`, then answers each command on stdin with `ok` or `error: why`; ends when stdin does.
 //   serve NAME WIDTH HEIGHT FPS FILE  camera rtsp://127.0.0.1:PORT/NAME plays the first seconds of a video in a loop,
 //                                     encoded once as H.264 of this size; clients that play keep the picture they have
@@ -314,14 +315,25 @@ static gpointer read_commands(gpointer loop) {
   return NULL;
 }
 
-static void ask_for_password(const gchar *user_and_password) {
+// Lets in who knows the password, over TLS if there is a certificate; returns what is wrong with that.
+static gchar *guard(const gchar *user_and_password, const gchar *certificate, const gchar *key) {
   gchar **parts = g_strsplit(user_and_password, ":", 2), *basic = gst_rtsp_auth_make_basic(parts[0], parts[1] ? parts[1] : "");
   GstRTSPToken *token = gst_rtsp_token_new(GST_RTSP_TOKEN_MEDIA_FACTORY_ROLE, G_TYPE_STRING, "viewer", NULL);
   GstRTSPAuth *auth = gst_rtsp_auth_new();
   gst_rtsp_auth_add_basic(auth, basic, token);
+  gchar *why = NULL;
+  if (certificate) {
+    GError *error = NULL;
+    GTlsCertificate *tls = g_tls_certificate_new_from_files(certificate, key, &error);
+    gst_rtsp_auth_set_tls_certificate(auth, tls);
+    why = error ? g_strdup(error->message) : NULL;
+    g_clear_error(&error);
+    g_clear_object(&tls);
+  }
   gst_rtsp_server_set_auth(server, auth);
   g_object_unref(auth), gst_rtsp_token_unref(token);
   g_free(basic), g_strfreev(parts);
+  return why;
 }
 
 int main(int argc, char **argv) {
@@ -335,8 +347,11 @@ int main(int argc, char **argv) {
   GstRTSPThreadPool *threads = gst_rtsp_server_get_thread_pool(server);
   gst_rtsp_thread_pool_set_max_threads(threads, -1);
   g_object_unref(threads);
-  if (argc > 2)
-    ask_for_password(argv[2]);
+  gchar *why = argc > 2 ? guard(argv[2], argc > 4 ? argv[3] : NULL, argc > 4 ? argv[4] : NULL) : NULL;
+  if (why) {
+    fprintf(stderr, "rtsp-server: %s\n", why);
+    return 1;
+  }
   if (!gst_rtsp_server_attach(server, NULL)) {
     fprintf(stderr, "rtsp-server: cannot listen on port %s\n", argc > 1 ? argv[1] : "0");
     return 1;

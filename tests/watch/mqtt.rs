@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 
-use super::harness::{PATIENCE, Watch, camera, config};
+use super::harness::{PATIENCE, Watch, camera, certificate, config};
 use super::metrics::scrape;
 use super::rtsp::{Server, free_port};
 
@@ -19,6 +19,11 @@ impl Broker {
     /// Mosquitto in a folder of its own, where it also keeps what subscribers have not fetched yet. `None` where it
     /// is not installed.
     fn start(folder: &Path, port: u16) -> Option<Broker> {
+        Broker::start_with(folder, port, "")
+    }
+
+    /// With further lines for the listener.
+    fn start_with(folder: &Path, port: u16, listener: &str) -> Option<Broker> {
         let program = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
         let Some(program) = program.iter().find(|path| Path::new(path).exists()) else {
             eprintln!("skipped: no mosquitto (scripts/setup.sh --tests installs it)");
@@ -27,7 +32,7 @@ impl Broker {
         // It gives up root's rights for those of this user, who could not write here.
         let user = Command::new("id").arg("-un").output().unwrap();
         let config = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {0}/passwords\nuser {1}\n\
+            "listener {port} 127.0.0.1\n{listener}allow_anonymous false\npassword_file {0}/passwords\nuser {1}\n\
              persistence true\npersistence_location {0}/\nmax_queued_messages 0\n",
             folder.display(),
             String::from_utf8_lossy(&user.stdout).trim()
@@ -164,4 +169,33 @@ fn a_full_buffer_drops_the_oldest_lines_and_counts_them() {
     }
     let received = received.lock().unwrap();
     assert!(received.len() < watch.seen.len() - 10, "{} of {}", received.len(), watch.seen.len());
+}
+
+#[test]
+fn lines_go_over_tls_to_the_broker_that_is_trusted_and_to_no_other() {
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (160, 90), 20);
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let (own, key) = certificate(folder.path(), "broker");
+    let (another, _) = certificate(folder.path(), "another");
+    let listener = format!("certfile {own}\nkeyfile {key}\n");
+    let Some(_broker) = Broker::start_with(folder.path(), port, &listener) else { return };
+    let outputs = |ca: &str| {
+        format!(
+            "[output.broker]\ntype = 'mqtt'\nwhat = 'all'\nbroker = 'mqtts://watcher:br0kerword@127.0.0.1:{port}'\n\
+             ca = '{ca}'\n[output.lines]\ntype = 'stdout'\nwhat = 'all'\n"
+        )
+    };
+    let camera = camera("gate", &server.url("gate"), "");
+    let mut watch = Watch::start(&(config("") + &outputs(&another) + &camera));
+    watch.until_log("lines wait for it");
+    assert!(watch.stderr().contains("certificate"), "{}", watch.stderr());
+    watch.stop();
+
+    let mut watch = Watch::start(&(config("") + &outputs(&own) + &camera));
+    watch.until_frames("gate", 10);
+    watch.stop();
+    // Those that the broker has not acknowledged would be told at the end.
+    let log = watch.stderr();
+    assert!(!log.contains("could not be delivered") && !log.contains("lines wait"), "{log}");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Passwords of cameras and brokers turn up nowhere.
 
-use super::harness::{Watch, camera, config};
+use super::harness::{Watch, camera, certificate, config};
 use super::metrics::scrape;
 use super::rtsp::{Server, free_port};
 
@@ -66,4 +66,25 @@ fn no_output_holds_a_password() {
         }
     }
     assert!(log.contains("missing: ") && log.contains("next try in"), "{log}");
+}
+
+#[test]
+fn a_camera_over_tls_must_be_trusted_unless_any_will_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, key) = certificate(folder.path(), "camera");
+    let Some(mut server) = Server::start_with(&["0", "viewer:hunter2", &own, &key]) else { return };
+    server.serve("gate", (160, 90), 15);
+    let url = server.url("gate").replace("rtsp://", "rtsps://viewer:hunter2@");
+    let cameras = [camera("gate", &url, ""), camera("yard", &url, "certificate = 'any'")];
+    let outputs = "[output.lines]\ntype = 'stdout'\nwhat = 'all'\n";
+    let mut watch = Watch::start(&(config("") + outputs + &cameras.concat()));
+    watch.until_frames("yard", 5);
+    let lost = match watch.seen.iter().find(|line| line.contains(r#""camera":"gate""#)) {
+        Some(line) => serde_json::from_str(line).unwrap(),
+        None => watch.until_camera("gate", "lost"),
+    };
+    assert_eq!(lost["state"], "lost", "{lost}");
+    watch.stop();
+    assert!(!watch.stderr().contains("hunter2"), "{}", watch.stderr());
+    println!("{lost}");
 }

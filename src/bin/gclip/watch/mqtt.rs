@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rumqttc::{Client, Connection, Event, MqttOptions, NetworkOptions, Outgoing, Packet, QoS};
+use rumqttc::{Client, Connection, Event, MqttOptions, NetworkOptions, Outgoing, Packet, QoS, Transport};
 
 use super::config::Address;
 use super::console::Console;
@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Publisher {
     pub broker: Address,
     pub topic: String,
+    /// For TLS: the certificates that the broker's is checked against, in PEM.
+    pub trusted: Option<Vec<u8>>,
     pub queue: Arc<Queue>,
     pub console: Arc<Console>,
     /// Name in the log.
@@ -136,7 +138,11 @@ impl Publisher {
     fn options(&self) -> MqttOptions {
         // Two programs with one name would throw each other out.
         let name = format!("gclip-{}-{}", std::process::id(), self.who.trim_start_matches("output."));
-        let mut options = MqttOptions::new(name, &self.broker.host, self.broker.port.unwrap_or(1883));
+        let usual = if self.trusted.is_some() { 8883 } else { 1883 };
+        let mut options = MqttOptions::new(name, &self.broker.host, self.broker.port.unwrap_or(usual));
+        if let Some(trusted) = &self.trusted {
+            options.set_transport(Transport::tls(trusted.clone(), None, None));
+        }
         options.set_keep_alive(KEEP_ALIVE);
         options.set_max_packet_size(LONGEST_LINE, LONGEST_LINE);
         if let Some(user) = &self.broker.user {

@@ -46,9 +46,9 @@ impl Output {
                     .with_context(|| format!("{who}: cannot write {}", path.display()))?;
                 Box::new(move || copy(&lines, &mut file, &console, &who, &stop))
             }
-            Target::Mqtt { broker, topic } => {
-                let publisher =
-                    Publisher { broker: broker.clone(), topic: topic.clone(), queue: lines, console, who };
+            Target::Mqtt { broker, topic, trusted } => {
+                let (broker, topic, trusted) = (broker.clone(), topic.clone(), trusted.clone());
+                let publisher = Publisher { broker, topic, trusted, queue: lines, console, who };
                 Box::new(move || publisher.run())
             }
         };

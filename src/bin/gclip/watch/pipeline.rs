@@ -9,7 +9,7 @@ use gst::prelude::*;
 
 use gstgclip::meta::Masks;
 
-use super::config::{Camera, Masks as MaskForm, Protocols};
+use super::config::{Camera, Certificate, Masks as MaskForm, Protocols};
 use super::report::Reporter;
 use super::state::Count;
 use crate::video::set_properties;
@@ -114,6 +114,9 @@ fn source(camera: &Camera) -> Result<gst::Element> {
             Protocols::Any => "tcp+udp-mcast+udp",
         },
     );
+    if camera.certificate == Certificate::Any {
+        accept_any_certificate(&source)?;
+    }
     source.set_property("latency", camera.latency.as_millis() as u32);
     source.set_property("tcp-timeout", camera.timeout.as_micros() as u64);
     // Sound and events are not fetched.
@@ -123,6 +126,15 @@ fn source(camera: &Camera) -> Result<gst::Element> {
         Some((media.as_deref() == Some("video")).to_value())
     });
     Ok(source)
+}
+
+fn accept_any_certificate(source: &gst::Element) -> Result<()> {
+    // The type of these flags is GIO's, which is not linked here.
+    let property = source.find_property("tls-validation-flags").context("rtspsrc knows no TLS")?;
+    let flags = glib::FlagsClass::with_type(property.value_type()).context("no flags")?;
+    let none = flags.builder().build().context("no value without flags")?;
+    source.set_property_from_value("tls-validation-flags", &none);
+    Ok(())
 }
 
 /// The size and rate that the camera's `width` and `fps` leave.

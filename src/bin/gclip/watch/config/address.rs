@@ -53,6 +53,13 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether what is said there goes over TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.location.starts_with("mqtts:") || self.location.starts_with("rtsps:")
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)

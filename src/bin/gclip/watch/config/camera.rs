@@ -52,6 +52,7 @@ impl<'a> Written<'a> {
             outputs: self.outputs(outputs)?,
             masks: self.own.masks.or(self.defaults.masks).unwrap_or_default(),
             protocols: self.own.protocols.or(self.defaults.protocols).unwrap_or_default(),
+            certificate: self.own.certificate.or(self.defaults.certificate).unwrap_or_default(),
             latency: Duration::from_millis(self.own.latency.or(self.defaults.latency).unwrap_or(200).into()),
             timeout: self.seconds("timeout", self.find(|camera| camera.timeout.as_ref()), 10.0)?,
             retry_min,

@@ -16,6 +16,10 @@ use crate::video::set_properties;
 /// Lines that wait in front of an output that does not take them, unless its `buffer` says otherwise.
 const BUFFER: usize = 10_000;
 
+/// Where Debian and most others keep the certificates that programs trust, in PEM.
+const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
 /// Properties of gclipsegment that `segment` may not set, and what to write instead.
 const ELSEWHERE: [(&str, &str); 11] = [
     ("model", "write `model` at the top of the file"),
@@ -31,7 +35,7 @@ const ELSEWHERE: [(&str, &str); 11] = [
     ("parent", "it is set by the program"),
 ];
 /// Properties that belong to the model, which all cameras share.
-const OF_THE_MODEL: [&str; 4] = ["method", "method-options", "device", "precision"];
+const OF_THE_MODEL: [&str; 5] = ["method", "method-options", "positions", "device", "precision"];
 
 pub fn config(file: File, folder: &Path) -> Result<Config, Mistake> {
     let mut secrets = Secrets::default();
@@ -121,6 +125,7 @@ fn output(
     for_kind(Kind::File, "path", &output.path)?;
     for_kind(Kind::Mqtt, "broker", &output.broker)?;
     for_kind(Kind::Mqtt, "topic", &output.topic)?;
+    for_kind(Kind::Mqtt, "ca", &output.ca)?;
     let missing = |name: &str, example: &str| {
         Mistake::new(span.clone(), key(name), format!("it is missing: write {example}"))
     };
@@ -133,7 +138,8 @@ fn output(
         Kind::Mqtt => {
             let broker = output.broker.as_ref();
             let broker = broker.ok_or_else(|| missing("broker", "broker = \"mqtt://localhost\""))?;
-            let address = address(broker, &["mqtt"], &key("broker"), secrets)?;
+            let address = address(broker, &["mqtt", "mqtts"], &key("broker"), secrets)?;
+            let trusted = trusted(broker, &address, output.ca.as_ref(), folder, name)?;
             let topic = match &output.topic {
                 Some(topic) if topic.get_ref().is_empty() || topic.get_ref().contains(['#', '+', '\0']) => {
                     let what = "a topic to publish on is not empty and has no # and +";
@@ -142,7 +148,7 @@ fn output(
                 Some(topic) => topic.get_ref().clone(),
                 None => "gclip/{camera}".into(),
             };
-            Target::Mqtt { broker: address, topic }
+            Target::Mqtt { broker: address, topic, trusted }
         }
     };
     let buffer = output.buffer.as_ref().map_or(BUFFER, |buffer| *buffer.get_ref());
@@ -152,6 +158,38 @@ fn output(
         return Err(Mistake::new(written.span(), key("buffer"), "it must be from 1 to 10000000 lines"));
     }
     Ok(Output { name: name.into(), what: output.what, buffer, target })
+}
+
+/// The certificates that a broker's own is checked against: those of the file `ca`, or the system's.
+fn trusted(
+    broker: &Spanned<String>,
+    address: &Address,
+    ca: Option<&Spanned<String>>,
+    folder: &Path,
+    name: &str,
+) -> Result<Option<Vec<u8>>, Mistake> {
+    let key = |key: &str| format!("output.{name}.{key}");
+    let (file, span, key) = match (address.is_encrypted(), ca) {
+        (false, None) => return Ok(None),
+        (false, Some(ca)) => {
+            let what = "it only means something with a broker that is reached by mqtts://";
+            return Err(Mistake::new(ca.span(), key("ca"), what));
+        }
+        (true, Some(ca)) => (folder.join(ca.get_ref()), ca.span(), key("ca")),
+        (true, None) => (SYSTEM_CERTIFICATES.into(), broker.span(), key("broker")),
+    };
+    let certificates = std::fs::read(&file).map_err(|error| error.to_string());
+    let certificates = certificates.and_then(|text| match text.windows(BEGIN.len()).any(|at| at == BEGIN) {
+        true => Ok(text),
+        false => Err("it holds no certificate in PEM".into()),
+    });
+    certificates.map(Some).map_err(|error| {
+        let what = format!(
+            "the certificates in {} cannot be used: {error}; write ca = \"broker-ca.pem\"",
+            file.display()
+        );
+        Mistake::new(span, key, what)
+    })
 }
 
 pub fn address(

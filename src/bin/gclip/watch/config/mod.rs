@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 pub use address::Address;
-pub use raw::{Masks, Protocols, What};
+pub use raw::{Certificate, Masks, Protocols, What};
 
 use crate::redact::Secrets;
 
@@ -48,6 +48,8 @@ pub enum Target {
     Mqtt {
         broker: Address,
         topic: String,
+        /// For TLS: the certificates of those whose word for the broker counts, in PEM.
+        trusted: Option<Vec<u8>>,
     },
 }
 
@@ -63,6 +65,7 @@ pub struct Camera {
     pub outputs: Vec<usize>,
     pub masks: Masks,
     pub protocols: Protocols,
+    pub certificate: Certificate,
     /// Of the jitter buffer.
     pub latency: Duration,
     /// Without a picture for this long the camera is given up and tried again.

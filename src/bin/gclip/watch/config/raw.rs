@@ -41,6 +41,7 @@ pub struct Camera {
     pub outputs: Option<Vec<Spanned<String>>>,
     pub masks: Option<Masks>,
     pub protocols: Option<Protocols>,
+    pub certificate: Option<Certificate>,
     /// Milliseconds.
     pub latency: Option<u32>,
     /// Seconds.
@@ -66,6 +67,17 @@ pub enum Protocols {
     Any,
 }
 
+/// Which certificates an `rtsps://` camera may show.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Certificate {
+    /// One of this host's that the system trusts.
+    #[default]
+    Trusted,
+    /// Any at all, as cameras make themselves: what is said is encrypted, but nobody knows to whom.
+    Any,
+}
+
 /// How a region's shape is written, as the property `mask` of gclipmeta2json.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
@@ -88,6 +100,7 @@ pub struct Output {
     pub path: Option<Spanned<String>>,
     pub broker: Option<Spanned<String>>,
     pub topic: Option<Spanned<String>>,
+    pub ca: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]

@@ -105,6 +105,10 @@ fn mistakes_in_outputs_and_properties() {
         &format!("{GOOD}[output.x]\ntype = 'mqtt'\nbroker = 'mqtt://h'\ntopic = 'a/#'"),
         &[":9: output.x.topic"],
     );
+    let mqtt = |rest: &str| format!("{GOOD}[output.x]\ntype = 'mqtt'\n{rest}");
+    refuses(&mqtt("broker = 'mqtts://h'\nca = 'nowhere.pem'"), &[":9: output.x.ca", "folder/nowhere.pem"]);
+    refuses(&mqtt("broker = 'mqtts://h'\nca = '/proc/version'"), &[":9: output.x.ca", "no certificate"]);
+    refuses(&mqtt("broker = 'mqtt://h'\nca = 'ca.pem'"), &[":9: output.x.ca", "mqtts://"]);
     refuses(&format!("{GOOD}[output.x]\ntype = 'stdout'\nbuffer = 0"), &[":8: output.x.buffer"]);
     refuses(
         &format!("{GOOD}[output.x]\ntype = 'stdout'\n[output.y]\ntype = 'stdout'"),
