@@ -4,12 +4,13 @@
 //! Upsampling a grid of patches to every pixel for every query, then running a softmax over that, moves far more
 //! memory than it computes: at full HD and 8 queries, libtorch's passes over 64 MB each. Here one output row at a
 //! time is interpolated, compared and summed in the cache, and interpolated a second time for the sum, which is
-//! cheaper than keeping it. The compiler vectorises the inner loops; bands of rows run on as many threads as
-//! libtorch uses.
+//! cheaper than keeping it. The compiler vectorises the inner loops, for the widest vectors that the machine has; bands of
+//! rows run on as many threads as libtorch uses.
 
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail};
+use multiversion::multiversion;
 use tch::{Kind, Tensor};
 
 use super::regions::Row;
@@ -95,28 +96,48 @@ impl Grid<'_> {
                     *out = a + (b - a) * fraction;
                 }
             }
-            best.fill(f32::NEG_INFINITY);
-            for &q in self.kept {
-                self.across.stretch(&lines[q as usize * self.columns..][..self.columns], &mut pixels);
-                challenge(&pixels, q as u32, &mut best, &mut query);
-            }
-            probability.fill(0.0);
-            for line in lines.chunks(self.columns) {
-                self.across.stretch(line, &mut pixels);
-                for ((sum, value), best) in probability.iter_mut().zip(&pixels).zip(&best) {
-                    *sum += exp(value - best);
-                }
-            }
-            for sum in &mut probability {
-                *sum = 1.0 / *sum;
-            }
+            winners(&self.across, self.kept, &lines, &mut pixels, &mut best, &mut query);
+            probabilities(&self.across, &lines, &mut pixels, &best, &mut probability);
             add(&mut state, &Row { y, query: &query, probability: &probability });
         }
         state
     }
 }
 
+/// The best query of each pixel of one row, and its value. `lines` are the samples of each query, `pixels` is scratch.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn winners(
+    across: &Axis,
+    kept: &[i64],
+    lines: &[f32],
+    pixels: &mut [f32],
+    best: &mut [f32],
+    query: &mut [u32],
+) {
+    best.fill(f32::NEG_INFINITY);
+    for &q in kept {
+        across.stretch(&lines[q as usize * across.samples..][..across.samples], pixels);
+        challenge(pixels, q as u32, best, query);
+    }
+}
+
+/// The probability of each pixel's `best` value among those of all queries.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn probabilities(across: &Axis, lines: &[f32], pixels: &mut [f32], best: &[f32], probability: &mut [f32]) {
+    probability.fill(0.0);
+    for line in lines.chunks(across.samples) {
+        across.stretch(line, pixels);
+        for ((sum, value), best) in probability.iter_mut().zip(&*pixels).zip(best) {
+            *sum += exp(value - best);
+        }
+    }
+    for sum in probability {
+        *sum = 1.0 / *sum;
+    }
+}
+
 /// Where a row beats the best so far, it becomes the best; equal values leave the earlier query in place.
+#[inline(always)]
 fn challenge(row: &[f32], q: u32, best: &mut [f32], query: &mut [u32]) {
     for ((value, best), query) in row.iter().zip(best).zip(query) {
         let better = *value > *best;
@@ -158,6 +179,7 @@ impl Axis {
     }
 
     /// Interpolates one row of samples to pixels.
+    #[inline(always)]
     fn stretch(&self, samples: &[f32], pixels: &mut [f32]) {
         for (range, low, high) in &self.runs {
             let (start, step) = (samples[*low], samples[*high] - samples[*low]);
@@ -204,7 +226,7 @@ mod tests {
         assert!(exp(-1e9) < 1e-37 && exp(1e9).is_finite());
     }
 
-    fn winners(logits: &Tensor, kept: &[i64], scale: f64, size: [usize; 2]) -> (Vec<i64>, Vec<f32>) {
+    fn winners_of(logits: &Tensor, kept: &[i64], scale: f64, size: [usize; 2]) -> (Vec<i64>, Vec<f32>) {
         let new = || (Vec::new(), Vec::new());
         let bands = bands(logits, kept, scale, size, new, |(query, probability), row| {
             assert_eq!(row.query.len(), size[1]);
@@ -226,7 +248,7 @@ mod tests {
             let every: Vec<i64> = (0..queries).collect();
             let full = logits.upsampled(&every, [size[0] as i64, size[1] as i64]).unwrap() * 40.0;
             let softmax = full.softmax(0, Kind::Float);
-            let (query, probability) = winners(&logits, &every, 40.0, size);
+            let (query, probability) = winners_of(&logits, &every, 40.0, size);
             let query = Tensor::from_slice(&query).view([1, size[0] as i64, size[1] as i64]);
             let probability = Tensor::from_slice(&probability).view([1, size[0] as i64, size[1] as i64]);
             // the winner found scores as much as the best, and its probability is that of the softmax
@@ -239,7 +261,7 @@ mod tests {
     #[test]
     fn only_kept_queries_win_but_all_count() {
         let logits = Tensor::from_slice(&[0.9f32, 0.8, 0.1]).view([3, 1, 1]);
-        let (query, probability) = winners(&logits, &[1, 2], 10.0, [1, 1]);
+        let (query, probability) = winners_of(&logits, &[1, 2], 10.0, [1, 1]);
         let expected = (8f32).exp() / ((9f32).exp() + (8f32).exp() + (1f32).exp());
         assert_eq!(query, [1]);
         assert!((probability[0] - expected).abs() < 1e-5);
