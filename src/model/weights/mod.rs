@@ -17,7 +17,7 @@ use tch::{CModule, Device, Kind, Tensor};
 
 use super::config::{self, Architecture, Hints};
 use super::preprocess::Normalisation;
-use digest::Digests;
+use digest::Digester;
 pub use locate::{Files, hub_cache, locate};
 
 /// Largest JSON file that is read: configs are some kilobytes, tokenizers a few megabytes.
@@ -41,7 +41,7 @@ impl Checkpoint {
     /// Reads the checkpoint that `model` names. Errors name the file and the cause.
     pub fn open(model: &str) -> Result<Checkpoint> {
         let files = locate(model)?;
-        let mut digests = Digests::default();
+        let digests = Digester::start()?;
         let (weights, hints) = match &files {
             Files::HuggingFace { folder } => {
                 let mut hints = read_config(&folder.join("config.json"), config::hugging_face)?;
@@ -51,17 +51,18 @@ impl Checkpoint {
                     hints.read_preprocessor(&json).with_context(|| unreadable(&preprocessor))?;
                 }
                 let shards = safetensors_file::files_of(folder)?;
-                let weights = read_safetensors(&shards, &mut digests)?;
+                let weights = read_safetensors(&shards, &digests)?;
                 (weights.map(names::from_hugging_face)?, hints)
             }
             Files::OpenClip { folder } => {
                 let hints = read_config(&folder.join("open_clip_config.json"), config::open_clip)?;
-                let weights = read_safetensors(&[folder.join("open_clip_model.safetensors")], &mut digests)?;
+                let weights = read_safetensors(&[folder.join("open_clip_model.safetensors")], &digests)?;
                 (weights.map(|tensors| Ok(names::from_open_clip(tensors)))?, hints)
             }
-            Files::TorchScript { file } => (read_torchscript(file, &mut digests)?, Hints::default()),
+            Files::TorchScript { file } => (read_torchscript(file, &digests)?, Hints::default()),
         };
         let architecture = architecture::check(&weights, &hints).with_context(|| weights.source())?;
+        let digests = digests.finish()?;
         // The same weights under another activation or epsilon give other embeddings.
         let hash = digests.of_all(&format!("{:?}", architecture.text));
         let logit_scale = weights.optional_scalar("logit_scale")?.map(f64::exp);
@@ -152,7 +153,7 @@ pub(super) fn read_small(file: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn read_safetensors(files: &[PathBuf], digests: &mut Digests) -> Result<Weights> {
+fn read_safetensors(files: &[PathBuf], digests: &Digester) -> Result<Weights> {
     let mut tensors = HashMap::new();
     for file in files {
         safetensors_file::read(file, &mut tensors, digests).with_context(|| unreadable(file))?;
@@ -162,7 +163,7 @@ fn read_safetensors(files: &[PathBuf], digests: &mut Digests) -> Result<Weights>
 }
 
 /// OpenAI's released files are TorchScript archives whose parameters bear the canonical names.
-fn read_torchscript(file: &Path, digests: &mut Digests) -> Result<Weights> {
+fn read_torchscript(file: &Path, digests: &Digester) -> Result<Weights> {
     File::open(file).with_context(|| unreadable(file))?;
     let parameters = CModule::load_on_device(file, Device::Cpu)
         .and_then(|module| module.named_parameters())

@@ -12,7 +12,7 @@ use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::digest::Digests;
+use super::digest::Digester;
 use super::read_small;
 
 /// Headers of real checkpoints stay below 1 MB.
@@ -20,7 +20,7 @@ const MAX_HEADER: u64 = 32 << 20;
 
 /// Reads every floating-point tensor of `file` into `tensors`, as stored. Integer tensors (HF's `position_ids`) hold
 /// nothing that the model needs and are skipped.
-pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &mut Digests) -> Result<()> {
+pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &Digester) -> Result<()> {
     let mut reader = File::open(file)?;
     let length = reader.metadata()?.len();
     if length == 0 {
@@ -49,7 +49,7 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &mut Di
     // Offsets were checked to be contiguous and in this order.
     for name in header.offset_keys() {
         let Some(info) = header.info(&name) else { continue };
-        let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
+        let mut bytes = digests.buffer(info.data_offsets.1 - info.data_offsets.0);
         reader.read_exact(&mut bytes)?;
         let kind = match info.dtype {
             Dtype::F32 => Kind::Float,
@@ -60,8 +60,9 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &mut Di
             other => bail!("tensor {name} is stored as {other:?}, which is not supported (F32, F16, BF16)"),
         };
         let shape: Vec<i64> = info.shape.iter().map(|&side| side as i64).collect();
-        digests.add(&name, &shape, &bytes);
-        tensors.insert(name, Tensor::f_from_data_size(&bytes, &shape, kind)?);
+        let tensor = Tensor::f_from_data_size(&bytes, &shape, kind)?;
+        digests.add(&name, &shape, bytes)?;
+        tensors.insert(name, tensor);
     }
     Ok(())
 }
