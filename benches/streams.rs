@@ -234,8 +234,8 @@ impl Bench {
             height,
             colour,
             data: match data {
-                Pixels::Host(bytes) => bytes.shallow_clone().into(),
-                Pixels::Device(_) => unreachable!("these frames are in the memory of the host"),
+                Pixels::Packed(bytes) => bytes.shallow_clone().into(),
+                Pixels::Lent(_) => unreachable!("these frames are in the memory of the host"),
             },
         };
         let pictures: Vec<Picture> = self.pictures.iter().map(copy).collect();

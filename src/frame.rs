@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Video frame -> model picture (one copy, or none on a GPU), mask -> buffer (no copy). The only module that knows both
+//! Video frame -> model picture (where it lies, or one copy), mask -> buffer (no copy). The only module that knows both
 //! GStreamer and torch types; its `unsafe` code says at each use why it is sound.
 //!
 //! * `import`: the way from a buffer to the model's device
@@ -12,7 +12,7 @@ mod pack;
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use gst_video::prelude::*;
 use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat};
 use tch::{Device, Kind, Tensor};
@@ -21,8 +21,9 @@ pub use import::{Importer, Ways, caps, host_caps};
 
 use pack::pack;
 
+use crate::model::cuda::{LentPixels, LentPlane};
 use crate::model::preprocess::{ColourMatrix, plane_sizes};
-use crate::model::{Colour, Ids, Picture, PixelFormat, Segmentation};
+use crate::model::{Colour, Ids, Picture, PixelFormat, Pixels, Segmentation};
 
 /// Raw video formats that the model reads without a converter in front.
 pub const FORMATS: [VideoFormat; 14] = [
@@ -55,6 +56,31 @@ pub fn picture(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Pict
     let target = unsafe { std::slice::from_raw_parts_mut(data.data_ptr().cast::<u8>(), bytes) };
     pack(frame, &planes, target)?;
     Ok(Picture { format, width, height, colour: colour(&frame.info().colorimetry()), data: data.into() })
+}
+
+/// A frame in the memory of the host as a picture that reads it there, and holds it for so long.
+/// Fails on a buffer that is no such frame, and on planes shorter than their strides promise.
+fn lent(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Result<Picture> {
+    let size = buffer.size();
+    let frame = gst_video::VideoFrame::from_buffer_readable(buffer, info)
+        .map_err(|_| anyhow!("a buffer of {size} bytes is no frame of {info:?}"))?;
+    let (width, height) = (frame.width() as usize, frame.height() as usize);
+    let format = pixel_format(frame.format())?;
+    let plane = |(index, (row_bytes, rows)): (usize, (usize, usize))| -> Result<LentPlane> {
+        let stride = frame.plane_stride().get(index).copied().context("the frame lacks a plane")?;
+        let stride = usize::try_from(stride).context("frames with negative strides are not supported")?;
+        let data = frame.plane_data(index as u32)?;
+        let end = rows.saturating_sub(1) * stride + row_bytes;
+        ensure!(stride >= row_bytes && end <= data.len(), "the frame is shorter than its stride says");
+        Ok(LentPlane { address: data.as_ptr() as u64, stride, row_bytes, rows })
+    };
+    let planes =
+        plane_sizes(format, width, height).into_iter().enumerate().map(plane).collect::<Result<_>>()?;
+    let colour = colour(&frame.info().colorimetry());
+    // SAFETY: `frame` keeps the buffer and its mapping for reading, so that nobody may write to this memory, and each
+    // plane was found to lie inside it.
+    let pixels = unsafe { LentPixels::new(Device::Cpu, planes, None, Box::new(frame)) };
+    Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) })
 }
 
 /// The mask of a segmentation as a GRAY8 (up to 255 classes) or GRAY16_LE buffer with its `GstVideoMeta`.

@@ -43,7 +43,7 @@ pub fn nv12_picture_on(device: Device, width: usize, height: usize, number: usiz
             target.copy_from_slice(&bytes);
             Ok(())
         })?;
-        picture.data = gstgclip::model::Pixels::Device(pixels);
+        picture.data = gstgclip::model::Pixels::Lent(pixels);
     }
     Ok(picture)
 }

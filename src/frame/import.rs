@@ -8,7 +8,8 @@ use anyhow::{Result, anyhow};
 use gst_video::prelude::*;
 
 use super::cuda::{self, Bridge, Way};
-use super::{FORMATS, colour, pack, picture, pixel_format};
+use super::pack::has_samples_of_a_byte;
+use super::{FORMATS, colour, lent, pack, picture, pixel_format};
 use crate::model::cuda::Uploader;
 use crate::model::preprocess::plane_sizes;
 use crate::model::{Picture, Pixels};
@@ -16,7 +17,9 @@ use crate::model::{Picture, Pixels};
 /// How many frames took which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ways {
-    /// Their pixels were copied once in the memory of the host.
+    /// They were in the memory of the host and were read there.
+    pub host_frames: u64,
+    /// Their pixels were copied once in the memory of the host: deep samples, or on their way to a GPU.
     pub host_copies: u64,
     /// They were in the memory of the model's GPU, and stayed there.
     pub device_frames: u64,
@@ -33,6 +36,7 @@ pub struct Importer {
     bridge: Option<Bridge>,
     /// Why a model on a GPU has no bridge.
     unbridged: Option<String>,
+    host_frames: AtomicU64,
     host_copies: AtomicU64,
     device_frames: AtomicU64,
     device_copies: AtomicU64,
@@ -72,6 +76,7 @@ impl Importer {
             uploader: OnceLock::new(),
             bridge,
             unbridged,
+            host_frames: AtomicU64::new(0),
             host_copies: AtomicU64::new(0),
             device_frames: AtomicU64::new(0),
             device_copies: AtomicU64::new(0),
@@ -93,8 +98,8 @@ impl Importer {
         self.bridge.as_ref().map(Bridge::context)
     }
 
-    /// The pixels of a buffer: where they are if that is the memory of the model's GPU, else copied once; to a GPU by
-    /// way of page-locked memory, without waiting for it.
+    /// The pixels of a buffer: where they are if that is the memory of the model's device, else copied once; to a GPU by
+    /// way of page-locked memory, without waiting for it. The picture holds the buffer until it is dropped.
     ///
     /// # Errors
     /// The buffer is no frame of `info`, its format is not among [`FORMATS`], or CUDA fails.
@@ -107,7 +112,12 @@ impl Importer {
             self.device_frames.fetch_add(1, Ordering::Relaxed);
             self.device_copies.fetch_add(u64::from(way == Way::DeviceCopy), Ordering::Relaxed);
             let colour = colour(&info.colorimetry());
-            return Ok(Picture { format, width, height, colour, data: Pixels::Device(pixels) });
+            return Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) });
+        }
+        if self.gpu.is_none() && has_samples_of_a_byte(info.format()) {
+            let picture = lent(buffer.clone(), info)?;
+            self.host_frames.fetch_add(1, Ordering::Relaxed);
+            return Ok(picture);
         }
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
             .map_err(|_| anyhow!("a buffer of {} bytes is no frame of {info:?}", buffer.size()))?;
@@ -125,7 +135,7 @@ impl Importer {
         let sizes = plane_sizes(format, width, height);
         let pixels = self.uploader()?.upload(&sizes, |target| pack(frame, &sizes, target))?;
         let colour = colour(&frame.info().colorimetry());
-        Ok(Picture { format, width, height, colour, data: Pixels::Device(pixels) })
+        Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) })
     }
 
     fn uploader(&self) -> Result<Arc<Uploader>> {
@@ -137,6 +147,7 @@ impl Importer {
     pub fn ways(&self) -> Ways {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Ways {
+            host_frames: read(&self.host_frames),
             host_copies: read(&self.host_copies),
             device_frames: read(&self.device_frames),
             device_copies: read(&self.device_copies),

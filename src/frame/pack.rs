@@ -50,6 +50,11 @@ fn round<const BELOW: u32>(source: &[u8], target: &mut [u8]) {
     }
 }
 
+/// Whether the model can read frames of this format as they are.
+pub fn has_samples_of_a_byte(format: VideoFormat) -> bool {
+    Samples::of(format) == Samples::Bytes
+}
+
 /// Copies the planes of a mapped frame into `target`, one after the other. `planes` are the bytes per row and the rows
 /// that each has there.
 pub fn pack(

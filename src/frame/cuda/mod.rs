@@ -21,7 +21,7 @@ use gst_video::{VideoFormat, VideoInfo, ffi};
 use tch::Device;
 
 use self::library::{DriverContext, GstCuda, MAP_CUDA, gst_cuda, primary_context};
-use crate::model::cuda::{DevicePixels, DevicePlane, Stream, Uploader, runtime};
+use crate::model::cuda::{LentPixels, LentPlane, Stream, Uploader, runtime};
 
 /// The caps feature of frames in the memory of a GPU.
 pub const FEATURE: &str = "memory:CUDAMemory";
@@ -93,7 +93,7 @@ impl Bridge {
         info: &VideoInfo,
         sizes: &[(usize, usize)],
         uploader: impl FnOnce() -> Result<Arc<Uploader>>,
-    ) -> Result<(DevicePixels, Way)> {
+    ) -> Result<(LentPixels, Way)> {
         let memory = self.memory(buffer).context("the frame is not in CUDA memory")?;
         let mapped = Mapped::new(buffer, info)?;
         let planes = mapped.planes(sizes)?;
@@ -112,7 +112,7 @@ impl Bridge {
             let device = Device::Cuda(self.device);
             // SAFETY: `mapped` keeps the buffer, so its pool does not hand it out again, and the mapping, so nobody else
             // maps it for writing. The memory is of the primary context, and complete when the event is past.
-            let pixels = unsafe { DevicePixels::new(device, planes, ready, Box::new(mapped)) };
+            let pixels = unsafe { LentPixels::new(device, planes, ready, Box::new(mapped)) };
             return Ok((pixels, Way::InPlace));
         }
         // An event of a stream orders streams of its own context only, so this one is waited for.
@@ -145,12 +145,12 @@ impl Mapped {
     }
 
     /// Where the planes lie, in the memory of the device.
-    fn planes(&self, sizes: &[(usize, usize)]) -> Result<Vec<DevicePlane>> {
+    fn planes(&self, sizes: &[(usize, usize)]) -> Result<Vec<LentPlane>> {
         let of_frame = self.0.data.iter().zip(&self.0.info.stride);
         let planes = of_frame.zip(sizes).map(|((&address, &stride), &(row_bytes, rows))| {
             let stride = usize::try_from(stride).context("frames with negative strides are not supported")?;
             ensure!(!address.is_null() && stride >= row_bytes, "a frame in CUDA memory lacks a plane");
-            Ok(DevicePlane { address: address as u64, stride, row_bytes, rows })
+            Ok(LentPlane { address: address as u64, stride, row_bytes, rows })
         });
         planes.collect()
     }

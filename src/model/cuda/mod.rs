@@ -20,6 +20,6 @@ mod staging;
 pub(super) mod tests;
 
 pub(super) use download::download;
-pub use pixels::{DevicePixels, DevicePlane};
+pub use pixels::{LentPixels, LentPlane};
 pub use runtime::{Event, Runtime, Stream, runtime};
 pub use staging::Uploader;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A frame in the memory of a GPU, read where it lies.
+//! A frame that is read where it lies: in the memory of a GPU, or of the host.
 
 use std::any::Any;
 
@@ -10,7 +10,7 @@ use super::{Event, Stream};
 
 /// Where a plane lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DevicePlane {
+pub struct LentPlane {
     /// Address of the first byte.
     pub address: u64,
     /// From one row to the next, in bytes.
@@ -19,37 +19,50 @@ pub struct DevicePlane {
     pub rows: usize,
 }
 
-/// A frame's planes in the memory of `device`, alive as long as this value is.
+/// A frame's planes in the memory of `device` (that of the host for [`Device::Cpu`]), alive as long as this value is.
 ///
 /// Whoever drops it has the results of everything that reads it, or does not want them: the memory may be written
 /// again at once.
-pub struct DevicePixels {
+pub struct LentPixels {
     device: Device,
-    planes: Vec<DevicePlane>,
+    planes: Vec<LentPlane>,
     /// When the pixels are there; `None`: they are.
     ready: Option<Event>,
     _owner: Box<dyn Any + Send>,
 }
 
-impl DevicePixels {
+impl LentPixels {
     /// # Safety
-    /// While `owner` lives, each plane is readable by `device` in its primary context, and nobody writes to it after
-    /// `ready`. (A `Device::Cpu` reads ordinary memory.)
+    /// While `owner` lives, each plane is readable by `device`, for a GPU in its primary context, and nobody writes to it
+    /// after `ready`.
     pub unsafe fn new(
         device: Device,
-        planes: Vec<DevicePlane>,
+        planes: Vec<LentPlane>,
         ready: Option<Event>,
         owner: Box<dyn Any + Send>,
-    ) -> DevicePixels {
-        DevicePixels { device, planes, ready, _owner: owner }
+    ) -> LentPixels {
+        LentPixels { device, planes, ready, _owner: owner }
     }
 
     pub fn device(&self) -> Device {
         self.device
     }
 
-    pub fn planes(&self) -> &[DevicePlane] {
+    pub fn planes(&self) -> &[LentPlane] {
         &self.planes
+    }
+
+    /// The planes without padding, one after the other.
+    ///
+    /// # Errors
+    /// They are in the memory of a GPU.
+    pub(in crate::model) fn to_packed(&self) -> Result<Vec<u8>> {
+        ensure!(self.device == Device::Cpu, "the pixels are in the memory of a GPU");
+        let mut packed = Vec::new();
+        for index in 0..self.planes.len() {
+            packed.extend(Vec::<u8>::try_from(&self.plane(index)?.f_contiguous()?.f_flatten(0, -1)?)?);
+        }
+        Ok(packed)
     }
 
     /// Lets libtorch's stream wait for the pixels, before anything reads them.

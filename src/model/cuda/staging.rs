@@ -12,7 +12,7 @@ use anyhow::Result;
 use parking_lot::Mutex;
 use tch::Device;
 
-use super::{DevicePixels, DevicePlane, Event, Runtime, Stream, runtime};
+use super::{Event, LentPixels, LentPlane, Runtime, Stream, runtime};
 
 /// Page-locked memory kept; more is taken only for a single frame that is larger than that. At 25 GB/s to the device,
 /// a tenth of it is under way at once. Tests see full pools with small frames.
@@ -101,7 +101,7 @@ impl Uploader {
         self: &Arc<Self>,
         planes: &[(usize, usize)],
         fill: impl FnOnce(&mut [u8]) -> Result<()>,
-    ) -> Result<DevicePixels> {
+    ) -> Result<LentPixels> {
         let bytes = planes.iter().map(|(row, rows)| row * rows).sum::<usize>();
         self.runtime.use_device(self.device)?;
         let staged = self.page_locked(bytes)?;
@@ -119,7 +119,7 @@ impl Uploader {
         planes: &[(usize, usize)],
         bytes: usize,
         staged: &PageLocked,
-    ) -> Result<DevicePixels> {
+    ) -> Result<LentPixels> {
         let lent = Lent { memory: Some(self.device_memory(bytes)?), uploader: self.clone() };
         let start = lent.memory.as_ref().map_or(0, |memory| memory.address);
         let ready = self.runtime.event(false)?;
@@ -130,7 +130,7 @@ impl Uploader {
         ready.record(self.stream)?;
         // SAFETY: `lent` keeps the memory, which nobody else writes to meanwhile.
         Ok(unsafe {
-            DevicePixels::new(Device::Cuda(self.device), packed(start, planes), Some(ready), Box::new(lent))
+            LentPixels::new(Device::Cuda(self.device), packed(start, planes), Some(ready), Box::new(lent))
         })
     }
 
@@ -138,10 +138,7 @@ impl Uploader {
     ///
     /// # Safety
     /// The planes are readable until the event that comes back is past.
-    pub unsafe fn copy_from_device(
-        self: &Arc<Self>,
-        planes: &[DevicePlane],
-    ) -> Result<(DevicePixels, Event)> {
+    pub unsafe fn copy_from_device(self: &Arc<Self>, planes: &[LentPlane]) -> Result<(LentPixels, Event)> {
         self.runtime.use_device(self.device)?;
         let sizes: Vec<(usize, usize)> = planes.iter().map(|plane| (plane.row_bytes, plane.rows)).collect();
         let bytes = sizes.iter().map(|(row, rows)| row * rows).sum();
@@ -161,7 +158,7 @@ impl Uploader {
         read.record(self.stream)?;
         // SAFETY: as in `send`.
         let pixels =
-            unsafe { DevicePixels::new(Device::Cuda(self.device), target, Some(ready), Box::new(lent)) };
+            unsafe { LentPixels::new(Device::Cuda(self.device), target, Some(ready), Box::new(lent)) };
         Ok((pixels, read))
     }
 
@@ -264,10 +261,10 @@ impl Drop for Uploader {
 }
 
 /// Planes one after the other, rows without padding.
-fn packed(start: u64, planes: &[(usize, usize)]) -> Vec<DevicePlane> {
+fn packed(start: u64, planes: &[(usize, usize)]) -> Vec<LentPlane> {
     let mut address = start;
     let place = |&(row_bytes, rows): &(usize, usize)| {
-        let plane = DevicePlane { address, stride: row_bytes, row_bytes, rows };
+        let plane = LentPlane { address, stride: row_bytes, row_bytes, rows };
         address += (row_bytes * rows) as u64;
         plane
     };

@@ -15,7 +15,7 @@ mod tests;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::cuda::DevicePixels;
+use super::cuda::LentPixels;
 
 pub use planes::plane_sizes;
 pub use size::{InputSize, MAX_PATCHES, network_size, scaled_size};
@@ -65,14 +65,15 @@ pub struct Picture {
 /// Where the bytes of a frame are.
 pub enum Pixels {
     /// `[bytes]` u8, laid out as [`PixelFormat`] says, in the memory of the host.
-    Host(Tensor),
-    /// In the memory of a GPU, each plane on its own and with padded rows.
-    Device(DevicePixels),
+    Packed(Tensor),
+    /// Where the frame's owner keeps them, in the memory of a GPU or of the host, each plane on its own and rows perhaps
+    /// padded.
+    Lent(LentPixels),
 }
 
 impl From<Tensor> for Pixels {
     fn from(data: Tensor) -> Pixels {
-        Pixels::Host(data)
+        Pixels::Packed(data)
     }
 }
 
@@ -82,8 +83,8 @@ impl TryFrom<&Pixels> for Vec<u8> {
 
     fn try_from(pixels: &Pixels) -> Result<Vec<u8>> {
         match pixels {
-            Pixels::Host(data) => Ok(Vec::try_from(data)?),
-            Pixels::Device(_) => bail!("the pixels are in the memory of a GPU"),
+            Pixels::Packed(data) => Ok(Vec::try_from(data)?),
+            Pixels::Lent(pixels) => pixels.to_packed(),
         }
     }
 }

@@ -94,7 +94,7 @@ fn stacks(pictures: &[&Picture], device: Device) -> Result<Vec<Tensor>> {
 fn planes(picture: &Picture, device: Device) -> Result<Vec<Tensor>> {
     let sizes = plane_sizes(picture.format, picture.width, picture.height);
     let mut planes = match &picture.data {
-        Pixels::Host(data) => {
+        Pixels::Packed(data) => {
             let expected: usize = sizes.iter().map(|(row_bytes, rows)| row_bytes * rows).sum();
             if data.numel() != expected || data.kind() != Kind::Uint8 {
                 bail!("it has {} values of {:?} in place of {expected} bytes", data.numel(), data.kind());
@@ -117,7 +117,7 @@ fn planes(picture: &Picture, device: Device) -> Result<Vec<Tensor>> {
             };
             sizes.iter().map(&mut next).collect::<Result<Vec<_>>>()?
         }
-        Pixels::Device(data) => {
+        Pixels::Lent(data) => {
             let found = data.planes().iter().map(|plane| (plane.row_bytes, plane.rows));
             ensure!(
                 found.eq(sizes.iter().copied()),

@@ -56,6 +56,7 @@ impl Segment {
 /// Adds how frames came to the model's device, since the model was loaded.
 fn with_ways(stats: gst::structure::Builder, ways: Ways) -> gst::structure::Builder {
     stats
+        .field("host-frames", ways.host_frames)
         .field("host-copies", ways.host_copies)
         .field("device-frames", ways.device_frames)
         .field("device-copies", ways.device_copies)

@@ -12,7 +12,7 @@ use super::download::through_page_locked;
 use super::*;
 
 /// Packed planes, given as (bytes a row, rows), in ordinary memory with each row padded.
-pub fn padded_pixels(packed: &[u8], sizes: &[(usize, usize)], padding: usize) -> DevicePixels {
+pub fn padded_pixels(packed: &[u8], sizes: &[(usize, usize)], padding: usize) -> LentPixels {
     let (mut memory, mut places, mut rest) = (Vec::new(), Vec::new(), packed);
     for &(row_bytes, rows) in sizes {
         places.push((memory.len(), row_bytes, rows));
@@ -24,7 +24,7 @@ pub fn padded_pixels(packed: &[u8], sizes: &[(usize, usize)], padding: usize) ->
         rest = after;
     }
     let start = memory.as_ptr() as u64;
-    let plane = |(at, row_bytes, rows)| DevicePlane {
+    let plane = |(at, row_bytes, rows)| LentPlane {
         address: start + at as u64,
         stride: row_bytes + padding,
         row_bytes,
@@ -32,12 +32,12 @@ pub fn padded_pixels(packed: &[u8], sizes: &[(usize, usize)], padding: usize) ->
     };
     let planes = places.into_iter().map(plane).collect();
     // SAFETY: the pixels own the memory, and nobody writes to it.
-    unsafe { DevicePixels::new(tch::Device::Cpu, planes, None, Box::new(memory)) }
+    unsafe { LentPixels::new(tch::Device::Cpu, planes, None, Box::new(memory)) }
 }
 
 const PLANES: [(usize, usize); 2] = [(4, 2), (4, 1)];
 
-fn upload(uploader: &std::sync::Arc<Uploader>, value: u8) -> DevicePixels {
+fn upload(uploader: &std::sync::Arc<Uploader>, value: u8) -> LentPixels {
     uploader
         .upload(&PLANES, |bytes| {
             bytes.fill(value);
@@ -46,7 +46,7 @@ fn upload(uploader: &std::sync::Arc<Uploader>, value: u8) -> DevicePixels {
         .unwrap()
 }
 
-fn bytes_at(plane: &DevicePlane) -> Vec<u8> {
+fn bytes_at(plane: &LentPlane) -> Vec<u8> {
     // SAFETY: an address of the played device is one of the host.
     unsafe { std::slice::from_raw_parts(plane.address as *const u8, plane.stride * plane.rows) }.to_vec()
 }
@@ -79,7 +79,7 @@ fn frames_are_sent_without_waiting_and_compute_waits_for_them() {
 fn a_buffer_under_way_is_not_written_again() {
     let (runtime, _turn) = play();
     let uploader = Uploader::new(runtime, 0).unwrap();
-    let frames: Vec<DevicePixels> = (1..=3).map(|value| upload(&uploader, value)).collect();
+    let frames: Vec<LentPixels> = (1..=3).map(|value| upload(&uploader, value)).collect();
     with(|played| {
         assert_eq!((played.host_allocations, played.allocations), (3, 3), "none of the copies is done");
         let stream = *played.pending.values().next().unwrap();
@@ -120,7 +120,7 @@ fn memory_that_nobody_needs_goes_back_to_the_device() {
     let uploader = Uploader::new(runtime, 0).unwrap();
     // An eighth of the played device is a megabyte: nine such frames fit, ten do not.
     let large = [(16 << 10, 7)];
-    let frames: Vec<DevicePixels> = (0..10).map(|_| uploader.upload(&large, |_| Ok(())).unwrap()).collect();
+    let frames: Vec<LentPixels> = (0..10).map(|_| uploader.upload(&large, |_| Ok(())).unwrap()).collect();
     let held =
         |played: &mut played::Device| played.bytes.values().filter(|&&bytes| bytes == 112 << 10).count();
     let before = with(held);
@@ -152,7 +152,7 @@ fn frames_of_another_context_are_copied_row_by_row() {
     let (runtime, _turn) = play();
     let uploader = Uploader::new(runtime, 0).unwrap();
     let source: Vec<u8> = (0..60).collect();
-    let plane = |start: usize, row_bytes, rows| DevicePlane {
+    let plane = |start: usize, row_bytes, rows| LentPlane {
         address: source[start..].as_ptr() as u64,
         stride: 10,
         row_bytes,

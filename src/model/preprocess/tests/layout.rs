@@ -9,7 +9,7 @@ use crate::model::cuda::tests::padded_pixels;
 fn padded(picture: &Picture, padding: usize) -> Picture {
     let bytes: Vec<u8> = Vec::try_from(&picture.data).unwrap();
     let sizes = plane_sizes(picture.format, picture.width, picture.height);
-    Picture { data: Pixels::Device(padded_pixels(&bytes, &sizes, padding)), ..*picture }
+    Picture { data: Pixels::Lent(padded_pixels(&bytes, &sizes, padding)), ..*picture }
 }
 
 #[test]
