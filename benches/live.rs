@@ -177,7 +177,7 @@ fn slow_model() -> Result<Arc<Engine>> {
             let label = request.vocabulary.labels.first().cloned().unwrap_or_default();
             let region = Region { value: 1, label, score: 0.5, area: 1.0, x: 0.0, y: 0.0, w: 1.0, h: 1.0 };
             let ids = Ids::U8(vec![1; width * height]);
-            Ok(Arc::new(Segmentation { width, height, ids, regions: vec![region] }))
+            Ok(Arc::new(Segmentation::new(width, height, ids, vec![region])))
         };
         Ok(requests.iter().map(answer).collect())
     };

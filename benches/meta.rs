@@ -15,7 +15,7 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
 use gstgclip::meta::json::{Frame, MaskForm, Times};
-use gstgclip::meta::{Masks, Rect, Region, onvif};
+use gstgclip::meta::{Masks, Region, onvif};
 
 const CLASSES: u32 = 8;
 
@@ -67,7 +67,7 @@ fn masks(width: usize, height: usize) -> Masks {
         Region { value, label, score: 0.87654321, area: 0.123456789, x: 0.1, y: 0.2, w: 0.3, h: 0.4 }
     };
     let regions = (1..=CLASSES).map(region).collect();
-    Masks { generation: 1, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions }
+    Masks::new(1, mask, regions)
 }
 
 fn meta(bench: &mut Criterion<CoreTime>) {

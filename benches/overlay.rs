@@ -8,7 +8,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gst_video::{VideoFormat, VideoInfo};
-use gstgclip::meta::{Masks, Rect, Region};
+use gstgclip::meta::{Masks, Region};
 
 const WIDTH: u32 = 1920;
 const HEIGHT: u32 = 1080;
@@ -54,13 +54,7 @@ fn masks(width: usize, height: usize, shift: f64) -> Masks {
         w: 1.0,
         h: 1.0,
     };
-    Masks {
-        generation: 1,
-        age: gst::ClockTime::ZERO,
-        mask,
-        rect: Rect { x: 0.0, y: 0.0, w: 1.0, h: 1.0 },
-        regions: labels.iter().enumerate().map(region).collect(),
-    }
+    Masks::new(1, mask, labels.iter().enumerate().map(region).collect())
 }
 
 fn draw(criterion: &mut Criterion) {

@@ -62,7 +62,7 @@ fn primary(driver: &Library) -> *mut c_void {
 
 /// The luma of a frame on the played device, whose addresses are the host's, and where its chroma lies.
 fn luma_of(request: &Request) -> anyhow::Result<Vec<u8>> {
-    let Pixels::Device(pixels) = &request.picture.data else {
+    let Pixels::Lent(pixels) = &request.picture.data else {
         anyhow::bail!("the frame was copied to the host")
     };
     assert_eq!(pixels.device(), tch::Device::Cuda(0));
@@ -86,7 +86,7 @@ fn install(id: &str, device: &str) -> Arc<Engine> {
     let spec = ModelSpec { model: "fake".into(), ..ModelSpec::default() };
     let answer = |request: &Request| {
         let ids = Ids::U8(luma_of(request)?);
-        Ok(Arc::new(Segmentation { width: WIDTH, height: HEIGHT, ids, regions: Vec::new() }))
+        Ok(Arc::new(Segmentation::new(WIDTH, HEIGHT, ids, Vec::new())))
     };
     Engine::install(
         id,

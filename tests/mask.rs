@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipmask` through the plugin: what it shows in each mode, at which size, and what it does between.
 
+mod meta_common;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
@@ -9,6 +11,7 @@ use gst_check::Harness;
 use gst_video::prelude::*;
 use gst_video::{VideoFormat, VideoFrameFlags, VideoFrameRef, VideoInfo, VideoMeta};
 use gstgclip::meta::{Masks, Rect, Region};
+use meta_common::mask;
 
 fn init() {
     static ONCE: Once = Once::new();
@@ -24,16 +27,14 @@ fn region(value: u32, label: &str) -> Region {
 
 /// 4x2 values: cat (1) on the left, dog (2) at the bottom right.
 fn masks() -> Masks {
-    let mut mask = gst::Buffer::from_slice([1, 1, 0, 0, 1, 1, 0, 2]);
-    VideoMeta::add(mask.get_mut().unwrap(), VideoFrameFlags::empty(), VideoFormat::Gray8, 4, 2).unwrap();
+    let mask = mask(VideoFormat::Gray8, 4, 2, [1, 1, 0, 0, 1, 1, 0, 2]);
     let regions = vec![region(1, "Cat"), region(2, "dog")];
-    Masks { generation: 1, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions }
+    Masks::new(1, mask, regions)
 }
 
 /// 2x1 values: 0 and 300.
 fn wide_masks() -> Masks {
-    let mut mask = gst::Buffer::from_slice([0, 0, 44, 1]);
-    VideoMeta::add(mask.get_mut().unwrap(), VideoFrameFlags::empty(), VideoFormat::Gray16Le, 2, 1).unwrap();
+    let mask = mask(VideoFormat::Gray16Le, 2, 1, [0, 0, 44, 1]);
     Masks { mask, regions: vec![region(300, "far")], ..masks() }
 }
 

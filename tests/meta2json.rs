@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipmeta2json` through the plugin: what it writes, when it writes, what it does between.
 
+mod meta_common;
 mod python;
 
 use std::sync::Once;
@@ -9,7 +10,8 @@ use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
 use gstgclip::meta::json::{Frame, RegionMask};
-use gstgclip::meta::{MaskRow, Masks, Rect, Region, polygon, rle};
+use gstgclip::meta::{MaskRow, Masks, Rect, Region, Tag, polygon, rle};
+use meta_common::{frame, mask};
 use serde_json::{Value, json};
 
 const SCHEMA: &str = include_str!("../src/meta2json/schema.json");
@@ -24,26 +26,14 @@ fn init() {
 
 /// 4x2 pixels, `left` in the left half, 1 in the bottom right corner.
 fn masks(left: u8) -> Masks {
-    let mut mask = gst::Buffer::from_slice([left, left, 0, 0, left, left, 0, 1]);
-    VideoMeta::add(mask.get_mut().unwrap(), VideoFrameFlags::empty(), VideoFormat::Gray8, 4, 2).unwrap();
+    let mask = mask(VideoFormat::Gray8, 4, 2, [left, left, 0, 0, left, left, 0, 1]);
     let region = |value, label: &str, area, x, y, w, h| {
         let label = label.into();
         Region { value, label, score: 0.5, area, x, y, w, h }
     };
     let regions =
         vec![region(2, "\"big\" 犬", 0.5, 0.0, 0.0, 0.5, 1.0), region(1, "dot", 0.125, 0.75, 0.5, 0.25, 0.5)];
-    Masks { generation: 3, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions }
-}
-
-fn frame(number: u64, masks: Option<Masks>) -> gst::Buffer {
-    let mut buffer = gst::Buffer::new();
-    let writable = buffer.get_mut().unwrap();
-    writable.set_pts(gst::ClockTime::from_mseconds(40) * number);
-    writable.set_duration(gst::ClockTime::from_mseconds(40));
-    if let Some(masks) = masks {
-        masks.attach(writable);
-    }
-    buffer
+    Masks::new(3, mask, regions)
 }
 
 fn harness(properties: &str) -> Harness {
@@ -104,6 +94,18 @@ fn one_object_a_frame() {
     assert_eq!(big.mask, None);
     let caps = harness.sinkpad().unwrap().current_caps().unwrap();
     assert_eq!(caps.structure(0).unwrap().name(), "application/x-json");
+}
+
+#[test]
+fn tag_scores_are_written_where_the_masks_have_them() {
+    let tag = |label: &str, score| Tag { label: label.into(), score };
+    let tagged = Masks { tags: vec![tag("big", 0.875), tag("absent", 0.0)], ..masks(2) };
+    let mut harness = harness("");
+    let parsed = parse(&harness.push_and_pull(frame(0, Some(tagged))).unwrap());
+    let found: Vec<_> = parsed.tags.iter().map(|tag| (tag.label.as_str(), tag.score)).collect();
+    assert_eq!(found, [("big", 0.875), ("absent", 0.0)]);
+    let output = harness.push_and_pull(frame(1, Some(masks(2)))).unwrap();
+    assert!(!String::from_utf8_lossy(&output.map_readable().unwrap()).contains("tags"));
 }
 
 #[test]

@@ -2,14 +2,16 @@
 //! `gclipmeta2onvif` through the plugin: what it writes, checked against ONVIF's own schema, and whether the ONVIF
 //! elements of gst-plugins-rs take it.
 
+mod meta_common;
 mod python;
 
 use std::sync::Once;
 
 use gst::prelude::*;
 use gst_check::Harness;
-use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
+use gst_video::VideoFormat;
 use gstgclip::meta::{Masks, Rect, Region};
+use meta_common::{frame, mask};
 
 fn init() {
     static ONCE: Once = Once::new();
@@ -29,8 +31,7 @@ fn masks() -> Masks {
         2, 0, 1, 0, 2, 0, 2, 2,
         2, 2, 2, 2, 2, 0, 0, 0,
     ];
-    let mut mask = gst::Buffer::from_slice(values);
-    VideoMeta::add(mask.get_mut().unwrap(), VideoFrameFlags::empty(), VideoFormat::Gray8, 8, 4).unwrap();
+    let mask = mask(VideoFormat::Gray8, 8, 4, values);
     let region = |value, label: &str, score, x, y, w, h| {
         let label = label.into();
         Region { value, label, score, area: 0.5, x, y, w, h }
@@ -39,18 +40,7 @@ fn masks() -> Masks {
         region(2, "ring <&> \"犬\" \u{1}", 0.875, 0.0, 0.0, 1.0, 1.0),
         region(1, "dot", 0.25, 0.25, 0.5, 0.125, 0.25),
     ];
-    Masks { generation: 3, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions }
-}
-
-fn frame(number: u64, masks: Option<Masks>) -> gst::Buffer {
-    let mut buffer = gst::Buffer::new();
-    let writable = buffer.get_mut().unwrap();
-    writable.set_pts(gst::ClockTime::from_mseconds(40) * number);
-    writable.set_duration(gst::ClockTime::from_mseconds(40));
-    if let Some(masks) = masks {
-        masks.attach(writable);
-    }
-    buffer
+    Masks::new(3, mask, regions)
 }
 
 fn harness(properties: &str) -> Harness {

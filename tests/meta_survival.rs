@@ -3,6 +3,8 @@
 //! documentation quotes, in the columns of the GStreamer that is there.
 //! `UPDATE_SURVIVAL=1 cargo test --test meta_survival` writes these columns.
 
+mod meta_common;
+
 use std::path::Path;
 use std::sync::{
     Arc,
@@ -10,8 +12,9 @@ use std::sync::{
 };
 
 use gst::prelude::*;
-use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
-use gstgclip::meta::{Masks, Rect};
+use gst_video::VideoFormat;
+use gstgclip::meta::Masks;
+use meta_common::mask;
 
 const TABLE: &str = "src/meta/survival.md";
 const ABSENT: &str = "–";
@@ -68,9 +71,8 @@ const CHAINS: &[(&str, Option<Fate>)] = &[
 ];
 
 fn masks() -> Masks {
-    let mut mask = gst::Buffer::from_slice([1, 0, 9, 9, 0, 1, 9, 9]);
-    VideoMeta::add(mask.get_mut().unwrap(), VideoFrameFlags::empty(), VideoFormat::Gray8, 2, 2).unwrap();
-    Masks { generation: 1, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions: Vec::new() }
+    let mask = mask(VideoFormat::Gray8, 2, 2, [1, 0, 9, 9, 0, 1, 9, 9]);
+    Masks::new(1, mask, Vec::new())
 }
 
 /// Attaches every form that this build knows.

@@ -77,6 +77,7 @@ fn by_element(info: &VideoInfo, frames: &[gst::Buffer], batch: usize, options: &
         .property_from_str("mask-size", size)
         .property("input-size", options.input_size.to_string())
         .property("threshold", options.decode.threshold)
+        .property("tag-scores", options.tags)
         .property("batch-size", batch as u32)
         .property("max-in-flight", batch as u32)
         .property("batch-timeout", 60_000_000_000u64)
@@ -163,6 +164,25 @@ fn masks_equal_those_of_the_model_at_every_size_and_batch() {
             assert_same(&format!("{mask_size:?}, batches of {batch}"), &masks, &expected);
         }
     }
+}
+
+#[test]
+fn tag_scores_equal_those_of_the_model_and_leave_the_masks_alone() {
+    let (info, frames) = frames(VideoFormat::I420, 2);
+    let plain = on_the_edge(&info, &frames, MaskSize::Model, InputSize::Model);
+    let tagged = InferOptions { tags: true, ..plain.clone() };
+    let expected = by_model(&info, &frames, 2, &tagged);
+    let masks = by_element(&info, &frames, 2, &tagged);
+    assert_same("tagged", &masks, &by_model(&info, &frames, 2, &plain));
+    for (masks, expected) in masks.iter().zip(&expected) {
+        let found: Vec<_> = masks.tags.iter().map(|tag| (tag.label.as_str(), tag.score)).collect();
+        let wanted: Vec<_> = expected.tags.iter().map(|tag| (tag.label.as_str(), tag.score)).collect();
+        assert_eq!(found, wanted);
+        assert_eq!(found.iter().map(|tag| tag.0).collect::<Vec<_>>(), ["sky", "tree", "road", "it's 42"]);
+        assert!(found.iter().all(|tag| (0.0..=1.0).contains(&tag.1)), "{found:?}");
+    }
+    assert_ne!(masks[0].tags, masks[1].tags, "two pictures");
+    assert!(by_element(&info, &frames, 2, &plain).iter().all(|masks| masks.tags.is_empty()));
 }
 
 /// The values of a mask that `gclip segment` wrote.

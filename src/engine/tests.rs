@@ -113,12 +113,8 @@ fn info() -> ModelInfo {
 fn widths(requests: Vec<Request>) -> Result<Vec<Result<Arc<Segmentation>>>> {
     let answer = |request: Request| {
         let Picture { width, height, .. } = request.picture;
-        Ok(Arc::new(Segmentation {
-            width,
-            height,
-            ids: crate::model::Ids::U8(Vec::new()),
-            regions: Vec::new(),
-        }))
+        let ids = crate::model::Ids::U8(Vec::new());
+        Ok(Arc::new(Segmentation::new(width, height, ids, Vec::new())))
     };
     Ok(requests.into_iter().map(answer).collect())
 }

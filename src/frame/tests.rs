@@ -117,7 +117,7 @@ fn unsupported_formats_are_named() {
 }
 
 fn segmentation(width: usize, height: usize, ids: Ids) -> Arc<Segmentation> {
-    Arc::new(Segmentation { width, height, ids, regions: Vec::new() })
+    Arc::new(Segmentation::new(width, height, ids, Vec::new()))
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{MaskView, Masks, Region, png, polygon, rle};
+use super::{MaskView, Masks, Region, Tag, png, polygon, rle};
 
 /// How a region's mask is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
@@ -53,6 +53,9 @@ pub struct Frame {
     /// The part of the frame that the mask covers.
     pub rect: Rect,
     pub regions: Vec<FrameRegion>,
+    /// Every class, where tag scores were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<FrameTag>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +83,14 @@ pub struct FrameRegion {
     pub h: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<RegionMask>,
+}
+
+/// How sure it is that the frame shows a class at all, in the form that `gclipmeta2json` and `gclip segment` share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrameTag {
+    pub label: String,
+    /// 0..1
+    pub score: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,6 +132,7 @@ impl Frame {
             age: masks.age.nseconds(),
             rect: Rect { x, y, w, h },
             regions,
+            tags: masks.tags.iter().map(FrameTag::new).collect(),
         })
     }
 
@@ -136,6 +148,7 @@ impl Frame {
         (self.width, self.height, self.generation, self.rect)
             == (other.width, other.height, other.generation, other.rect)
             && self.regions == other.regions
+            && self.tags == other.tags
     }
 }
 
@@ -143,6 +156,12 @@ impl FrameRegion {
     fn new(region: &Region, mask: Option<RegionMask>) -> FrameRegion {
         let Region { value, ref label, score, area, x, y, w, h } = *region;
         FrameRegion { value, label: label.clone(), score, area, x, y, w, h, mask }
+    }
+}
+
+impl FrameTag {
+    fn new(tag: &Tag) -> FrameTag {
+        FrameTag { label: tag.label.clone(), score: tag.score }
     }
 }
 

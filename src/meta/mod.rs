@@ -11,9 +11,11 @@
 //! | `mask` | `GstBuffer` | GRAY8 or GRAY16_LE with its own `GstVideoMeta`; 0 = background, n = nth class |
 //! | `x` `y` `w` `h` | `gdouble` | the rectangle of the frame that the mask covers |
 //! | `regions` | `GstValueArray` | one `GstStructure` named `region` for each class that is present |
+//! | `tags` | `GstValueArray` | only when asked for: one `GstStructure` named `tag` for each class |
 //!
 //! Fields of a `region`: `value` (`guint`, as in the mask), `label` (`gchararray`), `score` (`gdouble`, 0..1),
-//! `area` (`gdouble`, share of the frame) and its box `x` `y` `w` `h` (`gdouble`).
+//! `area` (`gdouble`, share of the frame) and its box `x` `y` `w` `h` (`gdouble`). Of a `tag`: `label` and `score`, how sure it
+//! is that the picture shows the class at all.
 //!
 //! Versions: a field is never removed or given another meaning, a new one raises `version`. So a reader of version 1
 //! may read any later version and ignore what it does not know, and that is what [`Masks::from_buffer`] does.
@@ -21,7 +23,7 @@
 //! With the cargo feature `v1_26` the masks are also written as GStreamer's own analytics metadata (`attach_analytics`), and
 //! those of other elements are read from it ([`Masks::found_on`]).
 //!
-//! Our meta has no tags: elements that resize, convert or encode keep it, and the normalised coordinates stay right.
+//! Our meta has no `GstMeta` tags: elements that resize, convert or encode keep it, and the normalised coordinates stay right.
 //! Elements that crop, rotate or mirror copy it too, *unchanged*: put them before the segmenter, not behind it.
 //!
 #![doc = include_str!("survival.md")]
@@ -47,6 +49,7 @@ pub use analytics::attach as attach_analytics;
 pub use labels::LabelFilter;
 pub use roi::attach_regions_of_interest;
 pub use view::{MaskRow, MaskView};
+pub use wire::{region as region_structure, tag as tag_structure};
 
 /// Name under which the meta is registered, and of its structure.
 pub const NAME: &str = "GclipSegmentationMeta";
@@ -67,6 +70,14 @@ pub struct Region {
     pub y: f64,
     pub w: f64,
     pub h: f64,
+}
+
+/// How sure it is that the picture shows a class at all: the structure `tag` inside the field `tags`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tag {
+    pub label: String,
+    /// 0..1
+    pub score: f64,
 }
 
 /// The rectangle of the frame that the mask covers, normalised.
@@ -95,6 +106,8 @@ pub struct Masks {
     pub mask: gst::Buffer,
     pub rect: Rect,
     pub regions: Vec<Region>,
+    /// Every class; empty where tag scores were not asked for.
+    pub tags: Vec<Tag>,
 }
 
 /// Registers the meta with GStreamer; may be called any number of times, after `gst::init`.
@@ -109,6 +122,11 @@ pub fn register() {
 }
 
 impl Masks {
+    /// Masks of the whole frame that carries them, without tags.
+    pub fn new(generation: u64, mask: gst::Buffer, regions: Vec<Region>) -> Masks {
+        Masks { generation, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions, tags: Vec::new() }
+    }
+
     /// Attaches the masks to a buffer, in the place of older ones.
     pub fn attach(&self, buffer: &mut gst::BufferRef) {
         register();

@@ -25,13 +25,9 @@ fn region(value: u32, label: &str) -> Region {
 }
 
 fn masks() -> Masks {
-    Masks {
-        generation: 7,
-        age: gst::ClockTime::from_mseconds(40),
-        mask: mask8(&[&[0, 1], &[2, 2]], 3),
-        rect: Rect::FULL,
-        regions: vec![region(1, "cat"), region(2, "Straße, 道路")],
-    }
+    let mask = mask8(&[&[0, 1], &[2, 2]], 3);
+    let masks = Masks::new(7, mask, vec![region(1, "cat"), region(2, "Straße, 道路")]);
+    Masks { age: gst::ClockTime::from_mseconds(40), ..masks }
 }
 
 #[test]
@@ -68,6 +64,20 @@ fn the_structure_is_the_public_contract() {
     assert_eq!(second.get::<String>("label").unwrap(), "Straße, 道路");
     assert_eq!(second.get::<f64>("y"), Ok(0.5));
     assert!(meta.tags().is_empty());
+}
+
+#[test]
+fn tags_are_there_only_when_there_are_some() {
+    init();
+    let tag = |label: &str, score| Tag { label: label.into(), score };
+    let tagged = Masks { tags: vec![tag("cat", 0.5), tag("道路", 1.0)], ..masks() };
+    let mut buffer = gst::Buffer::new();
+    tagged.attach(buffer.get_mut().unwrap());
+    assert_eq!(Masks::from_buffer(&buffer).unwrap().tags, tagged.tags);
+    masks().attach(buffer.get_mut().unwrap());
+    assert!(Masks::from_buffer(&buffer).unwrap().tags.is_empty());
+    let meta = gst::meta::CustomMeta::from_buffer(&buffer, NAME).unwrap();
+    assert!(!meta.structure().has_field("tags"));
 }
 
 #[test]

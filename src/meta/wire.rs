@@ -5,9 +5,10 @@ use glib::value::FromValue;
 use gst::prelude::*;
 
 use super::view::MaskLayout;
-use super::{Masks, Rect, Region, VERSION};
+use super::{Masks, Rect, Region, Tag, VERSION};
 
 const REGION: &str = "region";
+const TAG: &str = "tag";
 
 pub fn write(masks: &Masks, structure: &mut gst::StructureRef) {
     structure.set("version", VERSION);
@@ -20,9 +21,13 @@ pub fn write(masks: &Masks, structure: &mut gst::StructureRef) {
     structure.set("h", masks.rect.h);
     structure
         .set("regions", gst::Array::from_values(masks.regions.iter().map(|r| region(r).to_send_value())));
+    if !masks.tags.is_empty() {
+        structure.set("tags", gst::Array::from_values(masks.tags.iter().map(|t| tag(t).to_send_value())));
+    }
 }
 
-fn region(region: &Region) -> gst::Structure {
+/// As in the field `regions`.
+pub fn region(region: &Region) -> gst::Structure {
     gst::Structure::builder(REGION)
         .field("value", region.value)
         .field("label", region.label.as_str())
@@ -33,6 +38,11 @@ fn region(region: &Region) -> gst::Structure {
         .field("w", region.w)
         .field("h", region.h)
         .build()
+}
+
+/// As in the field `tags`.
+pub fn tag(tag: &Tag) -> gst::Structure {
+    gst::Structure::builder(TAG).field("label", tag.label.as_str()).field("score", tag.score).build()
 }
 
 /// `None` unless every field of version 1 is there, of its type, and makes sense.
@@ -50,6 +60,10 @@ pub fn read(structure: &gst::StructureRef) -> Option<Masks> {
         mask,
         rect: Rect { x, y, w, h },
         regions: regions.as_slice().iter().map(read_region).collect::<Option<_>>()?,
+        tags: match structure.get::<gst::ArrayRef>("tags") {
+            Ok(tags) => tags.as_slice().iter().map(read_tag).collect::<Option<_>>()?,
+            Err(_) => Vec::new(),
+        },
     })
 }
 
@@ -66,6 +80,11 @@ fn read_region(value: &glib::SendValue) -> Option<Region> {
         w,
         h,
     })
+}
+
+fn read_tag(value: &glib::SendValue) -> Option<Tag> {
+    let structure = value.get::<gst::Structure>().ok().filter(|s| s.has_name(TAG))?;
+    Some(Tag { label: field(&structure, "label")?, score: finite(&structure, "score")? })
 }
 
 fn field<'a, T: FromValue<'a>>(structure: &'a gst::StructureRef, name: &str) -> Option<T> {

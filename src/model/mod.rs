@@ -44,12 +44,14 @@ pub use method::MethodSpec;
 pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat, Pixels};
 pub use refine::Refine;
 pub use segmenter::{Look, Segmenter};
+pub use tagclip::Tag;
 pub use temporal::Temporal;
 pub use text::TextEncoder;
 pub use vision::Positions;
 pub use vocabulary::{Prompts, Templates, Vocabulary};
 pub use windows::Window;
 
+use tagclip::TagOptions;
 use text::TextTower;
 use tokenizer::Tokenizer;
 use transformer::Loader;
@@ -108,6 +110,8 @@ pub struct InferOptions {
     pub refine: Refine,
     pub decode: DecodeOptions,
     pub temporal: Temporal,
+    /// Also score how sure it is that each class is in the picture at all: at least one more forward.
+    pub tags: bool,
 }
 
 /// Time one batch spent in each stage.
@@ -169,7 +173,8 @@ impl Model {
             precision: device::precision_name(kind),
             method: method.describe(),
         };
-        let vision = Segmenter::new(tower, method, checkpoint.normalisation, device);
+        let tags = TagOptions::new(checkpoint.logit_scale);
+        let vision = Segmenter::new(tower, method, checkpoint.normalisation, device, tags);
         Ok(Model { info, vision, text })
     }
 }

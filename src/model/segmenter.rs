@@ -13,7 +13,7 @@ use super::decode::{Job, MaskSizes, Segmentation, decode_at, decode_batch};
 use super::method::Method;
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
 use super::refine::Refined;
-use super::tagclip::{TagOptions, tag_scores};
+use super::tagclip::{Tag, TagOptions, tag_scores};
 use super::temporal::{self, PatchLogits};
 use super::vision::VisionTower;
 use super::windows::slide;
@@ -86,6 +86,7 @@ pub struct Segmenter {
     method: Box<dyn Method>,
     normalisation: Normalisation,
     device: Device,
+    tag_options: TagOptions,
     /// Query features on the device, `[Q, E]`, for as long as someone holds the vocabulary.
     queries: Vec<(Weak<Vocabulary>, Tensor)>,
 }
@@ -96,8 +97,9 @@ impl Segmenter {
         method: Box<dyn Method>,
         normalisation: Normalisation,
         device: Device,
+        tag_options: TagOptions,
     ) -> Segmenter {
-        Segmenter { tower, method, normalisation, device, queries: Vec::new() }
+        Segmenter { tower, method, normalisation, device, tag_options, queries: Vec::new() }
     }
 
     /// Runs a batch; one segmentation per request, in order.
@@ -118,10 +120,16 @@ impl Segmenter {
             Some(_) => together.next().context("a picture was not decoded"),
             None => look.decode(request),
         });
-        let answers = answers.collect::<Result<_>>()?;
-        streams.commit();
+        let mut answers = answers.collect::<Result<Vec<Segmentation>>>()?;
         let end = marks.clock.mark()?;
         let decode = end.since(&start)?;
+        for (answer, request) in answers.iter_mut().zip(requests).filter(|(_, request)| request.options.tags)
+        {
+            let start = marks.clock.mark()?;
+            answer.tags = self.tags(request)?;
+            marks.forward.push((start, marks.clock.mark()?));
+        }
+        streams.commit();
         Ok((answers, StageTimes { decode, ..marks.times()? }))
     }
 
@@ -243,22 +251,21 @@ impl Segmenter {
         })
     }
 
-    /// TagCLIP's score of each class of the vocabulary, its best synonym's, 0 to 1: is it in the picture at all?
-    pub fn tags(&mut self, request: &Request, options: &TagOptions) -> Result<Vec<f32>> {
-        tch::no_grad(|| {
-            let Request { picture, vocabulary, .. } = request;
-            let size = self.network_size(picture, request.options.input_size);
-            let input = self.preprocess(&[picture], size)?; // [1, 3, H, W]
-            let queries = self.queries(vocabulary)?;
-            let foreground = vocabulary.query_value.iter().take_while(|&&value| value > 0).count();
-            let scores = tag_scores(&self.tower, &input, &queries, foreground, options)?;
-            let mut best = vec![0f32; vocabulary.labels.len()];
-            for (score, &value) in scores.iter().zip(&vocabulary.query_value) {
-                let class = best.get_mut(value as usize - 1).context("a query of a class without a label")?;
-                *class = class.max(*score);
-            }
-            Ok(best)
-        })
+    /// TagCLIP's score of each class of the vocabulary, its best synonym's: is it in the picture at all?
+    fn tags(&mut self, request: &Request) -> Result<Vec<Tag>> {
+        let Request { picture, vocabulary, .. } = request;
+        let size = self.network_size(picture, request.options.input_size);
+        let input = self.preprocess(&[picture], size)?; // [1, 3, H, W]
+        let queries = self.queries(vocabulary)?;
+        let foreground = vocabulary.query_value.iter().take_while(|&&value| value > 0).count();
+        let scores = tag_scores(&self.tower, &input, &queries, foreground, &self.tag_options)?;
+        let mut best = vec![0f32; vocabulary.labels.len()];
+        for (score, &value) in scores.iter().zip(&vocabulary.query_value) {
+            let class = best.get_mut(value as usize - 1).context("a query of a class without a label")?;
+            *class = class.max(*score);
+        }
+        let labels = vocabulary.labels.iter().cloned();
+        Ok(labels.zip(best).map(|(label, score)| Tag { label, score: score.into() }).collect())
     }
 
     /// CLIP's own picture features, not normalised, f32: `[N, 3, H, W] -> [N, E]`.

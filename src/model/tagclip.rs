@@ -26,6 +26,14 @@ const AGREEING: usize = 4;
 /// Bias of what the class token must not attend to.
 const UNSEEN: f64 = -1000.0;
 
+/// How sure it is that a class is in a picture at all, whether or not it wins a pixel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tag {
+    pub label: String,
+    /// 0 to 1.
+    pub score: f64,
+}
+
 /// What differs between the published runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TagOptions {
@@ -38,14 +46,18 @@ pub struct TagOptions {
 }
 
 impl TagOptions {
-    /// As published for VOC and COCO.
-    pub fn new(logit_scale: f64) -> TagOptions {
-        TagOptions { logit_scale, all_blocks: false, again_above: 0.5 }
+    /// As published for VOC and COCO; `None` for checkpoints that do not say what cosines are multiplied by.
+    pub fn new(logit_scale: Option<f64>) -> TagOptions {
+        TagOptions {
+            logit_scale: logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE),
+            all_blocks: false,
+            again_above: 0.5,
+        }
     }
 }
 
-/// For checkpoints that do not say what to multiply cosines by: CLIP's limit, which its training reaches.
-pub const DEFAULT_LOGIT_SCALE: f64 = 100.0;
+/// CLIP's limit, which its training reaches.
+const DEFAULT_LOGIT_SCALE: f64 = 100.0;
 
 /// Scores of every patch and query, `[h w, Q]`, f32.
 pub struct PatchScores {

@@ -27,7 +27,7 @@
 //! | `generation` | uint64 | generation of the prompts |
 //!
 //! With `messages=all`, `gclip-regions` says what is on a frame, at most `message-rate` times a second: `pts`,
-//! `running-time`, `stream-time`, `generation`, `age` and `regions`, with the fields of the metadata.
+//! `running-time`, `stream-time`, `generation`, `age`, `regions` and, with `tag-scores`, `tags`, with the fields of the metadata.
 //!
 //! # Another model while frames pass
 //!

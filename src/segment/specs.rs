@@ -144,6 +144,12 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .blurb("Size of the attached mask")
             .mutable_playing()
             .build(),
+        glib::ParamSpecBoolean::builder("tag-scores")
+            .nick("Tag scores")
+            .blurb("Also score how sure it is that the picture shows each class at all (TagCLIP); about doubles the work")
+            .default_value(policy.infer.tags)
+            .mutable_playing()
+            .build(),
         glib::ParamSpecUInt::builder("batch-size")
             .nick("Batch size")
             .blurb("Frames in one forward at most; the largest among the elements of one instance counts")

@@ -106,7 +106,7 @@ impl Control {
                 }
                 regions.retain(|region| region.area > 0.0);
             }
-            Ok(Arc::new(Segmentation { width, height, ids: Ids::U8(mask), regions }))
+            Ok(Arc::new(Segmentation::new(width, height, Ids::U8(mask), regions)))
         };
         Ok(requests.iter().map(answer).collect())
     }

@@ -6,7 +6,7 @@
 use gst::glib;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
-use gstgclip::meta::{Masks, Rect, Region};
+use gstgclip::meta::{Masks, Region};
 
 mod imp {
     use std::sync::LazyLock;
@@ -87,13 +87,7 @@ fn masks() -> Masks {
         Region {
             value: 300, label: "犬".into(), score: 0.25, area: 0.125, x: 0.75, y: 0.5, w: 0.25, h: 0.5
         };
-    Masks {
-        generation: 5,
-        age: gst::ClockTime::from_mseconds(40),
-        mask,
-        rect: Rect::FULL,
-        regions: vec![cat, dog],
-    }
+    Masks { age: gst::ClockTime::from_mseconds(40), ..Masks::new(5, mask, vec![cat, dog]) }
 }
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

@@ -4,7 +4,7 @@
 
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
-use gstgclip::meta::{Masks, Rect, Region};
+use gstgclip::meta::{Masks, Region};
 
 pub const FORMATS: [VideoFormat; 10] = [
     VideoFormat::Rgb,
@@ -54,13 +54,7 @@ fn build(format: VideoFormat, width: u32, height: u32, data: Vec<u8>, labels: &[
         w: 1.0,
         h: 1.0,
     };
-    Masks {
-        generation: 1,
-        age: gst::ClockTime::ZERO,
-        mask,
-        rect: Rect { x: 0.0, y: 0.0, w: 1.0, h: 1.0 },
-        regions: labels.iter().map(region).collect(),
-    }
+    Masks::new(1, mask, labels.iter().map(region).collect())
 }
 
 pub struct Scene {

@@ -62,7 +62,7 @@ pub fn read(buffer: &gst::BufferRef, frame: (u32, u32)) -> Option<Masks> {
             (mask, Rect::FULL, regions)
         }
     };
-    Some(Masks { generation: 0, age: gst::ClockTime::ZERO, mask, rect, regions })
+    Some(Masks { rect, ..Masks::new(0, mask, regions) })
 }
 
 impl Part {

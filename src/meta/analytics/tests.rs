@@ -23,7 +23,7 @@ fn region(value: u32, label: &str) -> Region {
 }
 
 fn masks(mask: gst::Buffer, regions: Vec<Region>) -> Masks {
-    Masks { generation: 3, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions }
+    Masks::new(3, mask, regions)
 }
 
 fn values(masks: &Masks) -> Vec<Vec<u16>> {

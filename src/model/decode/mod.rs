@@ -14,6 +14,7 @@ mod winner;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
+use super::tagclip::Tag;
 use super::vocabulary::Vocabulary;
 
 pub(super) use batch::{Job, decode_batch};
@@ -85,6 +86,15 @@ pub struct Segmentation {
     pub ids: Ids,
     /// Present classes, by falling area.
     pub regions: Vec<Region>,
+    /// All classes in the order of the prompts; empty unless [`InferOptions::tags`](super::InferOptions) asked for them.
+    pub tags: Vec<Tag>,
+}
+
+impl Segmentation {
+    /// Without tags.
+    pub fn new(width: usize, height: usize, ids: Ids, regions: Vec<Region>) -> Segmentation {
+        Segmentation { width, height, ids, regions, tags: Vec::new() }
+    }
 }
 
 /// Where logits of any size come from, some queries at a time: a thousand classes at full HD never exist at once.

@@ -151,7 +151,7 @@ pub fn segmentation(
         })
         .collect();
     regions.sort_by(|a, b| b.area.total_cmp(&a.area).then(a.value.cmp(&b.value)));
-    Ok(Segmentation { width, height, ids, regions })
+    Ok(Segmentation::new(width, height, ids, regions))
 }
 
 /// What is known of one class.

@@ -15,7 +15,7 @@ fn every_step_equals_the_published_code() {
             [("img0", &plain, ""), ("img1", &plain, "_plainpos"), ("img1", &bilinear, "")]
         {
             let of = |part: &str| oracle.find_tensor("tagclip", &format!("{key}/{picture}/{part}{suffix}"));
-            let options = TagOptions { all_blocks, again_above, ..TagOptions::new(LOGIT_SCALE.exp()) };
+            let options = TagOptions { all_blocks, again_above, ..TagOptions::new(Some(LOGIT_SCALE.exp())) };
             let input = oracle.input(picture);
             let patches = patch_scores(tower, &input, &queries, &options).unwrap();
             let check = |part: &str, found: &Tensor| {

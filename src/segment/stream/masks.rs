@@ -10,7 +10,7 @@ use super::super::settings::Policy;
 use super::{Newest, Origin, Output};
 use crate::batch::Failure;
 use crate::frame;
-use crate::meta::{Masks, Rect, Region};
+use crate::meta::{Masks, Region, Tag};
 use crate::model::Segmentation;
 
 /// The masks of the very frame that the model looked at. The mask buffer is made once and then shared.
@@ -25,13 +25,10 @@ pub fn masks_of(segmentation: &Arc<Segmentation>, origin: &Origin) -> Result<Mas
         w: region.w,
         h: region.h,
     };
-    Ok(Masks {
-        generation: origin.generation,
-        age: gst::ClockTime::ZERO,
-        mask: frame::mask_buffer(segmentation)?,
-        rect: Rect::FULL,
-        regions: segmentation.regions.iter().map(region).collect(),
-    })
+    let tag = |tag: &crate::model::Tag| Tag { label: tag.label.clone(), score: tag.score };
+    let regions = segmentation.regions.iter().map(region).collect();
+    let masks = Masks::new(origin.generation, frame::mask_buffer(segmentation)?, regions);
+    Ok(Masks { tags: segmentation.tags.iter().map(tag).collect(), ..masks })
 }
 
 impl Output {

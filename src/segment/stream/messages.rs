@@ -9,7 +9,7 @@ use gst::subclass::prelude::*;
 use super::super::Messages;
 use super::super::imp::Segment;
 use super::super::settings::Policy;
-use crate::meta::{Masks, Region};
+use crate::meta::{self, Masks};
 
 impl Segment {
     pub fn warn(&self, text: &str) {
@@ -71,7 +71,12 @@ impl Segment {
             .field("stream-time", stream_time)
             .field("generation", masks.generation)
             .field("age", masks.age.nseconds())
-            .field("regions", gst::Array::new(masks.regions.iter().map(region_structure)))
+            .field("regions", gst::Array::new(masks.regions.iter().map(meta::region_structure)))
+            .field_if(
+                "tags",
+                gst::Array::new(masks.tags.iter().map(meta::tag_structure)),
+                !masks.tags.is_empty(),
+            )
             .build();
         self.post_element_message(structure);
     }
@@ -81,18 +86,4 @@ impl Segment {
         let segment = &state.output.segment;
         (segment.to_running_time(buffer.pts()), segment.to_stream_time(buffer.pts()))
     }
-}
-
-/// The same fields as in the metadata.
-fn region_structure(region: &Region) -> gst::Structure {
-    gst::Structure::builder("region")
-        .field("value", region.value)
-        .field("label", region.label.as_str())
-        .field("score", region.score)
-        .field("area", region.area)
-        .field("x", region.x)
-        .field("y", region.y)
-        .field("w", region.w)
-        .field("h", region.h)
-        .build()
 }

@@ -48,7 +48,7 @@ mod tests {
     fn values_survive_in_both_widths() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.png");
-        let answer = |ids| Segmentation { width: 3, height: 2, ids, regions: Vec::new() };
+        let answer = |ids| Segmentation::new(3, 2, ids, Vec::new());
         write(&path, &answer(Ids::U8(vec![0, 1, 2, 3, 254, 255]))).unwrap();
         assert_eq!(read(&path), (png::ColorType::Indexed, vec![0, 1, 2, 3, 254, 255]));
         write(&path, &answer(Ids::U16(vec![0, 1, 2, 3, 300, 65535]))).unwrap();

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use gstgclip::model::tagclip::{DEFAULT_LOGIT_SCALE, TagOptions};
 use gstgclip::model::{InferOptions, Prompts, Request};
 
 use crate::model_args::{LookArgs, ModelArgs, Ready, WordArgs};
@@ -94,7 +93,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("--opacity is {}; it must be from 0 to 1", args.opacity);
     }
     let prompts = args.prompts.parse(&args.words.background)?;
-    let options = args.look.options()?;
+    let options = InferOptions { tags: args.tags, ..args.look.options()? };
     let (inputs, many) = inputs::collect(&args.pictures)?;
     let target = |path: &Option<PathBuf>| path.as_ref().map(|path| Target::new(path, many)).transpose();
     let targets =
@@ -182,16 +181,5 @@ fn one(
     if let Some(target) = &targets.logits {
         logits::write(&target.file(input, "safetensors")?, ready, &requests[0]).with_context(segmenting)?;
     }
-    let tags = match args.tags {
-        true => Some(tags(ready, &requests[0]).with_context(segmenting)?),
-        false => None,
-    };
-    Ok(Record::new(input, &image, answer, times, prompts, ready, args.rle).with_tags(tags))
-}
-
-/// Label and tag score of each class, in the order of the prompts.
-fn tags(ready: &mut Ready, request: &Request) -> Result<Vec<(String, f32)>> {
-    let scale = ready.info.logit_scale.unwrap_or(DEFAULT_LOGIT_SCALE);
-    let scores = ready.vision.tags(request, &TagOptions::new(scale))?;
-    Ok(ready.vocabulary.labels.iter().cloned().zip(scores).collect())
+    Ok(Record::new(input, &image, answer, times, prompts, ready, args.rle))
 }

@@ -124,7 +124,7 @@ mod tests {
             h: 1.0,
         };
         let regions = labels.iter().enumerate().map(region).collect();
-        Segmentation { width, height: ids.len() / width, ids: Ids::U8(ids), regions }
+        Segmentation::new(width, ids.len() / width, Ids::U8(ids), regions)
     }
 
     #[test]

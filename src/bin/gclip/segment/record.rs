@@ -2,7 +2,7 @@
 //! What was found in one picture: a JSON object, a table, a line.
 
 use anyhow::Result;
-use gstgclip::meta::json::{FrameRegion, RegionMask};
+use gstgclip::meta::json::{FrameRegion, FrameTag, RegionMask};
 use gstgclip::meta::{MaskRow, rle};
 use gstgclip::model::{Ids, Prompts, Segmentation, StageTimes};
 use image::RgbImage;
@@ -26,14 +26,8 @@ pub struct Record {
     /// Present classes, largest first, as `gclipmeta2json` writes them.
     regions: Vec<FrameRegion>,
     /// Every class, with how sure it is that the picture shows it at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tags: Option<Vec<TagRecord>>,
-}
-
-#[derive(Serialize)]
-struct TagRecord {
-    label: String,
-    score: f32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<FrameTag>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +59,7 @@ impl Record {
             h: region.h,
             mask: masks.next(),
         });
+        let tags = answer.tags.into_iter().map(|tag| FrameTag { label: tag.label, score: tag.score });
         let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
         Record {
             picture: input.path.display().to_string(),
@@ -80,14 +75,8 @@ impl Record {
                 decode_ms: milliseconds(times.decode),
             },
             regions: regions.collect(),
-            tags: None,
+            tags: tags.collect(),
         }
-    }
-
-    pub fn with_tags(mut self, tags: Option<Vec<(String, f32)>>) -> Record {
-        self.tags =
-            tags.map(|tags| tags.into_iter().map(|(label, score)| TagRecord { label, score }).collect());
-        self
     }
 
     pub fn to_line(&self) -> Result<String> {
@@ -101,7 +90,7 @@ impl Record {
         }
         let named: f64 = self.regions.iter().map(|region| region.area).sum();
         println!("{:<32} {:>6.1} %", "(no class)", 100.0 * (1.0 - named).max(0.0));
-        for TagRecord { label, score } in self.tags.iter().flatten() {
+        for FrameTag { label, score } in &self.tags {
             println!("tag {label:<28} {score:>17.3}");
         }
         println!("\n{}: {}x{}, {}", self.picture, self.width, self.height, self.time.text());
