@@ -7,8 +7,7 @@
 //! name in the 80 templates, and 64 names as they are; `elem/s` is sentences. `load` reads, checks, hashes and
 //! unpacks the checkpoint. `share` is what the forward reaches of the machine's own matrix rate in that precision: the
 //! products that it cannot do without, over the best time of three, over the rate of one large square product (`rate`,
-//! measured in turn with it). Memory is printed before the timings: what loading adds to the process, and its highest
-//! resident size while 8 pictures of 336x592 go through.
+//! measured in turn with it). `memory` is the resident size of a process that loads the model and then looks at 8 pictures of 336x592.
 //!
 //! Run with `cargo bench --bench model`, on `models/demo` or another checkpoint:
 //! `GCLIP_BENCH_MODEL=/path/to/clip-vit-base-patch16 cargo bench --bench model`. One part of it: append
@@ -17,7 +16,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use gstgclip::model::{Model, ModelSpec, PrecisionChoice, Prompts, Segmenter, Templates, Vocabulary};
 use tch::{Device, Kind, Tensor};
 
@@ -25,6 +24,8 @@ use tch::{Device, Kind, Tensor};
 const SIZES: [(usize, usize); 3] = [(224, 224), (336, 448), (336, 592)];
 const BATCHES: [usize; 3] = [1, 4, 8];
 const PRECISIONS: [PrecisionChoice; 2] = [PrecisionChoice::F32, PrecisionChoice::Bf16];
+/// Asks a process for its memory only.
+const MEMORY: &str = "--memory";
 const PROMPTS: &str = "ball; person; car; road; tree; sky; building; grass";
 
 fn spec(precision: PrecisionChoice) -> ModelSpec {
@@ -62,26 +63,33 @@ fn forward(vision: &mut Segmenter, input: &Tensor, vocabularies: &[&Arc<Vocabula
     logits.last().map_or(0.0, |logits| logits.flatten(0, -1).double_value(&[0]))
 }
 
+/// Each precision in a process of its own: what is freed stays with a process, for its next model.
 fn memory(_: &mut Criterion) {
-    println!("memory of the process, in MiB");
+    println!("memory of a process, in MiB");
     for precision in PRECISIONS {
-        let before = resident("VmRSS:");
-        let mut model = load(precision);
-        let words = vocabulary(&mut model);
-        let after = resident("VmRSS:");
-        let input = pictures(&model, 8, (336, 592));
-        // Starts the highest resident size anew.
-        let fresh = std::fs::write("/proc/self/clear_refs", "5").is_ok();
-        forward(&mut model.vision, &input, &[&words; 8]);
-        let peak = resident("VmHWM:");
-        println!(
-            "  {precision}: loading adds {}, {} with 8 pictures of 336x592 ({} on {})",
-            mebibytes(after.zip(before).map(|(after, before)| after.saturating_sub(before))),
-            mebibytes(peak.filter(|_| fresh)),
-            model.info.precision,
-            model.info.device,
-        );
+        let bench = std::env::current_exe().expect("a bench is a file");
+        let status = std::process::Command::new(bench).args([MEMORY, &precision.to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "memory in {precision} was not measured");
     }
+}
+
+fn memory_of(precision: PrecisionChoice) {
+    let before = resident("VmRSS:");
+    let mut model = load(precision);
+    let words = vocabulary(&mut model);
+    let after = resident("VmRSS:");
+    let input = pictures(&model, 8, (336, 592));
+    let loading = resident("VmHWM:");
+    // Starts the highest resident size anew.
+    let fresh = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+    forward(&mut model.vision, &input, &[&words; 8]);
+    println!(
+        "  {precision}: {} with the model loaded ({} before, {} at most meanwhile), {} at most with 8 pictures of 336x592",
+        mebibytes(after),
+        mebibytes(before),
+        mebibytes(loading),
+        mebibytes(resident("VmHWM:").filter(|_| fresh)),
+    );
 }
 
 /// A line of `/proc/self/status`, in KiB; `None` on systems without it.
@@ -198,6 +206,14 @@ fn loading(c: &mut Criterion) {
     group.finish();
 }
 
-// Memory first: nothing has been allocated and kept by then.
 criterion_group!(benches, memory, share, loading, text, vision);
-criterion_main!(benches);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == MEMORY) {
+        let precision = arguments.get(at + 1).and_then(|precision| precision.parse().ok());
+        return memory_of(precision.expect("--memory takes a precision"));
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

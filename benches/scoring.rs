@@ -2,8 +2,9 @@
 //! What do the two ends of the model cost on one core: a frame to the tower's input, and patch logits to a mask?
 //!
 //! `preprocess` brings a 1080p frame to 336x592, the size of a ViT-B/16 with short side 336; the target is 3 ms a
-//! frame. `decode` turns a grid of 21x37 patches into ids, scores and boxes at the model's and the frame's size; the
-//! tower beside them takes a hundred milliseconds and more.
+//! frame. `decode` turns a grid of 21x37 patches into ids, scores and boxes at the model's and the frame's size, for 1 to
+//! 1,000 classes; the tower beside them takes hundreds of milliseconds. `cosines` is the product of the patches' features
+//! with as many queries.
 //!
 //! Run with `cargo bench --bench scoring`.
 
@@ -38,7 +39,8 @@ fn frames(c: &mut Criterion) {
 fn masks(c: &mut Criterion) {
     tch::set_num_threads(1);
     let mut group = c.benchmark_group("decode");
-    for classes in [8u32, 171] {
+    group.sample_size(10);
+    for classes in [1u32, 8, 80, 171, 1000] {
         let vocabulary = Vocabulary {
             labels: (1..=classes).map(|class| class.to_string()).collect(),
             query_value: (1..=classes).collect(),
@@ -56,6 +58,19 @@ fn masks(c: &mut Criterion) {
     group.finish();
 }
 
+fn products(c: &mut Criterion) {
+    tch::set_num_threads(1);
+    let mut group = c.benchmark_group("cosines");
+    let features = Tensor::rand([21 * 37, 512], (Kind::Float, Device::Cpu));
+    for classes in [1, 8, 80, 171, 1000] {
+        let queries = Tensor::rand([classes, 512], (Kind::Float, Device::Cpu));
+        group.bench_function(format!("{classes} classes"), |bencher| {
+            bencher.iter(|| queries.matmul(&features.transpose(0, 1)));
+        });
+    }
+    group.finish();
+}
+
 fn refinement(c: &mut Criterion) {
     tch::set_num_threads(1);
     let mut group = c.benchmark_group(format!("refine {}", Refine::Pamr));
@@ -68,5 +83,5 @@ fn refinement(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, frames, masks, refinement);
+criterion_group!(benches, frames, masks, products, refinement);
 criterion_main!(benches);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What a user would write: OpenCV reads a video, PyTorch or ONNX Runtime segments it, a batch at a time.
+"""What a user would write: OpenCV reads a video or pictures (%02d.png), PyTorch or ONNX Runtime segments it, a batch at a time.
 
 Decoding, resizing, normalising, the model and the masks count; loading and the first batch do not. Prints one JSON object.
 
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=8)
     parser.add_argument("--onnx")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--what", default="", help="put before the name of the run")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -101,7 +102,7 @@ def main() -> None:
             seen += len(pixels)
         wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     print(json.dumps(dict(
-        what="OpenCV + " + ("ONNX Runtime" if args.onnx else "eager PyTorch") + ", f32", frames=seen,
+        what=args.what + "OpenCV + " + ("ONNX Runtime" if args.onnx else "eager PyTorch") + ", f32", frames=seen,
         ms_per_frame=round(1000 * wall / seen, 1), cpu_ms_per_frame=round(1000 * cpu / seen, 1),
     )))
 

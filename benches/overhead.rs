@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What does the element itself cost a frame, when the model costs nothing? And what do others cost?
+//!
+//! The same RGB frames go `appsrc ! ELEMENT ! fakesink sync=false`: through `identity`, which does nothing, through
+//! `gclipsegment` with a model that answers at once with a mask for every frame, and through `onnxinference` of
+//! GStreamer 1.28 and newer, where it is installed, with models that take one value out of the picture, as f32 and as
+//! bytes. CPU time of the process a frame, less that of `identity`; time on the clock likewise. They take turns; the
+//! median of the rounds counts.
+//!
+//! Run with `cargo bench --bench overhead`. For the comparison, `bash benches/compare/overhead.sh` runs it in a Debian
+//! with GStreamer 1.28 and makes the models: `GCLIP_BENCH_ONNX=folder` holds `WIDTHxHEIGHT/{float,bytes}.onnx`.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cpu_time::ProcessTime;
+use gst::prelude::*;
+use gst_app::AppSrc;
+use gstgclip::engine::Engine;
+use gstgclip::model::{Ids, ModelInfo, ModelSpec, Region, Request, Segmentation};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const SIZES: [(u32, u32); 2] = [(640, 360), (1920, 1080)];
+const FRAMES: u64 = 300;
+const ROUNDS: usize = 7;
+
+fn main() -> Result<()> {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("run with: cargo bench --bench overhead");
+        return Ok(());
+    }
+    gst::init()?;
+    gstgclip::plugin_register_static()?;
+    let _engine = instant_model()?;
+    println!("GStreamer {}.{}, microseconds a frame above identity", gst::version().0, gst::version().1);
+    for size in SIZES {
+        let elements = elements(size);
+        let mut times = vec![Vec::new(); elements.len()];
+        for _ in 0..ROUNDS {
+            for ((_, element), times) in elements.iter().zip(&mut times) {
+                times.push(run(element, size)?);
+            }
+        }
+        println!("\n{}x{} RGB {:>33} {:>10}", size.0, size.1, "CPU time", "clock");
+        let nothing = [0, 1].map(|which| median(times[0].iter().map(|time| time[which])));
+        for ((name, _), times) in elements.iter().zip(&times) {
+            let [cpu, clock] =
+                [0, 1].map(|which| median(times.iter().map(|time| time[which])) - nothing[which]);
+            println!("  {name:<36} {cpu:>8.1} {clock:>10.1}");
+        }
+        println!("  (identity itself: {:.1} and {:.1})", nothing[0], nothing[1]);
+    }
+    Ok(())
+}
+
+/// Names and descriptions; `identity` first.
+fn elements((width, height): (u32, u32)) -> Vec<(String, String)> {
+    let ours = |batch: u32| {
+        let element = format!(
+            "gclipsegment model=instant model-instance-id=instant prompts=thing prompt-template=none batch-size={batch} \
+             max-in-flight={}",
+            2 * batch
+        );
+        (format!("gclipsegment batch-size={batch}"), element)
+    };
+    let mut elements = vec![("identity".to_owned(), "identity".to_owned()), ours(1), ours(4)];
+    let folder = std::env::var_os("GCLIP_BENCH_ONNX").map(PathBuf::from);
+    let there = gst::ElementFactory::find("onnxinference").is_some();
+    for kind in ["float", "bytes"] {
+        let file = folder.as_ref().map(|folder| folder.join(format!("{width}x{height}/{kind}.onnx")));
+        match file.filter(|file| there && file.exists()) {
+            Some(file) => {
+                let element = format!("onnxinference model-file={}", file.display());
+                elements.push((format!("onnxinference, {kind}"), element));
+            }
+            None => println!("onnxinference, {kind}, {width}x{height}: not here"),
+        }
+    }
+    elements
+}
+
+/// Microseconds a frame: CPU time of the process, and the clock's.
+fn run(element: &str, (width, height): (u32, u32)) -> Result<[f64; 2]> {
+    let pipeline = gst::parse::launch(&format!(
+        "appsrc name=source block=true max-buffers=4 max-bytes=0 format=time ! {element} ! fakesink sync=false"
+    ))?;
+    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| "not a pipeline")?;
+    let source = pipeline.by_name("source").and_downcast::<AppSrc>().ok_or("no source")?;
+    let info =
+        gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height).fps((25, 1)).build()?;
+    source.set_caps(Some(&info.to_caps()?));
+    let picture = gst::Buffer::from_slice(vec![90u8; info.size()]);
+    pipeline.set_state(gst::State::Playing)?;
+    let push = |number: u64| {
+        // The pixels are shared: only times are set.
+        let mut buffer = picture.copy();
+        buffer.make_mut().set_pts(gst::ClockTime::from_mseconds(40 * number));
+        source.push_buffer(buffer)
+    };
+    // The first ones load and allocate.
+    for number in 0..20 {
+        push(number)?;
+    }
+    let (cpu, clock) = (ProcessTime::now(), Instant::now());
+    for number in 0..FRAMES {
+        push(20 + number)?;
+    }
+    source.end_of_stream()?;
+    let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
+    let bus = pipeline.bus().ok_or("a pipeline has a bus")?;
+    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &wanted);
+    let times = [cpu.elapsed(), clock.elapsed()].map(|time| 1e6 * time.as_secs_f64() / FRAMES as f64);
+    pipeline.set_state(gst::State::Null)?;
+    match message.as_ref().map(|message| message.view()) {
+        Some(gst::MessageView::Eos(_)) => Ok(times),
+        Some(gst::MessageView::Error(error)) => Err(format!("{element}: {}", error.error()).into()),
+        _ => Err(format!("{element}: the stream does not end").into()),
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Answers with a mask of 37x21 patches and one region for each picture.
+fn instant_model() -> Result<Arc<Engine>> {
+    let spec = ModelSpec { model: "instant".into(), ..ModelSpec::default() };
+    let info = ModelInfo {
+        hash: "instant".into(),
+        embed_dim: 2,
+        patch_size: 16,
+        image_size: 224,
+        ..Default::default()
+    };
+    let run = |requests: Vec<Request>| {
+        let (width, height) = (37, 21);
+        let answer = |request: &Request| {
+            let label = request.vocabulary.labels.first().cloned().unwrap_or_default();
+            let region = Region { value: 1, label, score: 0.5, area: 1.0, x: 0.0, y: 0.0, w: 1.0, h: 1.0 };
+            let ids = Ids::U8(vec![1; width * height]);
+            Ok(Arc::new(Segmentation::new(width, height, ids, vec![region])))
+        };
+        Ok(requests.iter().map(answer).collect())
+    };
+    let text = |texts: &[String]| Ok(texts.iter().flat_map(|_| [1.0, 0.0]).collect());
+    Ok(Engine::install("instant", &spec, info, Box::new(run), Box::new(text))?)
+}
