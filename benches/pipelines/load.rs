@@ -55,8 +55,8 @@ fn kind(name: &str) -> &'static str {
         _ if name.starts_with("gclip-model") => "model",
         _ if name.starts_with("av:") => "decoder's threads",
         _ if name.starts_with("decode") => "reading, parsing, decoder",
-        _ if name.starts_with("queue") => "into gclipsegment (copy of the frame)",
-        _ if name.starts_with("segment") => "out of it (metadata)",
+        _ if name.starts_with("queue") => "into gclipsegment",
+        _ if name.starts_with("segment") => "out of it, with metadata",
         _ => "others",
     }
 }
