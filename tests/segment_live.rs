@@ -255,3 +255,23 @@ fn a_serialized_query_waits_for_the_frames_before_it() {
     asking.join().unwrap();
     assert_eq!(number_of(&rig.pull()), 1);
 }
+
+#[test]
+fn what_is_drawn_on_a_late_frame_does_not_reach_the_model() {
+    let fake = Fake::install();
+    fake.control.set(|b| b.gate_closed = true);
+    let mut rig = live_rig(&fake, |e| {
+        e.set_property("batch-size", 1u32);
+        e.set_property("batch-timeout", 0u64);
+        e.set_property("latency", 20_000_000i64);
+    });
+    rig.push(3).unwrap();
+    fake.control.until("the model has the frame", |b| b.entered == 1);
+    let mut late = rig.pull();
+    assert!(Masks::from_buffer(&late).is_none(), "it left before its mask was there");
+    late.make_mut().map_writable().unwrap().fill(99);
+    assert_eq!(late.map_readable().unwrap()[0], 99);
+    fake.control.set(|b| b.gate_closed = false);
+    fake.control.until("the model has looked", |b| !b.seen.is_empty());
+    assert_eq!(fake.control.set(|b| b.seen.clone()), [3], "the frame as it came");
+}

@@ -44,6 +44,8 @@ pub struct Behaviour {
     pub batches: Vec<usize>,
     /// Frames that have entered the model so far.
     pub entered: usize,
+    /// First pixels of the frames that the model has looked at so far.
+    pub seen: Vec<u8>,
     pub texts_encoded: usize,
     pub text_calls: usize,
 }
@@ -82,6 +84,11 @@ impl Control {
         let true_regions = behaviour.true_regions;
         drop(behaviour);
         std::thread::sleep(delay);
+        let firsts: Vec<u8> = requests
+            .iter()
+            .filter_map(|request| Vec::<u8>::try_from(&request.picture.data).ok()?.first().copied())
+            .collect();
+        self.set(|behaviour| behaviour.seen.extend(firsts));
         let answer = |request: &Request| {
             let pixels: Vec<u8> = Vec::try_from(&request.picture.data)?;
             assert!(panic_on.is_none_or(|value| pixels[0] != value), "the fake panics on this frame");
