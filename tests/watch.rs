@@ -15,6 +15,9 @@ mod mistakes;
 mod mqtt;
 #[path = "watch/outages.rs"]
 mod outages;
+// Of the program: what GStreamer cannot bear must not end the tests either.
+#[path = "../src/bin/gclip/watch/packets.rs"]
+mod packets;
 #[path = "watch/secrets.rs"]
 mod secrets;
 #[path = "watch/server.rs"]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
+use super::packets;
 use super::rtsp::{Server, videos};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,7 +23,9 @@ impl Client {
         let launch = "rtspsrc name=source protocols=tcp latency=50 ! rtph264depay ! h264parse ! avdec_h264 \
                       ! fakesink name=sink sync=false";
         let pipeline = gst::parse::launch(launch).unwrap().downcast::<gst::Pipeline>().unwrap();
-        pipeline.by_name("source").unwrap().set_property("location", url);
+        let source = pipeline.by_name("source").unwrap();
+        source.set_property("location", url);
+        source.connect_pad_added(|_, pad| packets::guard(pad));
         let (frame, sizes) = mpsc::channel();
         let pad = pipeline.by_name("sink").unwrap().static_pad("sink").unwrap();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
