@@ -9,9 +9,9 @@ use std::sync::{Arc, Once};
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::prelude::*;
-use gst_video::{VideoFormat, VideoFrameFlags, VideoFrameRef, VideoInfo, VideoMeta};
+use gst_video::{VideoFormat, VideoFrameRef, VideoInfo};
 use gstgclip::meta::{Masks, Rect, Region};
-use meta_common::mask;
+use meta_common::{frame_of, mask};
 
 fn init() {
     static ONCE: Once = Once::new();
@@ -41,14 +41,7 @@ fn wide_masks() -> Masks {
 /// A frame of 8x4 RGB pixels whose red is its column, green its row, blue 200.
 fn frame(number: u64, masks: Option<Masks>) -> gst::Buffer {
     let pixels: Vec<u8> = (0..32).flat_map(|i| [i % 8, i / 8, 200]).collect();
-    let mut buffer = gst::Buffer::from_slice(pixels);
-    let writable = buffer.get_mut().unwrap();
-    writable.set_pts(gst::ClockTime::from_mseconds(40) * number);
-    writable.set_duration(gst::ClockTime::from_mseconds(40));
-    if let Some(masks) = masks {
-        masks.attach(writable);
-    }
-    buffer
+    frame_of(gst::Buffer::from_slice(pixels), number, masks)
 }
 
 const FRAMES: &str = "video/x-raw,format=RGB,width=8,height=4,framerate=25/1,pixel-aspect-ratio=1/1";
@@ -281,10 +274,8 @@ fn mattes_and_frames_of_a_tee_meet_again() {
         if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
             // The nth frame has its nth column of four in the matte.
             let column = buffer.pts().unwrap().mseconds() / 40 % 4;
-            let mask: Vec<u8> = (0..8).map(|i| u8::from(i % 4 == column)).collect();
-            let mut mask = gst::Buffer::from_slice(mask);
-            let gray = VideoFormat::Gray8;
-            VideoMeta::add(mask.get_mut().unwrap(), VideoFrameFlags::empty(), gray, 4, 2).unwrap();
+            let values: Vec<u8> = (0..8).map(|i| u8::from(i % 4 == column)).collect();
+            let mask = mask(VideoFormat::Gray8, 4, 2, values);
             Masks { mask, ..masks() }.attach(buffer.make_mut());
         }
         gst::PadProbeReturn::Ok

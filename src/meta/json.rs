@@ -55,7 +55,7 @@ pub struct Frame {
     pub regions: Vec<FrameRegion>,
     /// Every class, where tag scores were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<FrameTag>,
+    pub tags: Vec<Tag>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,14 +83,6 @@ pub struct FrameRegion {
     pub h: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<RegionMask>,
-}
-
-/// How sure it is that the frame shows a class at all, in the form that `gclipmeta2json` and `gclip segment` share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FrameTag {
-    pub label: String,
-    /// 0..1
-    pub score: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,7 +124,7 @@ impl Frame {
             age: masks.age.nseconds(),
             rect: Rect { x, y, w, h },
             regions,
-            tags: masks.tags.iter().map(FrameTag::new).collect(),
+            tags: masks.tags.clone(),
         })
     }
 
@@ -156,12 +148,6 @@ impl FrameRegion {
     fn new(region: &Region, mask: Option<RegionMask>) -> FrameRegion {
         let Region { value, ref label, score, area, x, y, w, h } = *region;
         FrameRegion { value, label: label.clone(), score, area, x, y, w, h, mask }
-    }
-}
-
-impl FrameTag {
-    fn new(tag: &Tag) -> FrameTag {
-        FrameTag { label: tag.label.clone(), score: tag.score }
     }
 }
 

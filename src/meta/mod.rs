@@ -44,6 +44,8 @@ mod wire;
 
 use std::sync::Once;
 
+use serde::{Deserialize, Serialize};
+
 #[cfg(feature = "v1_26")]
 pub use analytics::attach as attach_analytics;
 pub use labels::LabelFilter;
@@ -72,8 +74,8 @@ pub struct Region {
     pub h: f64,
 }
 
-/// How sure it is that the picture shows a class at all: the structure `tag` inside the field `tags`.
-#[derive(Clone, Debug, PartialEq)]
+/// How sure it is that the picture shows a class at all: the structure `tag` inside the field `tags`, and an object of JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tag {
     pub label: String,
     /// 0..1

@@ -123,11 +123,12 @@ impl Segmenter {
         let mut answers = answers.collect::<Result<Vec<Segmentation>>>()?;
         let end = marks.clock.mark()?;
         let decode = end.since(&start)?;
-        for (answer, request) in answers.iter_mut().zip(requests).filter(|(_, request)| request.options.tags)
-        {
-            let start = marks.clock.mark()?;
-            answer.tags = self.tags(request)?;
-            marks.forward.push((start, marks.clock.mark()?));
+        for ((answer, request), look) in answers.iter_mut().zip(requests).zip(&looks) {
+            if request.options.tags {
+                let start = marks.clock.mark()?;
+                answer.tags = self.tags(request, look)?;
+                marks.forward.push((start, marks.clock.mark()?));
+            }
         }
         streams.commit();
         Ok((answers, StageTimes { decode, ..marks.times()? }))
@@ -252,10 +253,13 @@ impl Segmenter {
     }
 
     /// TagCLIP's score of each class of the vocabulary, its best synonym's: is it in the picture at all?
-    fn tags(&mut self, request: &Request) -> Result<Vec<Tag>> {
-        let Request { picture, vocabulary, .. } = request;
-        let size = self.network_size(picture, request.options.input_size);
-        let input = self.preprocess(&[picture], size)?; // [1, 3, H, W]
+    fn tags(&mut self, request: &Request, look: &Look) -> Result<Vec<Tag>> {
+        let Request { picture, vocabulary, options } = request;
+        let input = match options.window {
+            None => look.input.shallow_clone(),
+            // Windows go over a picture that need not be of whole patches.
+            Some(_) => self.preprocess(&[picture], self.network_size(picture, options.input_size))?,
+        }; // [1, 3, H, W]
         let queries = self.queries(vocabulary)?;
         let foreground = vocabulary.query_value.iter().take_while(|&&value| value > 0).count();
         let scores = tag_scores(&self.tower, &input, &queries, foreground, &self.tag_options)?;

@@ -19,7 +19,11 @@ pub fn mask(
 
 /// The nth frame of 25 a second, without pixels.
 pub fn frame(number: u64, masks: Option<Masks>) -> gst::Buffer {
-    let mut buffer = gst::Buffer::new();
+    frame_of(gst::Buffer::new(), number, masks)
+}
+
+/// The same with the pixels of a buffer.
+pub fn frame_of(mut buffer: gst::Buffer, number: u64, masks: Option<Masks>) -> gst::Buffer {
     let writable = buffer.get_mut().unwrap();
     writable.set_pts(gst::ClockTime::from_mseconds(40) * number);
     writable.set_duration(gst::ClockTime::from_mseconds(40));

@@ -2,8 +2,8 @@
 //! What was found in one picture: a JSON object, a table, a line.
 
 use anyhow::Result;
-use gstgclip::meta::json::{FrameRegion, FrameTag, RegionMask};
-use gstgclip::meta::{MaskRow, rle};
+use gstgclip::meta::json::{FrameRegion, RegionMask};
+use gstgclip::meta::{MaskRow, Tag, rle};
 use gstgclip::model::{Ids, Prompts, Segmentation, StageTimes};
 use image::RgbImage;
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub struct Record {
     regions: Vec<FrameRegion>,
     /// Every class, with how sure it is that the picture shows it at all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tags: Vec<FrameTag>,
+    tags: Vec<Tag>,
 }
 
 #[derive(Serialize)]
@@ -59,7 +59,7 @@ impl Record {
             h: region.h,
             mask: masks.next(),
         });
-        let tags = answer.tags.into_iter().map(|tag| FrameTag { label: tag.label, score: tag.score });
+        let tags = answer.tags.into_iter().map(|tag| Tag { label: tag.label, score: tag.score });
         let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
         Record {
             picture: input.path.display().to_string(),
@@ -90,7 +90,7 @@ impl Record {
         }
         let named: f64 = self.regions.iter().map(|region| region.area).sum();
         println!("{:<32} {:>6.1} %", "(no class)", 100.0 * (1.0 - named).max(0.0));
-        for FrameTag { label, score } in &self.tags {
+        for Tag { label, score } in &self.tags {
             println!("tag {label:<28} {score:>17.3}");
         }
         println!("\n{}: {}x{}, {}", self.picture, self.width, self.height, self.time.text());

@@ -20,8 +20,8 @@ enum Encoding {
 impl Encoding {
     fn of(pad: &gst::Pad) -> Encoding {
         let caps = pad.current_caps();
-        let name = caps.as_ref().and_then(|caps| caps.structure(0)?.get::<String>("encoding-name").ok());
-        match name.as_deref() {
+        let name = caps.as_ref().and_then(|caps| caps.structure(0)?.get::<&str>("encoding-name").ok());
+        match name {
             Some("H264") => Encoding::H264,
             Some("H265") => Encoding::H265,
             _ => Encoding::Other,

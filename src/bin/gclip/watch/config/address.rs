@@ -54,9 +54,9 @@ impl Address {
 }
 
 impl Address {
-    /// Whether what is said there goes over TLS.
+    /// Whether a broker is spoken to over TLS.
     pub fn is_encrypted(&self) -> bool {
-        self.location.starts_with("mqtts:") || self.location.starts_with("rtsps:")
+        self.location.starts_with("mqtts:")
     }
 }
 
