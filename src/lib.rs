@@ -16,6 +16,7 @@
 //! segment/    element gclipsegment    batches frames through the model, attaches masks
 //! overlay/    element gclipoverlay    draws the masks
 //! mask/       element gclipmask       turns the masks into a video
+//! pads        the two pads that every element has
 //! sidecar     what the elements share that turn the metadata into a data stream
 //! meta2json/  element gclipmeta2json  turns the metadata into JSON, one object a frame
 //! meta2onvif/ element gclipmeta2onvif turns the metadata into ONVIF metadata, one document a frame
@@ -35,6 +36,7 @@ pub mod registry;
 mod mask;
 mod meta2json;
 mod meta2onvif;
+mod pads;
 mod segment;
 mod sidecar;
 

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::meta::Masks;
 use crate::meta::json::{Size, Times};
+use crate::pads;
 
 /// An element that writes something for each frame with masks.
 pub trait Writer: ElementImpl<Type: IsA<gst::Element>> {
@@ -53,11 +54,8 @@ struct Stream {
 impl Sidecar {
     /// Pads from the templates `sink` and `src`.
     pub fn new<T: Writer>(class: &glib::Class<gst::Element>) -> Sidecar {
-        let pad = |name, direction| match class.pad_template(name) {
-            Some(template) => gst::Pad::builder_from_template(&template),
-            None => gst::Pad::builder(direction).name(name),
-        };
-        let sinkpad = pad("sink", gst::PadDirection::Sink)
+        let (sinkpad, srcpad) = pads::builders(class);
+        let sinkpad = sinkpad
             .chain_function(|_, parent, buffer| {
                 T::catch_panic_pad_function(
                     parent,
@@ -69,17 +67,13 @@ impl Sidecar {
                 T::catch_panic_pad_function(parent, || false, |element| sink_event(element, event))
             })
             .build();
-        let srcpad = pad("src", gst::PadDirection::Src).flags(gst::PadFlags::FIXED_CAPS).build();
+        let srcpad = srcpad.flags(gst::PadFlags::FIXED_CAPS).build();
         Sidecar { sinkpad, srcpad, stream: Mutex::default() }
     }
 
     /// To be called once the element is constructed.
     pub fn add_pads(&self, element: &gst::Element) {
-        for pad in [&self.sinkpad, &self.srcpad] {
-            if let Err(error) = element.add_pad(pad) {
-                gst::error!(gst::CAT_DEFAULT, obj = element, "cannot add pad {}: {error}", pad.name());
-            }
-        }
+        pads::add(element, &self.sinkpad, &self.srcpad);
     }
 
     /// Forgets the stream.
@@ -100,12 +94,7 @@ impl Sidecar {
 
 /// Pad templates of an element that reads masks from anything and writes `caps`.
 pub fn pad_templates(caps: &gst::Caps) -> Vec<gst::PadTemplate> {
-    let template = |name, direction, caps: &gst::Caps| {
-        gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps)
-    };
-    let sink = template("sink", gst::PadDirection::Sink, &gst::Caps::new_any());
-    let src = template("src", gst::PadDirection::Src, caps);
-    [sink, src].into_iter().flatten().collect()
+    pads::templates(&gst::Caps::new_any(), caps)
 }
 
 fn chain<T: Writer>(element: &T, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {

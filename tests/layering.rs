@@ -39,8 +39,8 @@ const LAYERS: [Layer; 6] = [
     Layer { modules: &["frame"], may_use: &["model"], must_not_name: &[&["cairo", "pango", "torch_sys"]] },
     Layer { modules: &["meta"], may_use: &[], must_not_name: &[&TORCH] },
     Layer {
-        modules: &["segment", "overlay", "mask", "meta2json", "meta2onvif", "sidecar"],
-        may_use: &["batch", "registry", "engine", "frame", "meta", "model", "presence", "sidecar"],
+        modules: &["segment", "overlay", "mask", "meta2json", "meta2onvif", "sidecar", "pads"],
+        may_use: &["batch", "registry", "engine", "frame", "meta", "model", "presence", "sidecar", "pads"],
         must_not_name: &[&TORCH],
     },
 ];

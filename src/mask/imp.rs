@@ -12,6 +12,7 @@ use super::cutout;
 use super::stream::{State, Wanted};
 use super::{Edges, Mode, Size};
 use crate::meta::{LabelFilter, Masks};
+use crate::pads;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("gclipmask", gst::DebugColorFlags::empty(), Some("Segmentation masks to video"))
@@ -160,11 +161,8 @@ impl ObjectSubclass for GclipMask {
     type ParentType = gst::Element;
 
     fn with_class(class: &Self::Class) -> Self {
-        let pad = |name, direction| match class.pad_template(name) {
-            Some(template) => gst::Pad::builder_from_template(&template),
-            None => gst::Pad::builder(direction).name(name),
-        };
-        let sinkpad = pad("sink", gst::PadDirection::Sink)
+        let (sinkpad, srcpad) = pads::builders(class);
+        let sinkpad = sinkpad
             .chain_function(|_, parent, buffer| {
                 Self::catch_panic_pad_function(
                     parent,
@@ -179,8 +177,7 @@ impl ObjectSubclass for GclipMask {
                 Self::catch_panic_pad_function(parent, || false, |this| this.sink_query(query))
             })
             .build();
-        let srcpad = pad("src", gst::PadDirection::Src).build();
-        Self { sinkpad, srcpad, settings: Mutex::default(), state: Mutex::default() }
+        Self { sinkpad, srcpad: srcpad.build(), settings: Mutex::default(), state: Mutex::default() }
     }
 }
 
@@ -239,12 +236,7 @@ impl ObjectImpl for GclipMask {
 
     fn constructed(&self) {
         self.parent_constructed();
-        let element = self.obj();
-        for pad in [&self.sinkpad, &self.srcpad] {
-            if let Err(error) = element.add_pad(pad) {
-                gst::error!(CAT, imp = self, "cannot add pad {}: {error}", pad.name());
-            }
-        }
+        pads::add(self.obj().upcast_ref(), &self.sinkpad, &self.srcpad);
     }
 }
 
@@ -272,16 +264,7 @@ impl ElementImpl for GclipMask {
                 gst_video::VideoFormat::Rgba,
             ];
             let masks = gst_video::VideoCapsBuilder::new().format_list(formats).build();
-            let template = |name, direction, caps| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, caps)
-            };
-            [
-                template("sink", gst::PadDirection::Sink, &frames),
-                template("src", gst::PadDirection::Src, &masks),
-            ]
-            .into_iter()
-            .flatten()
-            .collect()
+            pads::templates(&frames, &masks)
         });
         &TEMPLATES
     }

@@ -8,6 +8,7 @@ use super::layout::{FORMATS, FrameLayout};
 use super::settings::{Colors, Only, Settings};
 use super::{Mode, Position};
 use crate::meta::Masks;
+use crate::pads;
 use anyhow::Context;
 use gst::glib;
 use gst::prelude::*;
@@ -187,12 +188,7 @@ impl ElementImpl for GclipOverlay {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: Lazy<Vec<gst::PadTemplate>> = Lazy::new(|| {
             let caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS).build();
-            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
-                .into_iter()
-                .filter_map(|(name, direction)| {
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
-                })
-                .collect()
+            pads::templates(&caps, &caps)
         });
         TEMPLATES.as_ref()
     }

@@ -18,6 +18,7 @@ use super::stream::{Session, Stream};
 use crate::engine::{Client, Engine};
 use crate::frame::{self, Importer};
 use crate::model::ModelSpec;
+use crate::pads;
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -58,10 +59,7 @@ impl ObjectSubclass for Segment {
     type ParentType = gst::Element;
 
     fn with_class(class: &Self::Class) -> Self {
-        let pad = |name| class.pad_template(name).map(|template| gst::Pad::builder_from_template(&template));
-        let (Some(sink), Some(src)) = (pad("sink"), pad("src")) else {
-            unreachable!("both templates are declared below");
-        };
+        let (sink, src) = pads::builders(class);
         Segment {
             sinkpad: sink
                 .flags(gst::PadFlags::PROXY_CAPS)
@@ -110,12 +108,7 @@ fn panicked() -> Result<(), gst::LoggableError> {
 impl ObjectImpl for Segment {
     fn constructed(&self) {
         self.parent_constructed();
-        let object = self.obj();
-        for pad in [&self.sinkpad, &self.srcpad] {
-            if let Err(error) = object.add_pad(pad) {
-                gst::error!(CAT, imp = self, "cannot add a pad: {error}");
-            }
-        }
+        pads::add(self.obj().upcast_ref(), &self.sinkpad, &self.srcpad);
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
@@ -168,12 +161,7 @@ impl ElementImpl for Segment {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let caps = frame::caps();
-            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
-                .into_iter()
-                .filter_map(|(name, direction)| {
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
-                })
-                .collect()
+            pads::templates(&caps, &caps)
         });
         &TEMPLATES
     }
