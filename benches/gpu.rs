@@ -16,6 +16,7 @@ mod feed;
 mod forward;
 #[path = "gpu/frames.rs"]
 mod frames;
+mod shared;
 #[path = "gpu/streams.rs"]
 mod streams;
 
@@ -144,10 +145,4 @@ fn save(path: &PathBuf, numbers: &Value) -> Result<()> {
     let partial = path.with_extension("partial");
     fs::write(&partial, serde_json::to_string_pretty(numbers)? + "\n")?;
     Ok(fs::rename(partial, path)?)
-}
-
-/// The middle one; NaN of none.
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -13,6 +13,8 @@
 //! Run with `cargo bench --bench live` (5 minutes), `-- --seconds 120`, `-- --cameras 16`. The exit status tells
 //! whether the targets were met.
 
+mod shared;
+
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,8 +24,8 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gst_app::AppSrc;
 use gstgclip::engine::Engine;
-use gstgclip::model::{Ids, ModelInfo, ModelSpec, Region, Request, Segmentation};
 use parking_lot::Mutex;
+use shared::{fake_model, memory};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -61,7 +63,7 @@ type Delays = Arc<Mutex<Vec<Duration>>>;
 fn run(cameras: usize, length: Duration) -> Result<bool> {
     gst::init()?;
     gstgclip::plugin_register_static()?;
-    let engine = slow_model()?;
+    let engine = fake_model("live", FORWARD)?;
     let pipeline = gst::Pipeline::new();
     let delays = Delays::default();
     let mut sources = Vec::new();
@@ -124,7 +126,7 @@ fn watch(
         let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
         let late = delays.iter().filter(|delay| **delay > latency).count();
         let asked = engine.stats().batch.requests;
-        let now = Tenth { median: at(0.5), p99: at(0.99), resident: resident()?, latency };
+        let now = Tenth { median: at(0.5), p99: at(0.99), resident: memory("VmRSS:")?, latency };
         println!(
             "{:>6}  {:>9.1}  {:>6.1}  {:>10.1}  {:>5.2} %  {:>8.1}  {:>7.1}  {:>12.1}",
             tenth + 1,
@@ -160,31 +162,6 @@ fn asked_latency(pipeline: &gst::Pipeline) -> Option<gst::ClockTime> {
     pipeline.query(&mut query).then(|| query.result().1)
 }
 
-/// Answers with one small mask for each picture, a batch at a time, slowly.
-fn slow_model() -> Result<Arc<Engine>> {
-    let spec = ModelSpec { model: "slow".into(), ..ModelSpec::default() };
-    let info = ModelInfo {
-        hash: "slow".into(),
-        embed_dim: 2,
-        patch_size: 16,
-        image_size: 224,
-        ..Default::default()
-    };
-    let run = |requests: Vec<Request>| {
-        std::thread::sleep(FORWARD);
-        let (width, height) = (37, 21);
-        let answer = |request: &Request| {
-            let label = request.vocabulary.labels.first().cloned().unwrap_or_default();
-            let region = Region { value: 1, label, score: 0.5, area: 1.0, x: 0.0, y: 0.0, w: 1.0, h: 1.0 };
-            let ids = Ids::U8(vec![1; width * height]);
-            Ok(Arc::new(Segmentation::new(width, height, ids, vec![region])))
-        };
-        Ok(requests.iter().map(answer).collect())
-    };
-    let text = |texts: &[String]| Ok(texts.iter().flat_map(|_| [1.0, 0.0]).collect());
-    Ok(Engine::install("live", &spec, info, Box::new(run), Box::new(text))?)
-}
-
 fn add_camera(pipeline: &gst::Pipeline, delays: &Delays) -> Result<AppSrc> {
     let caps = gst_video::VideoCapsBuilder::new()
         .format(gst_video::VideoFormat::I420)
@@ -194,7 +171,7 @@ fn add_camera(pipeline: &gst::Pipeline, delays: &Delays) -> Result<AppSrc> {
         .build();
     let source = AppSrc::builder().caps(&caps).format(gst::Format::Time).is_live(true).build();
     let segment = gst::ElementFactory::make("gclipsegment")
-        .property("model", "slow")
+        .property("model", "live")
         .property("model-instance-id", "live")
         .property("prompts", "thing")
         .property("prompt-template", "none")
@@ -243,12 +220,4 @@ fn feed(pipeline: &gst::Pipeline, sources: &[AppSrc], stop: &AtomicBool) {
             return;
         }
     }
-}
-
-/// Resident memory of this process, in bytes.
-fn resident() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(1024 * kilobytes)
 }

@@ -13,11 +13,14 @@
 //! `GCLIP_BENCH_MODEL=/path/to/clip-vit-base-patch16 cargo bench --bench model`. One part of it: append
 //! `-- 'vision bf16'`.
 
+mod shared;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use gstgclip::model::{Model, ModelSpec, PrecisionChoice, Prompts, Segmenter, Templates, Vocabulary};
+use shared::memory;
 use tch::{Device, Kind, Tensor};
 
 /// Height and width.
@@ -64,7 +67,7 @@ fn forward(vision: &mut Segmenter, input: &Tensor, vocabularies: &[&Arc<Vocabula
 }
 
 /// Each precision in a process of its own: what is freed stays with a process, for its next model.
-fn memory(_: &mut Criterion) {
+fn memory_by_precision(_: &mut Criterion) {
     println!("memory of a process, in MiB");
     for precision in PRECISIONS {
         let bench = std::env::current_exe().expect("a bench is a file");
@@ -74,12 +77,12 @@ fn memory(_: &mut Criterion) {
 }
 
 fn memory_of(precision: PrecisionChoice) {
-    let before = resident("VmRSS:");
+    let before = memory("VmRSS:").ok();
     let mut model = load(precision);
     let words = vocabulary(&mut model);
-    let after = resident("VmRSS:");
+    let after = memory("VmRSS:").ok();
     let input = pictures(&model, 8, (336, 592));
-    let loading = resident("VmHWM:");
+    let loading = memory("VmHWM:").ok();
     // Starts the highest resident size anew.
     let fresh = std::fs::write("/proc/self/clear_refs", "5").is_ok();
     forward(&mut model.vision, &input, &[&words; 8]);
@@ -88,19 +91,12 @@ fn memory_of(precision: PrecisionChoice) {
         mebibytes(after),
         mebibytes(before),
         mebibytes(loading),
-        mebibytes(resident("VmHWM:").filter(|_| fresh)),
+        mebibytes(memory("VmHWM:").ok().filter(|_| fresh)),
     );
 }
 
-/// A line of `/proc/self/status`, in KiB; `None` on systems without it.
-fn resident(line: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let value = status.lines().find_map(|text| text.strip_prefix(line))?;
-    value.trim().strip_suffix(" kB")?.parse().ok()
-}
-
-fn mebibytes(kibibytes: Option<u64>) -> String {
-    kibibytes.map_or("unknown".into(), |kibibytes| (kibibytes / 1024).to_string())
+fn mebibytes(bytes: Option<u64>) -> String {
+    bytes.map_or("unknown".into(), |bytes| (bytes >> 20).to_string())
 }
 
 fn vision(c: &mut Criterion) {
@@ -206,7 +202,7 @@ fn loading(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, memory, share, loading, text, vision);
+criterion_group!(benches, memory_by_precision, share, loading, text, vision);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();

@@ -10,16 +10,16 @@
 //! Run with `cargo bench --bench overhead`. For the comparison, `bash benches/compare/overhead.sh` runs it in a Debian
 //! with GStreamer 1.28 and makes the models: `GCLIP_BENCH_ONNX=folder` holds `WIDTHxHEIGHT/{float,bytes}.onnx`.
 
+mod shared;
+
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
 use gst::prelude::*;
 use gst_app::AppSrc;
-use gstgclip::engine::Engine;
-use gstgclip::model::{Ids, ModelInfo, ModelSpec, Region, Request, Segmentation};
+use shared::{ENDS, ended, fake_model, median};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     }
     gst::init()?;
     gstgclip::plugin_register_static()?;
-    let _engine = instant_model()?;
+    let _engine = fake_model("instant", Duration::ZERO)?;
     println!("GStreamer {}.{}, microseconds a frame above identity", gst::version().0, gst::version().1);
     for size in SIZES {
         let elements = elements(size);
@@ -109,44 +109,12 @@ fn run(element: &str, (width, height): (u32, u32)) -> Result<[f64; 2]> {
         push(20 + number)?;
     }
     source.end_of_stream()?;
-    let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
     let bus = pipeline.bus().ok_or("a pipeline has a bus")?;
-    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &wanted);
+    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &ENDS);
     let times = [cpu.elapsed(), clock.elapsed()].map(|time| 1e6 * time.as_secs_f64() / FRAMES as f64);
     pipeline.set_state(gst::State::Null)?;
-    match message.as_ref().map(|message| message.view()) {
-        Some(gst::MessageView::Eos(_)) => Ok(times),
-        Some(gst::MessageView::Error(error)) => Err(format!("{element}: {}", error.error()).into()),
-        _ => Err(format!("{element}: the stream does not end").into()),
+    match ended(message.as_ref()) {
+        Ok(()) => Ok(times),
+        Err(error) => Err(format!("{element}: {error}").into()),
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Answers with a mask of 37x21 patches and one region for each picture.
-fn instant_model() -> Result<Arc<Engine>> {
-    let spec = ModelSpec { model: "instant".into(), ..ModelSpec::default() };
-    let info = ModelInfo {
-        hash: "instant".into(),
-        embed_dim: 2,
-        patch_size: 16,
-        image_size: 224,
-        ..Default::default()
-    };
-    let run = |requests: Vec<Request>| {
-        let (width, height) = (37, 21);
-        let answer = |request: &Request| {
-            let label = request.vocabulary.labels.first().cloned().unwrap_or_default();
-            let region = Region { value: 1, label, score: 0.5, area: 1.0, x: 0.0, y: 0.0, w: 1.0, h: 1.0 };
-            let ids = Ids::U8(vec![1; width * height]);
-            Ok(Arc::new(Segmentation::new(width, height, ids, vec![region])))
-        };
-        Ok(requests.iter().map(answer).collect())
-    };
-    let text = |texts: &[String]| Ok(texts.iter().flat_map(|_| [1.0, 0.0]).collect());
-    Ok(Engine::install("instant", &spec, info, Box::new(run), Box::new(text))?)
 }

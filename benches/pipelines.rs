@@ -21,9 +21,10 @@ mod checkpoint;
 mod clip;
 #[path = "pipelines/load.rs"]
 mod load;
+mod shared;
 #[path = "pipelines/start.rs"]
 mod start;
-#[path = "pipelines/threads.rs"]
+#[path = "../src/bin/gclip/video/threads.rs"]
 mod threads;
 
 use std::error::Error;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use load::{Load, Measured};
+use shared::median;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -132,20 +134,13 @@ fn streams(model: &Path, folder: &Path, paced: bool) -> Result<()> {
         for ((name, ..), runs) in SETTINGS.iter().zip(&runs) {
             println!(
                 "{name:<38} {streams:>7}  {:>7.2}  {:>8.1}  {:>10.2}",
-                median(runs, |run| run.masks_per_second),
-                median(runs, |run| run.frames_per_second),
-                median(runs, |run| run.busy_cores),
+                median(runs.iter().map(|run| run.masks_per_second)),
+                median(runs.iter().map(|run| run.frames_per_second)),
+                median(runs.iter().map(|run| run.busy_cores)),
             );
         }
     }
     Ok(())
-}
-
-/// The middle one of a few.
-fn median(runs: &[Measured], value: impl Fn(&Measured) -> f64) -> f64 {
-    let mut values: Vec<f64> = runs.iter().map(value).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// In a process of its own: OpenMP reads its variables when the process begins.

@@ -22,6 +22,7 @@ mod cameras;
 mod checkpoint;
 #[path = "streams/pictures.rs"]
 mod pictures;
+mod shared;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use gstgclip::model::{
 };
 use parking_lot::Mutex;
 use pictures::{PICTURES, feed, pictures};
+use shared::{ENDS, ended, median};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -127,7 +129,7 @@ impl Bench {
                 fill = filled;
             }
             let ratio = median(element.iter().zip(&bare).map(|(element, bare)| element / bare));
-            let (bare, element) = (median(bare.into_iter()), median(element.into_iter()));
+            let (bare, element) = (median(bare), median(element));
             println!(
                 "{batch:>5}  {bare:>13.1}  {element:>16.1}  {:>4.1} %  {fill:>4.2}  {}",
                 100.0 * ratio,
@@ -180,12 +182,6 @@ impl Bench {
 /// Frames in each of the elements: two batches in all, and two in each.
 fn in_flight(streams: usize, batch: usize) -> usize {
     (2 * batch).div_ceil(streams).max(2)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 struct Bench {
@@ -282,19 +278,14 @@ impl Bench {
             for source in &sources {
                 scope.spawn(move || feed(source, buffers, each));
             }
-            let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
-            let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(600), &wanted);
+            let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(600), &ENDS);
             let stats = segments.first().map(|segment| segment.property::<gst::Structure>("stats"));
             let fill = stats.and_then(|stats| stats.get::<f64>("mean-batch-fill").ok());
             // Also ends the feeders if it went wrong.
             pipeline.set_state(gst::State::Null).map(|_| (message, fill.unwrap_or(f64::NAN)))
         });
         let (message, fill) = message?;
-        match message.as_ref().map(|message| message.view()) {
-            Some(gst::MessageView::Eos(_)) => (),
-            Some(gst::MessageView::Error(error)) => return Err(error.error().to_string().into()),
-            _ => return Err("the streams do not end".into()),
-        }
+        ended(message.as_ref())?;
         let arrivals = arrivals.lock();
         let (first, last) = (arrivals.get(around - 1), arrivals.get(around + frames - 1));
         let time = last.zip(first).map(|(last, first): (&Instant, &Instant)| last.duration_since(*first));

@@ -9,7 +9,8 @@ use gstgclip::model::cuda::{Uploader, runtime};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Plan, Result, median};
+use crate::shared::median;
+use crate::{Plan, Result};
 
 /// The name of the card, or of the processor.
 pub fn name(device: Device) -> String {

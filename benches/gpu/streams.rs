@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::card::{peak_mib, quantile, used_mib};
 use crate::feed::{Pace, Settings, Stream};
+use crate::shared::{ENDS, ended};
 use crate::{Plan, Result, cuda_frames, frames};
 
 /// Different pictures that come round and round.
@@ -155,19 +156,14 @@ impl Run<'_> {
             std::thread::sleep(warm_up + self.time);
             let end = Instant::now();
             stop.store(true, Ordering::Relaxed);
-            let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
-            let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &wanted);
+            let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &ENDS);
             if !matches!(message.as_ref().map(|message| message.view()), Some(gst::MessageView::Eos(_))) {
                 // Ends the feeders, which may be waiting at a full queue.
                 let _ = pipeline.set_state(gst::State::Null);
             }
             (message, (start, end))
         });
-        match message.as_ref().map(|message| message.view()) {
-            Some(gst::MessageView::Eos(_)) => (),
-            Some(gst::MessageView::Error(error)) => return Err(error.error().to_string().into()),
-            _ => return Err("the streams do not end".into()),
-        }
+        ended(message.as_ref())?;
         let numbers = self.numbers(&streams, window, before);
         pipeline.set_state(gst::State::Null)?;
         Ok(numbers)

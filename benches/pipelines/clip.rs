@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use gst::prelude::*;
 
+use crate::shared::{ENDS, ended};
+
 /// Scales a video, twice in a row, to 16:9 of this height and encodes it as H.264, at what a camera of that size would use.
 pub fn make(folder: &Path, height: u32) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let file = folder.join(format!("{height}p.mp4"));
@@ -26,13 +28,9 @@ pub fn make(folder: &Path, height: u32) -> Result<PathBuf, Box<dyn std::error::E
     }
     pipeline.by_name("sink").ok_or("no sink")?.set_property("location", file.to_str().ok_or("no name")?);
     pipeline.set_state(gst::State::Playing)?;
-    let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
     let bus = pipeline.bus().ok_or("a pipeline has a bus")?;
-    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(120), &wanted);
+    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(120), &ENDS);
     pipeline.set_state(gst::State::Null)?;
-    match message.as_ref().map(|message| message.view()) {
-        Some(gst::MessageView::Eos(_)) => Ok(file),
-        Some(gst::MessageView::Error(error)) => Err(error.error().to_string().into()),
-        _ => Err("the video cannot be made in two minutes".into()),
-    }
+    ended(message.as_ref())?;
+    Ok(file)
 }

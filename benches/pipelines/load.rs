@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One measurement: so many pipelines from a file, on one model, for so long.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use gst::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::threads::{Times, times};
+use crate::threads;
 
 const BATCH: u32 = 4;
 const PROMPTS: &str = "ball; person; car; road; tree; sky; building; grass";
@@ -61,10 +62,19 @@ fn kind(name: &str) -> &'static str {
     }
 }
 
+fn by_kind() -> BTreeMap<&'static str, f64> {
+    let mut seconds = BTreeMap::new();
+    for (name, time) in threads::times() {
+        *seconds.entry(kind(&name)).or_default() += time;
+    }
+    seconds
+}
+
 /// A moment in a run.
 struct Moment {
     time: Instant,
-    threads: Times,
+    /// CPU seconds so far, by what the threads do.
+    threads: BTreeMap<&'static str, f64>,
     frames: u64,
     masks: u64,
 }
@@ -82,7 +92,7 @@ impl Load {
         }
         let moment = || Moment {
             time: Instant::now(),
-            threads: times(kind),
+            threads: by_kind(),
             frames: frames.load(Ordering::Relaxed),
             masks: segments.iter().map(|segment| count(segment, "inferred")).sum(),
         };
@@ -148,17 +158,16 @@ fn measured(first: &Moment, last: &Moment, stats: &gst::Structure) -> Result<Mea
     if frames == 0.0 {
         return Err("the video is too short, or no frame arrived".into());
     }
-    let spent = |kind: &str, now: f64| now - first.threads.get(kind).copied().unwrap_or(0.0);
     let mut stages = Vec::new();
     let mut busy = 0.0;
     for (kind, &now) in &last.threads {
-        let cpu = spent(kind, now);
+        let cpu = now - first.threads.get(kind).copied().unwrap_or(0.0);
         busy += cpu;
         let milliseconds = 1000.0 * cpu / frames;
-        if kind == "model" {
+        if *kind == "model" {
             stages.extend(inside_model(milliseconds, stats));
         } else {
-            stages.push((kind.clone(), milliseconds));
+            stages.push((kind.to_string(), milliseconds));
         }
     }
     Ok(Measured {

@@ -11,6 +11,8 @@ use gst::prelude::*;
 use gst_app::AppSrc;
 use parking_lot::Mutex;
 
+use crate::shared;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// A pipeline of cameras that share the model, fed with one picture again and again.
@@ -127,7 +129,8 @@ pub fn memory(model: &str) -> Result<()> {
             let mut most = Ok(0);
             for _ in 0..40 {
                 std::thread::sleep(Duration::from_millis(100));
-                most = most.and_then(|most: u64| Ok::<u64, Box<dyn Error>>(most.max(resident()?)));
+                most =
+                    most.and_then(|most: u64| Ok::<u64, Box<dyn Error>>(most.max(shared::memory("VmRSS:")?)));
             }
             most
         })
@@ -189,13 +192,6 @@ pub fn prompts(model: &str) -> Result<()> {
 
 fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "missed" }
-}
-
-fn resident() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(1024 * kilobytes)
 }
 
 /// User and system time of the process; the kernel counts in hundredths of a second.

@@ -3,6 +3,7 @@
 
 mod picture;
 mod report;
+mod threads;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -150,23 +150,12 @@ fn cpu_by_stage() -> Vec<(&'static str, f64)> {
         ("json", "JSON"),
     ];
     let mut seconds = [0.0; STAGES.len() + 1];
-    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let Some((name, time)) = thread_time(&task.path()) else { continue };
+    for (name, time) in super::threads::times() {
         let stage = STAGES.iter().position(|(prefix, _)| name.starts_with(prefix)).unwrap_or(STAGES.len());
         seconds[stage] += time;
     }
     let names = STAGES.iter().map(|(_, stage)| *stage).chain(["decode, start-up"]);
     names.zip(seconds).filter(|(_, seconds)| *seconds > 0.0).collect()
-}
-
-/// Name and user + system seconds of one thread, from its `stat` line: `pid (name) state ppid ...`.
-fn thread_time(task: &Path) -> Option<(String, f64)> {
-    const TICKS_PER_SECOND: f64 = 100.0; // USER_HZ, fixed in Linux's user-space interface
-    let stat = std::fs::read_to_string(task.join("stat")).ok()?;
-    let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-    Some((name.to_string(), ticks / TICKS_PER_SECOND))
 }
 
 fn peak_memory_mib() -> f64 {
