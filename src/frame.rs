@@ -3,10 +3,12 @@
 //! GStreamer and torch types; its `unsafe` code says at each use why it is sound.
 //!
 //! * `import`: the way from a buffer to the model's device
+//! * `holds`: how often one memory may be held
 //! * `pack`: rows without their padding, deep samples as bytes
 //! * `cuda`: frames that are in the memory of a GPU already
 
 pub mod cuda;
+mod holds;
 mod import;
 mod pack;
 
@@ -19,6 +21,7 @@ use tch::{Device, Kind, Tensor};
 
 pub use import::{Importer, Ways, caps, host_caps};
 
+use holds::Hold;
 use pack::pack;
 
 use crate::model::cuda::{LentPixels, LentPlane};
@@ -60,7 +63,7 @@ pub fn picture(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Pict
 
 /// A frame in the memory of the host as a picture that reads it there, and holds it for so long.
 /// Fails on a buffer that is no such frame, and on planes shorter than their strides promise.
-fn lent(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Result<Picture> {
+fn lent(buffer: gst::Buffer, hold: Hold, info: &gst_video::VideoInfo) -> Result<Picture> {
     let size = buffer.size();
     let frame = gst_video::VideoFrame::from_buffer_readable(buffer, info)
         .map_err(|_| anyhow!("a buffer of {size} bytes is no frame of {info:?}"))?;
@@ -79,7 +82,7 @@ fn lent(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Result<Picture> {
     let colour = colour(&frame.info().colorimetry());
     // SAFETY: `frame` keeps the buffer and its mapping for reading, so that nobody may write to this memory, and each
     // plane was found to lie inside it.
-    let pixels = unsafe { LentPixels::new(Device::Cpu, planes, None, Box::new(frame)) };
+    let pixels = unsafe { LentPixels::new(Device::Cpu, planes, None, Box::new((frame, hold))) };
     Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) })
 }
 

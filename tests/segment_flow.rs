@@ -49,6 +49,30 @@ fn frames_leave_in_order_with_their_own_masks_and_everything_they_came_with() {
 }
 
 #[test]
+fn one_picture_may_wait_for_the_model_any_number_of_times() {
+    let fake = Fake::install();
+    fake.control.set(|b| b.gate_closed = true);
+    let mut rig = fake.rig_with(|e| e.set_property("max-in-flight", 400u32));
+    // As from imagefreeze: buffers of one memory. GStreamer can map it 255 times.
+    let picture = frame(7);
+    for number in 0..300 {
+        let mut buffer = picture.copy();
+        buffer.make_mut().set_pts(gst::ClockTime::from_mseconds(40 * number));
+        rig.harness.push(buffer).unwrap();
+    }
+    fake.control.set(|b| b.gate_closed = false);
+    for _ in 0..300 {
+        assert_eq!(mask_values(&Masks::from_buffer(&rig.pull()).unwrap()), vec![7; 32]);
+    }
+    let (lent, copied) = (rig.stat::<u64>("host-frames"), rig.stat::<u64>("host-copies"));
+    assert_eq!(lent + copied, 300);
+    assert!((1..255).contains(&lent), "{lent} frames were read where they lie");
+    let mut picture = picture;
+    let memory = picture.map_readable().unwrap().as_ptr();
+    assert_eq!(picture.make_mut().map_writable().unwrap().as_ptr(), memory, "nobody holds it any more");
+}
+
+#[test]
 fn pixels_are_not_copied_on_their_way_out() {
     let fake = Fake::install();
     let mut rig = fake.rig();

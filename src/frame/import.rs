@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow};
 use gst_video::prelude::*;
 
 use super::cuda::{self, Bridge, Way};
+use super::holds::Hold;
 use super::pack::has_samples_of_a_byte;
 use super::{FORMATS, colour, lent, pack, picture, pixel_format};
 use crate::model::cuda::Uploader;
@@ -19,7 +20,8 @@ use crate::model::{Picture, Pixels};
 pub struct Ways {
     /// They were in the memory of the host and were read there.
     pub host_frames: u64,
-    /// Their pixels were copied once in the memory of the host: deep samples, or on their way to a GPU.
+    /// Their pixels were copied once in the memory of the host: deep samples, memory that too many others hold, or on
+    /// their way to a GPU.
     pub host_copies: u64,
     /// They were in the memory of the model's GPU, and stayed there.
     pub device_frames: u64,
@@ -114,8 +116,11 @@ impl Importer {
             let colour = colour(&info.colorimetry());
             return Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) });
         }
-        if self.gpu.is_none() && has_samples_of_a_byte(info.format()) {
-            let picture = lent(buffer.clone(), info)?;
+        if self.gpu.is_none()
+            && has_samples_of_a_byte(info.format())
+            && let Some(hold) = Hold::on(buffer)
+        {
+            let picture = lent(buffer.clone(), hold, info)?;
             self.host_frames.fetch_add(1, Ordering::Relaxed);
             return Ok(picture);
         }
