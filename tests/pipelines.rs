@@ -166,7 +166,11 @@ fn cameras() {
     play(script("cameras.sh").env("SRC2", WORKSHOP.join("clip.mp4")).env("PROMPTS2", "tree"));
 }
 
-/// A camera has no end: Ctrl-C ends it, once pictures came.
+/// A camera has no end: Ctrl-C ends it, once pictures came, and what is under way still passes (EOS reaches the sink).
+///
+/// The exit status says less: when the pipeline goes to NULL after that, `rtspsrc` breaks off its own PAUSE request to
+/// send TEARDOWN, now and then posts this as an error, and gst-launch 1.22 counts it, at half of the stops of a
+/// pipeline of `rtspsrc ! ... ! fakesink` alone. Any other error fails the test, and an earlier one too.
 #[test]
 fn rtsp() {
     let Some(mut server) = rtsp::Server::start() else { return };
@@ -177,7 +181,8 @@ fn rtsp() {
     let mut camera = script("rtsp.sh")
         .env("SRC", server.url("gate"))
         .env("SINK", sink)
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let start = Instant::now();
@@ -187,7 +192,15 @@ fn rtsp() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let interrupt = Command::new("kill").args(["-INT", &camera.id().to_string()]).status().unwrap();
-    assert!(interrupt.success() && camera.wait().unwrap().success());
+    assert!(interrupt.success());
+    let output = camera.wait_with_output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("Got EOS from element"), "{said}{errors}");
+    let mut failures = errors.lines().filter(|line| line.starts_with("ERROR")).peekable();
+    let expected = if failures.peek().is_none() { 0 } else { 1 };
+    assert_eq!(output.status.code(), Some(expected), "{said}{errors}");
+    assert!(failures.all(|line| line.contains("GstRTSPSrc:rtspsrc0: Could not")), "{said}{errors}");
+    assert!(!said.contains("ERROR"), "{said}");
 }
 
 #[test]
