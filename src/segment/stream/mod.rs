@@ -4,7 +4,7 @@
 //! ```text
 //! upstream thread (input)             model's worker             source pad's task (output)
 //! chain: wait for room                batches, forward           take the head of the queue
-//!        copy the pixels              answers tickets            wait for its ticket
+//!        borrow or copy the pixels    answers tickets            wait for its ticket
 //!        submit -> Ticket                                        attach the mask
 //!        queue <- Frame                                          push
 //! events: queue <- Event                                         push in their place
