@@ -9,6 +9,7 @@ use gst::prelude::*;
 use parking_lot::Mutex;
 
 use super::config::Camera;
+use super::heap;
 use super::line::Presence;
 use super::pipeline;
 use super::report::Reporter;
@@ -43,6 +44,7 @@ impl Watcher {
             state.enter(Phase::Connecting);
             let started = Instant::now();
             let Err(error) = self.watch() else { break };
+            heap::tidy();
             let why = redact::urls(&format!("{error:#}"));
             let was_up = state.is_up();
             // A camera that breaks off again and again is left in peace for longer and longer.

@@ -5,7 +5,7 @@
 //! config/    the file: cameras, prompts, outputs; every mistake with file, line and key
 //! camera     one camera's thread: connect, watch, wait, again    retry  how long    trouble  what went wrong
 //! pipeline   one connection: rtspsrc ! decodebin ! ... ! gclipsegment   report what it tells  line  as JSON
-//! packets    which packets GStreamer can bear
+//! packets    which packets GStreamer can bear    heap  memory of ended connections
 //! queue      lines on their way; never blocks a camera    output  stdout and files    mqtt  a broker
 //! state      what is known about a camera -> console (stderr, status lines) and metrics (Prometheus)
 //! ```
@@ -15,6 +15,7 @@
 mod camera;
 mod config;
 mod console;
+mod heap;
 mod line;
 mod metrics;
 mod mqtt;
