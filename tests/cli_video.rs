@@ -47,6 +47,32 @@ fn a_run_leaves_a_video_a_picture_and_one_object_a_frame() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "nothing half-written is left");
 }
 
+/// A damaged table of the offsets between decoding and showing: frames come with equal and falling time stamps.
+#[test]
+fn frames_whose_time_stamps_do_not_rise_are_put_behind_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/demo.mp4");
+    let mut file = std::fs::read(demo).unwrap();
+    let table = file.windows(4).rposition(|word| word == b"ctts").expect("the demo video has B frames");
+    // name, version and flags, number of entries, then (samples, offset) each; 32 bits all of them
+    let offset_of_third = table + 12 + 2 * 8 + 4;
+    file[offset_of_third..][..4].copy_from_slice(&i32::MAX.to_be_bytes());
+    let damaged = folder.path().join("damaged.mp4");
+    std::fs::write(&damaged, file).unwrap();
+    let out = folder.path().join("out");
+    let output = gclip(&out, damaged.to_str().unwrap(), &["--seconds", "0.4"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("frames are missing or do not rise"), "{said}");
+    let json = std::fs::read_to_string(out.join("video.jsonl")).unwrap();
+    let times: Vec<u64> = json
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["pts"].as_u64().unwrap())
+        .collect();
+    assert!(times.len() >= 8 && times.is_sorted_by(|before, after| before < after), "{times:?}");
+    assert!(std::fs::metadata(out.join("video.mp4")).unwrap().len() > 1000);
+}
+
 #[test]
 fn what_is_wrong_is_one_sentence_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

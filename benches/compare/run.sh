@@ -27,9 +27,11 @@ export OMP_NUM_THREADS=$threads
 
 [ -e "$work/b16/preprocessor_config.json" ] || "$python" benches/compare/random_clip.py "$work/b16" 2>/dev/null
 video=$work/720p-$frames.mp4
-[ -e "$video" ] || gst-launch-1.0 -q filesrc location=models/demo/demo.mp4 ! decodebin ! videoconvert \
+# Counted before the decoder: its threads run ahead, and what they have ready would pass after the end.
+[ -e "$video" ] || gst-launch-1.0 -q filesrc location=models/demo/demo.mp4 ! qtdemux ! h264parse \
+  ! identity eos-after=$((frames + 1)) ! avdec_h264 ! videoconvert \
   ! videoscale add-borders=false ! video/x-raw,format=I420,width=1280,height=720,pixel-aspect-ratio=1/1 \
-  ! identity eos-after=$((frames + 1)) ! x264enc ! h264parse ! mp4mux ! filesink location="$video"
+  ! x264enc ! h264parse ! mp4mux ! filesink location="$video"
 folder=$work/pictures-$pictures
 [ -e "$folder/00.png" ] || { mkdir -p "$folder" && gst-launch-1.0 -q filesrc location="$video" ! decodebin ! videoconvert \
   ! pngenc ! multifilesink location="$folder/%02d.png" \

@@ -4,6 +4,7 @@
 mod picture;
 mod report;
 mod threads;
+mod times;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,6 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
     let showcase = Arc::new(Showcase::default());
     Showcase::watch(&showcase, &overlay)?;
     let report = Report::watch(&segment)?;
+    let retimed = times::make_rise(&segment)?;
     let time_is_up = Arc::new(AtomicBool::new(false));
     if let Some(seconds) = args.seconds {
         let length = Duration::try_from_secs_f64(seconds)
@@ -91,6 +93,12 @@ pub fn run(args: &Args) -> Result<()> {
         std::fs::rename(from, to).with_context(|| format!("cannot write {}", to.display()))?;
     }
     showcase.write(&results.picture)?;
+    match retimed.load(Ordering::Relaxed) {
+        0 => {}
+        frames => eprintln!(
+            "gclip: the time stamps of {frames} frames are missing or do not rise; each was put behind the frame before"
+        ),
+    }
     finished.print(&[&results.video, &results.picture, &results.json]);
     Ok(())
 }
