@@ -46,15 +46,20 @@ impl Times {
     fn next(&mut self, pts: Option<gst::ClockTime>, duration: gst::ClockTime) -> gst::ClockTime {
         let rising = pts.filter(|pts| self.0.is_none_or(|(start, _)| *pts > start));
         let pts = rising.or(self.0.map(|(_, end)| end)).unwrap_or_default();
-        self.0 = Some((pts, pts + duration));
+        self.0 = Some((pts, pts.saturating_add(duration)));
         pts
     }
 }
 
 fn frame_duration(pad: &gst::Pad) -> Option<gst::ClockTime> {
     let caps = pad.current_caps()?;
-    let fps = gst_video::VideoInfo::from_caps(&caps).ok()?.fps();
-    gst::ClockTime::SECOND.mul_div_floor(fps.denom().try_into().ok()?, fps.numer().try_into().ok()?)
+    frame_duration_at(gst_video::VideoInfo::from_caps(&caps).ok()?.fps())
+}
+
+/// `None`: the rate varies.
+fn frame_duration_at(fps: gst::Fraction) -> Option<gst::ClockTime> {
+    let (frames, seconds) = (u64::try_from(fps.numer()).ok()?, u64::try_from(fps.denom()).ok()?);
+    if frames == 0 { None } else { gst::ClockTime::SECOND.mul_div_floor(seconds, frames) }
 }
 
 #[cfg(test)]
@@ -70,5 +75,14 @@ mod tests {
             times.next(pts.map(time), time(40)).mseconds()
         };
         assert_eq!(given.map(&mut next), [0, 120, 160, 200, 240, 280, 400, 401]);
+        let last = times.next(Some(gst::ClockTime::MAX), gst::ClockTime::SECOND);
+        assert_eq!(times.next(None, gst::ClockTime::SECOND), last, "no later time is there");
+    }
+
+    #[test]
+    fn a_rate_that_varies_says_no_duration() {
+        let duration = |frames, seconds| frame_duration_at(gst::Fraction::new(frames, seconds));
+        assert_eq!(duration(30, 1), Some(gst::ClockTime::from_nseconds(33_333_333)));
+        assert_eq!(duration(0, 1), None);
     }
 }
