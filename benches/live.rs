@@ -25,7 +25,7 @@ use gst::prelude::*;
 use gst_app::AppSrc;
 use gstgclip::engine::Engine;
 use parking_lot::Mutex;
-use shared::{fake_model, memory};
+use shared::{fake_model, usage};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -126,7 +126,8 @@ fn watch(
         let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
         let late = delays.iter().filter(|delay| **delay > latency).count();
         let asked = engine.stats().batch.requests;
-        let now = Tenth { median: at(0.5), p99: at(0.99), resident: memory("VmRSS:")?, latency };
+        let resident = usage::memory("VmRSS:").ok_or("no VmRSS")?;
+        let now = Tenth { median: at(0.5), p99: at(0.99), resident, latency };
         println!(
             "{:>6}  {:>9.1}  {:>6.1}  {:>10.1}  {:>5.2} %  {:>8.1}  {:>7.1}  {:>12.1}",
             tenth + 1,

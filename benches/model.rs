@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use gstgclip::model::{Model, ModelSpec, PrecisionChoice, Prompts, Segmenter, Templates, Vocabulary};
-use shared::memory;
+use shared::usage;
 use tch::{Device, Kind, Tensor};
 
 /// Height and width.
@@ -67,7 +67,7 @@ fn forward(vision: &mut Segmenter, input: &Tensor, vocabularies: &[&Arc<Vocabula
 }
 
 /// Each precision in a process of its own: what is freed stays with a process, for its next model.
-fn memory_by_precision(_: &mut Criterion) {
+fn memory(_: &mut Criterion) {
     println!("memory of a process, in MiB");
     for precision in PRECISIONS {
         let bench = std::env::current_exe().expect("a bench is a file");
@@ -77,12 +77,12 @@ fn memory_by_precision(_: &mut Criterion) {
 }
 
 fn memory_of(precision: PrecisionChoice) {
-    let before = memory("VmRSS:").ok();
+    let before = usage::memory("VmRSS:");
     let mut model = load(precision);
     let words = vocabulary(&mut model);
-    let after = memory("VmRSS:").ok();
+    let after = usage::memory("VmRSS:");
     let input = pictures(&model, 8, (336, 592));
-    let loading = memory("VmHWM:").ok();
+    let loading = usage::memory("VmHWM:");
     // Starts the highest resident size anew.
     let fresh = std::fs::write("/proc/self/clear_refs", "5").is_ok();
     forward(&mut model.vision, &input, &[&words; 8]);
@@ -91,7 +91,7 @@ fn memory_of(precision: PrecisionChoice) {
         mebibytes(after),
         mebibytes(before),
         mebibytes(loading),
-        mebibytes(memory("VmHWM:").ok().filter(|_| fresh)),
+        mebibytes(usage::memory("VmHWM:").filter(|_| fresh)),
     );
 }
 
@@ -202,7 +202,7 @@ fn loading(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, memory_by_precision, share, loading, text, vision);
+criterion_group!(benches, memory, share, loading, text, vision);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();

@@ -24,8 +24,6 @@ mod load;
 mod shared;
 #[path = "pipelines/start.rs"]
 mod start;
-#[path = "../src/bin/gclip/video/threads.rs"]
-mod threads;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,9 @@
 
 mod common;
 mod tiny;
+#[allow(dead_code)] // the CPU time of threads is for others
+#[path = "../src/bin/gclip/usage.rs"]
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,9 +44,7 @@ fn alone(test: &str) -> bool {
 
 /// Memory of this process in KiB.
 fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    usage::memory("VmRSS:").unwrap() / 1024
 }
 
 fn assert_flat(early: u64, late: u64) {

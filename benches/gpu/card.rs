@@ -9,7 +9,7 @@ use gstgclip::model::cuda::{Uploader, runtime};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::shared::median;
+use crate::shared::{median, usage};
 use crate::{Plan, Result};
 
 /// The name of the card, or of the processor.
@@ -114,9 +114,7 @@ fn upload_rate(plan: &Plan, uploader: &Arc<Uploader>) -> Result<f64> {
 
 /// The process's largest resident memory so far, in MiB.
 pub fn peak_mib() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(value.trim().strip_suffix(" kB")?.parse::<u64>().ok()? >> 10)
+    Some(usage::memory("VmHWM:")? >> 20)
 }
 
 /// Memory of the device that is in use, in MiB.

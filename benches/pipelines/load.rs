@@ -11,7 +11,7 @@ use gst::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::threads;
+use crate::shared::usage;
 
 const BATCH: u32 = 4;
 const PROMPTS: &str = "ball; person; car; road; tree; sky; building; grass";
@@ -64,7 +64,7 @@ fn kind(name: &str) -> &'static str {
 
 fn by_kind() -> BTreeMap<&'static str, f64> {
     let mut seconds = BTreeMap::new();
-    for (name, time) in threads::times() {
+    for (name, time) in usage::threads() {
         *seconds.entry(kind(&name)).or_default() += time;
     }
     seconds

@@ -2,6 +2,9 @@
 //! What several benches need.
 #![allow(dead_code)] // each bench uses a part of it
 
+#[path = "../../src/bin/gclip/usage.rs"]
+pub mod usage;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +19,6 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Bytes in a line of `/proc/self/status`, such as `VmRSS:`.
-pub fn memory(line: &str) -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let value = status.lines().find_map(|text| text.strip_prefix(line)).ok_or(format!("no {line}"))?;
-    let kibibytes: u64 = value.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(1024 * kibibytes)
 }
 
 /// What a pipeline is waited for with: its end, or what kept it from that.

@@ -11,7 +11,7 @@ use gst::prelude::*;
 use gst_app::AppSrc;
 use parking_lot::Mutex;
 
-use crate::shared;
+use crate::shared::usage;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -126,13 +126,12 @@ pub fn memory(model: &str) -> Result<()> {
         let cameras = Cameras::new(model, count, FULL_HD)?;
         // More than the model takes: every queue fills.
         cameras.play(25.0, || {
-            let mut most = Ok(0);
+            let mut most = 0;
             for _ in 0..40 {
                 std::thread::sleep(Duration::from_millis(100));
-                most =
-                    most.and_then(|most: u64| Ok::<u64, Box<dyn Error>>(most.max(shared::memory("VmRSS:")?)));
+                most = most.max(usage::memory("VmRSS:").ok_or("no VmRSS")?);
             }
-            most
+            Ok(most)
         })
     };
     with(1)?;

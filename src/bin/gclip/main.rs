@@ -11,6 +11,7 @@ mod pull;
 mod redact;
 mod segment;
 mod text;
+mod usage;
 mod video;
 mod watch;
 

@@ -3,8 +3,7 @@
 
 mod picture;
 mod report;
-mod threads;
-mod times;
+mod timestamps;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
     let showcase = Arc::new(Showcase::default());
     Showcase::watch(&showcase, &overlay)?;
     let report = Report::watch(&segment)?;
-    let retimed = times::make_rise(&segment)?;
+    let retimed = timestamps::make_rise(&segment)?;
     let time_is_up = Arc::new(AtomicBool::new(false));
     if let Some(seconds) = args.seconds {
         let length = Duration::try_from_secs_f64(seconds)

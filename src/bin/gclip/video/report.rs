@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 
 use gstgclip::meta::Masks;
 
+use crate::usage;
+
 /// Counts while the pipeline plays.
 pub struct Report {
     started: Instant,
@@ -73,7 +75,7 @@ impl Report {
             frames: self.frames(),
             classes: self.classes.lock().clone(),
             cpu: cpu_by_stage(),
-            peak_mib: peak_memory_mib(),
+            peak_mib: usage::memory("VmHWM:").map_or(0.0, |bytes| bytes as f64 / f64::from(1 << 20)),
             stats: segment.property::<gst::Structure>("stats"),
         }
     }
@@ -150,17 +152,10 @@ fn cpu_by_stage() -> Vec<(&'static str, f64)> {
         ("json", "JSON"),
     ];
     let mut seconds = [0.0; STAGES.len() + 1];
-    for (name, time) in super::threads::times() {
+    for (name, time) in usage::threads() {
         let stage = STAGES.iter().position(|(prefix, _)| name.starts_with(prefix)).unwrap_or(STAGES.len());
         seconds[stage] += time;
     }
     let names = STAGES.iter().map(|(_, stage)| *stage).chain(["decode, start-up"]);
     names.zip(seconds).filter(|(_, seconds)| *seconds > 0.0).collect()
-}
-
-fn peak_memory_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok())
-        .map_or(0.0, |kib| kib / 1024.0)
 }

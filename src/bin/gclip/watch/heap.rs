@@ -43,9 +43,7 @@ mod tests {
     const NAME: &str = "watch::heap::tests::what_was_freed_between_what_is_in_use_goes_back_once_in_a_while";
 
     fn resident_mebibytes() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+        crate::usage::memory("VmRSS:").unwrap() >> 20
     }
 
     #[test]

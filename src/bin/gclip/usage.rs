@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! CPU time of this process, thread by thread.
+//! What this process uses, by Linux's account: CPU time of each thread, memory.
 
 use std::path::Path;
 
@@ -7,16 +7,23 @@ use std::path::Path;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Name and CPU seconds of each thread that is alive.
-pub fn times() -> impl Iterator<Item = (String, f64)> {
+pub fn threads() -> impl Iterator<Item = (String, f64)> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    tasks.filter_map(|task| time(&task.path()))
+    tasks.filter_map(|task| thread(&task.path()))
 }
 
 /// Name and user + system seconds of one thread, from its `stat` line: `pid (name) state ppid ...`.
-fn time(task: &Path) -> Option<(String, f64)> {
+fn thread(task: &Path) -> Option<(String, f64)> {
     let stat = std::fs::read_to_string(task.join("stat")).ok()?;
     let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
     Some((name.to_owned(), ticks / TICKS_PER_SECOND))
+}
+
+/// Bytes in a line of `/proc/self/status`: `VmRSS:` is resident now, `VmHWM:` was at most.
+pub fn memory(line: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|text| text.strip_prefix(line))?;
+    Some(1024 * value.trim().strip_suffix(" kB")?.parse::<u64>().ok()?)
 }
