@@ -24,8 +24,8 @@ pub fn make_rise(element: &gst::Element) -> Result<Arc<AtomicU64>> {
             }
             Some(gst::PadProbeData::Buffer(buffer)) => {
                 let duration = buffer.duration().filter(|duration| !duration.is_zero());
-                let duration = duration.or_else(|| frame_duration(pad)).unwrap_or(USUAL);
-                let pts = times.lock().next(buffer.pts(), duration);
+                let usual = || frame_duration(pad).unwrap_or(USUAL);
+                let pts = times.lock().next(buffer.pts(), duration, usual);
                 if buffer.pts() != Some(pts) {
                     buffer.make_mut().set_pts(pts);
                     count.fetch_add(1, Ordering::Relaxed);
@@ -38,15 +38,21 @@ pub fn make_rise(element: &gst::Element) -> Result<Arc<AtomicU64>> {
     Ok(mended)
 }
 
-/// Start and end of the frame before.
+/// Start of the frame before, and how long it lasts, if it said so.
 #[derive(Default)]
-struct Times(Option<(gst::ClockTime, gst::ClockTime)>);
+struct Times(Option<(gst::ClockTime, Option<gst::ClockTime>)>);
 
 impl Times {
-    fn next(&mut self, pts: Option<gst::ClockTime>, duration: gst::ClockTime) -> gst::ClockTime {
+    fn next(
+        &mut self,
+        pts: Option<gst::ClockTime>,
+        duration: Option<gst::ClockTime>,
+        usual: impl Fn() -> gst::ClockTime,
+    ) -> gst::ClockTime {
         let rising = pts.filter(|pts| self.0.is_none_or(|(start, _)| *pts > start));
-        let pts = rising.or(self.0.map(|(_, end)| end)).unwrap_or_default();
-        self.0 = Some((pts, pts.saturating_add(duration)));
+        let end = || self.0.map(|(start, lasts)| start.saturating_add(lasts.unwrap_or_else(usual)));
+        let pts = rising.or_else(end).unwrap_or_default();
+        self.0 = Some((pts, duration));
         pts
     }
 }
@@ -72,11 +78,15 @@ mod tests {
         let mut times = Times::default();
         let mut next = |pts: Option<u64>| {
             let time = gst::ClockTime::from_mseconds;
-            times.next(pts.map(time), time(40)).mseconds()
+            times.next(pts.map(time), Some(time(40)), || time(1)).mseconds()
         };
         assert_eq!(given.map(&mut next), [0, 120, 160, 200, 240, 280, 400, 401]);
-        let last = times.next(Some(gst::ClockTime::MAX), gst::ClockTime::SECOND);
-        assert_eq!(times.next(None, gst::ClockTime::SECOND), last, "no later time is there");
+        let usual = || gst::ClockTime::SECOND;
+        let last = times.next(Some(gst::ClockTime::MAX), None, usual);
+        assert_eq!(times.next(None, None, usual), last, "no later time is there");
+        let mut times = Times::default();
+        times.next(None, None, usual);
+        assert_eq!(times.next(None, None, usual), usual(), "a frame that does not say how long it lasts");
     }
 
     #[test]
