@@ -14,6 +14,7 @@ mod shared;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
@@ -24,7 +25,8 @@ use shared::{ENDS, ended, fake_model, median};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const SIZES: [(u32, u32); 2] = [(640, 360), (1920, 1080)];
-const FRAMES: u64 = 300;
+const FRAMES: u64 = 1000;
+const WARM_UP: u64 = 20;
 const ROUNDS: usize = 7;
 
 fn main() -> Result<()> {
@@ -66,7 +68,7 @@ fn elements((width, height): (u32, u32)) -> Vec<(String, String)> {
         );
         (format!("gclipsegment batch-size={batch}"), element)
     };
-    let mut elements = vec![("identity".to_owned(), "identity".to_owned()), ours(1), ours(4)];
+    let mut elements = vec![("identity".to_owned(), "identity".to_owned()), ours(1), ours(4), ours(16)];
     let folder = std::env::var_os("GCLIP_BENCH_ONNX").map(PathBuf::from);
     let there = gst::ElementFactory::find("onnxinference").is_some();
     for kind in ["float", "bytes"] {
@@ -84,33 +86,41 @@ fn elements((width, height): (u32, u32)) -> Vec<(String, String)> {
 
 /// Microseconds a frame: CPU time of the process, and the clock's.
 fn run(element: &str, (width, height): (u32, u32)) -> Result<[f64; 2]> {
-    let pipeline = gst::parse::launch(&format!(
-        "appsrc name=source block=true max-buffers=4 max-bytes=0 format=time ! {element} ! fakesink sync=false"
-    ))?;
+    let pipeline =
+        gst::parse::launch(&format!("appsrc name=source format=time ! {element} ! fakesink sync=false"))?;
     let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| "not a pipeline")?;
     let source = pipeline.by_name("source").and_downcast::<AppSrc>().ok_or("no source")?;
     let info =
         gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height).fps((25, 1)).build()?;
     source.set_caps(Some(&info.to_caps()?));
     let picture = gst::Buffer::from_slice(vec![90u8; info.size()]);
+    // Pushed from the streaming thread itself: the source hands nothing from thread to thread.
+    let (mut number, started) = (0, Arc::new(OnceLock::new()));
+    let start = started.clone();
+    source.set_callbacks(
+        gst_app::AppSrcCallbacks::builder()
+            .need_data(move |source, _| {
+                // The first ones load and allocate.
+                if number == WARM_UP {
+                    start.get_or_init(|| (ProcessTime::now(), Instant::now()));
+                }
+                // A refusal is the pipeline's to report.
+                let _ = if number < WARM_UP + FRAMES {
+                    // The pixels are shared: only times are set.
+                    let mut buffer = picture.copy();
+                    buffer.make_mut().set_pts(gst::ClockTime::from_mseconds(40 * number));
+                    source.push_buffer(buffer)
+                } else {
+                    source.end_of_stream()
+                };
+                number += 1;
+            })
+            .build(),
+    );
     pipeline.set_state(gst::State::Playing)?;
-    let push = |number: u64| {
-        // The pixels are shared: only times are set.
-        let mut buffer = picture.copy();
-        buffer.make_mut().set_pts(gst::ClockTime::from_mseconds(40 * number));
-        source.push_buffer(buffer)
-    };
-    // The first ones load and allocate.
-    for number in 0..20 {
-        push(number)?;
-    }
-    let (cpu, clock) = (ProcessTime::now(), Instant::now());
-    for number in 0..FRAMES {
-        push(20 + number)?;
-    }
-    source.end_of_stream()?;
     let bus = pipeline.bus().ok_or("a pipeline has a bus")?;
     let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &ENDS);
+    let (cpu, clock) = started.get().ok_or("the source was never asked")?;
     let times = [cpu.elapsed(), clock.elapsed()].map(|time| 1e6 * time.as_secs_f64() / FRAMES as f64);
     pipeline.set_state(gst::State::Null)?;
     match ended(message.as_ref()) {

@@ -24,7 +24,7 @@ pub use reload::{Client, Prepared};
 pub use stats::EngineStats;
 pub use weights::Weights;
 
-use crate::batch::{Batcher, Session, SessionOptions};
+use crate::batch::{Batcher, Session, SessionOptions, Waker};
 use crate::model::{ModelInfo, ModelSpec, Request, Segmentation};
 use crate::registry::{Registry, Spec};
 
@@ -119,8 +119,9 @@ impl Engine {
     }
 
     /// A stream's place among those that this model serves.
-    pub fn session(&self, options: SessionOptions) -> Session<Job, Arc<Segmentation>> {
-        self.batcher.session(options)
+    /// `waker` is called when answers have come.
+    pub fn session(&self, options: SessionOptions, waker: Waker) -> Session<Job, Arc<Segmentation>> {
+        self.batcher.session_with_waker(options, waker)
     }
 
     /// The weights in use: prompts are encoded with them, and frames scored with those prompts carry them.

@@ -24,7 +24,10 @@
 //!   The first answer stays; a result that comes after a flush finds the ticket answered and is discarded.
 //! * A request is in the queue, or in the batch that runs, or nowhere; never in two of these.
 //! * Lock order: state -> slot of one ticket. Neither is held while the function runs, while anybody waits for
-//!   a result, or while requests and results are dropped (dropping may take long and may come back in here).
+//!   a result, while a waker is called, or while requests and results are dropped (dropping may take long and may
+//!   come back in here).
+//! * A waker is called after all tickets of its batch are answered, once a batch: whoever sleeps until it is called
+//!   wakes up once for all of them.
 
 mod state;
 mod stats;
@@ -58,6 +61,9 @@ pub struct SessionOptions {
     /// Less than two batches' worth over all sessions leaves the worker idle while results travel on.
     pub max_in_flight: usize,
 }
+
+/// Called on the worker's thread when it has answered tickets of a session. It must not wait or panic.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// Why a ticket has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +115,18 @@ impl<Q: Send + 'static, R: Clone + Send + 'static> Batcher<Q, R> {
 
     /// A new stream's place. It is waited for from now on, once, until it submits.
     pub fn session(&self, options: SessionOptions) -> Session<Q, R> {
+        self.join(options, None)
+    }
+
+    /// As `session`, for an owner who does not wait for one ticket at a time: `waker` is called when the worker has
+    /// answered some, or has ended. Not when the owner itself cancels them with a flush.
+    pub fn session_with_waker(&self, options: SessionOptions, waker: Waker) -> Session<Q, R> {
+        self.join(options, Some(waker))
+    }
+
+    fn join(&self, options: SessionOptions, waker: Option<Waker>) -> Session<Q, R> {
         let mut state = self.shared.lock();
-        let id = state.join(options);
+        let id = state.join(options, waker);
         self.shared.unlock(state);
         Session { shared: self.shared.clone(), id }
     }

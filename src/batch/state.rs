@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::stats::Counters;
 use super::ticket::Slot;
-use super::{Failure, SessionOptions};
+use super::{Failure, SessionOptions, Waker};
 
 /// A request that waits for its batch.
 pub(super) struct Queued<Q, R> {
@@ -26,6 +26,8 @@ pub(super) struct Queued<Q, R> {
 /// One session, as the batcher sees it.
 struct Place {
     options: SessionOptions,
+    /// Called when the worker has answered tickets of this session.
+    waker: Option<Waker>,
     in_flight: usize,
     /// Whether others wait for it: not quiet, and not silent when a batch last became due.
     awaited: bool,
@@ -105,9 +107,9 @@ impl<Q, R> State<Q, R> {
         }
     }
 
-    pub fn join(&mut self, options: SessionOptions) -> u64 {
+    pub fn join(&mut self, options: SessionOptions, waker: Option<Waker>) -> u64 {
         self.ids += 1;
-        let place = Place { options, in_flight: 0, awaited: true, turn: 0 };
+        let place = Place { options, waker, in_flight: 0, awaited: true, turn: 0 };
         let (can_add, room) = (place.can_add(), place.room());
         self.sessions.insert(self.ids, place);
         self.account(false, can_add, 0, room);
@@ -263,15 +265,21 @@ impl<Q, R> State<Q, R> {
         }
     }
 
-    /// The batch that ran has been answered. The caller drops what it gets after the lock.
+    /// The batch that ran has been answered. Returns who wants to hear of it, each once; the caller calls them, and
+    /// drops what it gets, after the lock.
     #[must_use]
-    pub fn finished(&mut self) -> Vec<(u64, Arc<Slot<R>>)> {
-        std::mem::take(&mut self.running)
+    pub fn finished(&mut self) -> (Vec<Waker>, Vec<(u64, Arc<Slot<R>>)>) {
+        let mut sessions: Vec<u64> = self.running.iter().map(|(session, _)| *session).collect();
+        sessions.sort_unstable();
+        sessions.dedup();
+        let places = sessions.iter().filter_map(|session| self.sessions.get(session));
+        (places.filter_map(|place| place.waker.clone()).collect(), std::mem::take(&mut self.running))
     }
 
-    /// The worker is gone: fails what is outstanding. The caller drops what it gets after the lock.
+    /// The worker is gone: fails what is outstanding. Returns who wants to hear of it; the caller calls them, and
+    /// drops what it gets, after the lock.
     #[must_use]
-    pub fn end(&mut self) -> VecDeque<Queued<Q, R>> {
+    pub fn end(&mut self) -> (Vec<Waker>, VecDeque<Queued<Q, R>>) {
         self.ended = true;
         let gone = Failure::Failed("the batch worker has ended".into());
         let slots = self.queue.iter().map(|queued| &queued.slot);
@@ -279,7 +287,8 @@ impl<Q, R> State<Q, R> {
             slot.answer(Err(gone.clone()));
         }
         self.next_due = None;
-        std::mem::take(&mut self.queue)
+        let wakers = self.sessions.values().filter_map(|place| place.waker.clone()).collect();
+        (wakers, std::mem::take(&mut self.queue))
     }
 }
 

@@ -68,6 +68,11 @@ impl<R: Clone> Ticket<R> {
         answer.clone()
     }
 
+    /// Whether the result is there.
+    pub fn is_answered(&self) -> bool {
+        self.slot.answer.lock().is_some()
+    }
+
     /// The result if it is there already.
     pub fn poll(&self) -> Option<Result<R, Failure>> {
         self.slot.answer.lock().clone()

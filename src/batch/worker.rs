@@ -59,7 +59,8 @@ struct End<Q, R>(Arc<Shared<Q, R>>);
 
 impl<Q, R> Drop for End<Q, R> {
     fn drop(&mut self) {
-        let removed = self.0.lock().end();
+        let (wakers, removed) = self.0.lock().end();
+        wakers.iter().for_each(|wake| wake());
         drop(removed);
     }
 }
@@ -82,7 +83,8 @@ where
             slot.answer(answer);
         }
         // Only now: until all are answered, a flush has to find them.
-        let finished = end.0.lock().finished();
+        let (wakers, finished) = end.0.lock().finished();
+        wakers.iter().for_each(|wake| wake());
         drop(finished);
     }
 }

@@ -149,7 +149,7 @@ fn an_injected_engine_serves_whoever_asks_for_its_id() {
         Engine::install("engine-test-1", &spec, info(), Box::new(widths), Box::new(unit_rows)).unwrap();
     let shared = Engine::shared("engine-test-1", &spec, "segment0").unwrap();
     assert!(Arc::ptr_eq(&installed, &shared));
-    let session = shared.session(one_by_one());
+    let session = shared.session(one_by_one(), Arc::new(|| ()));
     let tickets = [3, 5].map(|width| session.submit(job(&installed, width)));
     let widths = tickets.each_ref().map(|ticket| ticket.wait(None).unwrap().unwrap().width);
     assert_eq!(widths, [3, 5]);
@@ -215,7 +215,7 @@ fn text_that_is_being_encoded_holds_no_picture_up() {
             .spawn(|| engine.weights().vocabulary(&Prompts::parse("cat", "").unwrap(), &Templates::None));
         encoding.recv_timeout(HANG).unwrap();
         // The encoder is at its gate, which opens only after this picture.
-        let session = engine.session(one_by_one());
+        let session = engine.session(one_by_one(), Arc::new(|| ()));
         assert!(session.submit(job(&engine, 2)).wait(None).unwrap().is_ok());
         go.send(()).unwrap();
         vocabulary.join().unwrap().unwrap();

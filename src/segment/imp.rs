@@ -36,7 +36,7 @@ pub struct Segment {
     pub loaded: Mutex<Option<Loaded>>,
     /// From READY->PAUSED to PAUSED->READY.
     pub session: Mutex<Option<Arc<Session>>>,
-    pub stream: Stream,
+    pub stream: Arc<Stream>,
     /// Keeps the order of settings and wishes equal when several threads set prompts.
     prompt_order: Mutex<()>,
 }
@@ -95,7 +95,7 @@ impl ObjectSubclass for Segment {
             settings: Mutex::default(),
             loaded: Mutex::default(),
             session: Mutex::default(),
-            stream: Stream::default(),
+            stream: Arc::default(),
             prompt_order: Mutex::default(),
         }
     }
@@ -270,7 +270,7 @@ impl Segment {
         let engine = self.loaded.lock().as_ref().map(|loaded| loaded.engine.clone());
         self.stream.reset();
         if let Some(engine) = engine {
-            let session = engine.session(options);
+            let session = engine.session(options, self.stream.waker());
             // Nobody waits for a stream that has not begun.
             session.set_quiet();
             *self.session.lock() = Some(Arc::new(session));

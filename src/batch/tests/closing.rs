@@ -23,7 +23,7 @@ impl Desk {
     }
 
     fn join(&mut self, batch_size: usize, timeout: Duration, max_in_flight: usize) -> u64 {
-        self.state.join(options(batch_size, timeout, max_in_flight))
+        self.state.join(options(batch_size, timeout, max_in_flight), None)
     }
 
     /// Returns the request's number.

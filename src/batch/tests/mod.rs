@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `closing`: when a batch closes, on a made-up clock. `threads`: what holds with a worker at work.
+//! `closing`: when a batch closes, on a made-up clock. `threads`: what holds with a worker at work. `wakers`: who hears
+//! of answers.
 
 mod closing;
 mod threads;
+mod wakers;
 
 use std::time::Duration;
 

@@ -144,9 +144,7 @@ impl Segment {
         // A flush may have come meanwhile; the item, with its ticket, is then dropped after the lock.
         let flow = state.flow;
         if flow.is_ok() {
-            state.frames += usize::from(matches!(item, Item::Frame(_)));
-            state.queue.push_back(item);
-            self.stream.output_wake.notify_one();
+            self.stream.enqueue(&mut state, item);
         } else {
             state.kept.extend(item.sticky_event());
         }

@@ -69,7 +69,7 @@ impl Segment {
         let late = std::mem::take(&mut state.output.late);
         self.stream.wake_all();
         drop(state);
-        // The task may wait for a ticket: that one is cancelled here.
+        // Nothing of this stream is waited for, and no batch begins with what it has asked.
         let session = self.session.lock().clone();
         if let Some(session) = session {
             session.flush();

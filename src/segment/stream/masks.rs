@@ -42,7 +42,7 @@ impl Output {
 
     /// How many overdue inferences have no answer yet.
     pub fn late_outstanding(&self) -> usize {
-        self.late.iter().filter(|late| late.ticket.poll().is_none()).count()
+        self.late.iter().filter(|late| !late.ticket.is_answered()).count()
     }
 }
 
@@ -66,7 +66,7 @@ impl Segment {
     }
 
     /// Takes over the results of overdue inferences that have come in meanwhile. Returns what went wrong.
-    pub fn absorb_late(&self, policy: &Policy) -> Option<String> {
+    pub fn take_late_answers(&self, policy: &Policy) -> Option<String> {
         let mut answered = Vec::new();
         {
             let late = &mut self.stream.state.lock().output.late;

@@ -5,14 +5,13 @@
 //! upstream thread (input)             model's worker             source pad's task (output)
 //! chain: wait for room                batches, forward           take the head of the queue
 //!        borrow or copy the pixels    answers tickets            wait for its ticket
-//!        submit -> Ticket                                        attach the mask
-//!        queue <- Frame                                          push
+//!        submit -> Ticket             wakes the task             once its ticket is answered:
+//!        queue <- Frame                                          attach the mask, push
 //! events: queue <- Event                                         push in their place
 //! ```
 //!
 //! Lock order: settings -> loaded -> session -> state -> batcher. Most code takes one of them at a time.
-//! No lock is held across a push, a query, a posted message, `Ticket::wait`, the copy of the pixels or the
-//! encoding of prompts.
+//! No lock is held across a push, a query, a posted message, the copy of the pixels or the encoding of prompts.
 //!
 //! `State::flow` is the single truth about whether data moves. Everyone who waits looks at it first, and
 //! whoever sets it to an error wakes everyone. Flow is reset only while neither pad function runs: at
@@ -29,6 +28,7 @@ mod pace;
 mod presence;
 mod queries;
 mod stats;
+mod turn;
 mod unchanged;
 
 use std::collections::VecDeque;
@@ -107,8 +107,6 @@ struct Output {
     newest: Option<Newest>,
     /// Overdue inferences whose frames have left; the newest of them will still be of use.
     late: VecDeque<Late>,
-    /// The task waits for the answer to a frame.
-    waiting: bool,
     /// A frame was dropped before the next one.
     discont: bool,
     last_message: Option<Instant>,
@@ -166,7 +164,7 @@ enum Item {
 impl Item {
     fn is_unanswered(&self) -> bool {
         match self {
-            Item::Frame(frame) => matches!(&frame.work, Work::Infer(ticket) if ticket.poll().is_none()),
+            Item::Frame(frame) => matches!(&frame.work, Work::Infer(ticket) if !ticket.is_answered()),
             Item::Event(_) => false,
         }
     }
@@ -241,7 +239,7 @@ impl State {
     /// Inferences that have been asked for and not answered.
     fn outstanding(&self) -> usize {
         let queued = self.queue.iter().filter(|item| item.is_unanswered()).count();
-        queued + self.output.late_outstanding() + usize::from(self.output.waiting)
+        queued + self.output.late_outstanding()
     }
 
     /// Gives up unanswered inferences, the newest first, until `keep` are outstanding. Their frames go without.

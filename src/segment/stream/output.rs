@@ -11,8 +11,9 @@ use super::super::imp::{CAT, Segment};
 use super::super::settings::Policy;
 use super::super::{LatePolicy, MetaFlags, OnError};
 use super::masks::masks_of;
+use super::turn::Turn;
 use super::{Frame, Item, Late, Origin, Output, Work};
-use crate::batch::{Failure, Ticket};
+use crate::batch::Failure;
 use crate::meta::{self, Masks};
 use crate::model::Segmentation;
 
@@ -37,19 +38,20 @@ struct Ended {
 type Left = Result<(), Ended>;
 
 impl Segment {
-    /// One turn of the task: one item leaves.
+    /// One turn of the task.
     pub fn run_once(&self) {
-        let Some(item) = self.next_item() else {
+        let Some(turn) = self.stream.next_turn() else {
             // Not running any more; whoever starts the flow again starts the task.
             if let Err(error) = self.srcpad.pause_task() {
                 gst::warning!(CAT, imp = self, "cannot pause the task: {error}");
             }
             return;
         };
-        let was_frame = matches!(item, Item::Frame(_));
-        let flow = match item {
-            Item::Event(event) => self.push_event(event),
-            Item::Frame(frame) => self.push_frame(*frame),
+        let was_frame = matches!(turn, Turn::Leave(Item::Frame(_), _));
+        let flow = match turn {
+            Turn::Leave(Item::Event(event), _) => self.push_event(event),
+            Turn::Leave(Item::Frame(frame), waited) => self.push_frame(*frame, waited),
+            Turn::Absorb => self.absorb_late(),
         };
 
         let mut state = self.stream.state.lock();
@@ -80,18 +82,6 @@ impl Segment {
         }
     }
 
-    fn next_item(&self) -> Option<Item> {
-        let mut state = self.stream.state.lock();
-        loop {
-            state.flow.ok()?;
-            if let Some(item) = state.queue.pop_front() {
-                state.busy = true;
-                return Some(item);
-            }
-            self.stream.output_wake.wait(&mut state);
-        }
-    }
-
     fn push_event(&self, event: gst::Event) -> Left {
         {
             let mut state = self.stream.state.lock();
@@ -116,19 +106,32 @@ impl Segment {
         Ok(())
     }
 
-    fn push_frame(&self, frame: Frame) -> Left {
+    /// Takes over the answers to frames that have left meanwhile.
+    fn absorb_late(&self) -> Left {
         let policy = self.settings.lock().policy.clone();
-        let late_failure = self.absorb_late(&policy);
-        if let Some(error) = late_failure
-            && let Finished::Stop = self.fail(&error, &policy)
-        {
-            return Err(Ended { flow: gst::FlowError::Error, posted: true });
+        match self.take_late_answers(&policy).map(|error| self.fail(&error, &policy)) {
+            Some(Finished::Stop) => Err(Ended { flow: gst::FlowError::Error, posted: true }),
+            _ => Ok(()),
         }
+    }
+
+    /// `waited`: the task has waited for this frame's answer.
+    fn push_frame(&self, frame: Frame, waited: bool) -> Left {
+        let policy = self.settings.lock().policy.clone();
         let Frame { mut buffer, size, origin, work, deadline } = frame;
         // In flight until the frame has left: the ticket is dropped after the push.
         let (mut ticket, mut confirmed) = (None, false);
         let finished = match work {
-            Work::Infer(waiting) => self.await_mask(&buffer, waiting, &mut ticket, origin, deadline, &policy),
+            Work::Infer(asked) => match asked.poll() {
+                Some(answer) => {
+                    ticket = Some(asked);
+                    self.answered(answer, origin, deadline, waited, &policy)
+                }
+                None => {
+                    self.overdue(Late { ticket: asked, origin });
+                    self.skip(&buffer, &origin, &policy, deadline)
+                }
+            },
             Work::Carry => {
                 self.stream.state.lock().counts.reused += 1;
                 Finished::Push(self.carried_masks(&origin).map(|(masks, _)| masks))
@@ -170,36 +173,23 @@ impl Segment {
         flow.map(|_| ()).map_err(|flow| Ended { flow, posted: false })
     }
 
-    /// Waits for the model's answer, at most until the deadline.
-    fn await_mask(
+    /// The model has answered for a frame in time.
+    fn answered(
         &self,
-        buffer: &gst::BufferRef,
-        waiting: Ticket<Arc<Segmentation>>,
-        ticket: &mut Option<Ticket<Arc<Segmentation>>>,
+        answer: Result<Arc<Segmentation>, Failure>,
         origin: Origin,
         deadline: Option<Instant>,
+        waited: bool,
         policy: &Policy,
     ) -> Finished {
-        let at_once = waiting.poll();
-        let had_to_wait = at_once.is_none();
-        self.stream.state.lock().output.waiting = had_to_wait;
-        let Some(answer) = at_once.or_else(|| waiting.wait(deadline)) else {
-            self.overdue(Late { ticket: waiting, origin });
-            return self.skip(buffer, &origin, policy, deadline);
-        };
-        *ticket = Some(waiting);
-        {
-            let mut state = self.stream.state.lock();
-            state.output.waiting = false;
-            if deadline.is_some() {
-                state.pace.in_time();
-            }
+        if deadline.is_some() {
+            self.stream.state.lock().pace.in_time();
         }
         match answer {
             Err(Failure::Cancelled) => Finished::Flushed,
             Err(Failure::Failed(error)) => self.fail(&error, policy),
             Ok(segmentation) => {
-                if had_to_wait {
+                if waited {
                     self.measured(origin.arrived.elapsed(), policy);
                 }
                 match masks_of(&segmentation, &origin) {
@@ -220,10 +210,9 @@ impl Segment {
     /// Puts an overdue inference aside, for a later frame, and asks for fewer at a time.
     fn overdue(&self, late: Late) {
         let mut state = self.stream.state.lock();
+        state.output.late.push_back(late);
         let outstanding = state.outstanding();
         let keep = state.pace.late(outstanding);
-        state.output.waiting = false;
-        state.output.late.push_back(late);
         let given_up = state.give_up(keep);
         drop(state);
         // Cancels them, which takes the batcher's lock.
