@@ -46,10 +46,12 @@ impl Place {
     }
 }
 
+/// Session and slot of each request of the batch that runs.
+type Running<R> = Vec<(u64, Arc<Slot<R>>)>;
+
 pub(super) struct State<Q, R> {
     queue: VecDeque<Queued<Q, R>>,
-    /// Session and slot of each request of the batch that runs.
-    running: Vec<(u64, Arc<Slot<R>>)>,
+    running: Running<R>,
     sessions: HashMap<u64, Place>,
     /// How many sessions can add.
     open: usize,
@@ -268,7 +270,7 @@ impl<Q, R> State<Q, R> {
     /// The batch that ran has been answered. Returns who wants to hear of it, each once; the caller calls them, and
     /// drops what it gets, after the lock.
     #[must_use]
-    pub fn finished(&mut self) -> (Vec<Waker>, Vec<(u64, Arc<Slot<R>>)>) {
+    pub fn finished(&mut self) -> (Vec<Waker>, Running<R>) {
         let mut sessions: Vec<u64> = self.running.iter().map(|(session, _)| *session).collect();
         sessions.sort_unstable();
         sessions.dedup();
