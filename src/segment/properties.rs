@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The settings as GObject properties: reading and writing them by name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -37,7 +38,7 @@ pub fn concern(name: &str) -> Concerns {
 impl Settings {
     /// Writes a property. Fails, with nothing changed, on a value that means nothing.
     pub fn set(&mut self, name: &str, value: &glib::Value) -> Result<()> {
-        let policy = &mut self.policy;
+        let policy = Arc::make_mut(&mut self.policy);
         match name {
             "model" => self.model = value.get()?,
             "method" => self.method = text_or_default(value, || Settings::default().method)?,

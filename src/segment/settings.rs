@@ -30,10 +30,10 @@ pub struct Settings {
     pub prompt_template: String,
     pub embeddings: Option<String>,
 
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
-/// The part that each frame needs a copy of.
+/// The part that each frame holds on to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub infer: InferOptions,
@@ -102,7 +102,7 @@ impl Default for Settings {
             background: None,
             prompt_template: "imagenet".into(),
             embeddings: None,
-            policy: Policy {
+            policy: Arc::new(Policy {
                 infer: InferOptions::default(),
                 window: 0,
                 stride: 0,
@@ -117,7 +117,7 @@ impl Default for Settings {
                 messages: Messages::default(),
                 events: Events::default(),
                 meta: MetaFlags::CUSTOM,
-            },
+            }),
         }
     }
 }

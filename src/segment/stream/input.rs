@@ -10,7 +10,7 @@ use gst::subclass::prelude::*;
 use super::super::imp::{CAT, Segment};
 use super::super::prompts::Encoded;
 use super::super::settings::Policy;
-use super::{Active, Frame, Item, Origin, Output, Session, State, Work};
+use super::{Frame, Item, Origin, Output, Session, State, Work};
 use crate::engine::Job;
 use crate::frame;
 use crate::model::Request;
@@ -28,7 +28,7 @@ struct Admitted {
 }
 
 /// The prompts to score a frame with, unless it takes an earlier mask.
-type Plan = Result<Active, Work>;
+type Plan = Result<Encoded, Work>;
 
 impl Segment {
     pub fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
@@ -52,7 +52,7 @@ impl Segment {
     }
 
     /// Waits until a frame may enter, and returns the settings it enters under.
-    fn wait_for_room(&self, session: &Session) -> Result<Policy, gst::FlowError> {
+    fn wait_for_room(&self, session: &Session) -> Result<Arc<Policy>, gst::FlowError> {
         let mut said_quiet = false;
         loop {
             let policy = self.settings.lock().policy.clone();
@@ -82,26 +82,26 @@ impl Segment {
         arrived: Instant,
     ) -> Result<(Admitted, Plan), gst::FlowError> {
         let mut state = self.stream.state.lock();
-        let outstanding = state.outstanding();
-        let State { input, prompts, measured, pace, .. } = &mut *state;
+        let skips = policy.skips_when_late(state.input.live.unwrap_or(false));
+        let behind = skips && !state.pace.allows(state.outstanding());
+        let State { input, prompts, measured, .. } = &mut *state;
         let info = input.caps.clone().ok_or(gst::FlowError::NotNegotiated)?;
-        let active = prompts.active.clone().ok_or(gst::FlowError::Flushing)?;
+        let active = prompts.active.as_ref().ok_or(gst::FlowError::Flushing)?;
         let number = input.seen;
         input.seen += 1;
-        let skips = policy.skips_when_late(input.live.unwrap_or(false));
         let late_at_sink = || {
             let running_time = input.segment.to_running_time(buffer.pts()?)?;
             Some(running_time < input.qos_earliest?)
         };
         let plan = if number % u64::from(policy.inference_interval) != 0 {
             Err(Work::Carry)
-        } else if skips && (!pace.allows(outstanding) || late_at_sink().unwrap_or(false)) {
+        } else if behind || (skips && late_at_sink().unwrap_or(false)) {
             Err(Work::Skip)
         } else {
-            Ok(active)
+            Ok(active.encoded.clone())
         };
         let deadline = if skips { measured.deadline(policy, &info) } else { None };
-        let generation = plan.as_ref().map_or(0, |active| active.generation);
+        let generation = if plan.is_ok() { active.generation } else { 0 };
         let admitted = Admitted {
             info,
             origin: Origin { number, pts: buffer.pts(), arrived, generation },
@@ -117,7 +117,7 @@ impl Segment {
         session: &Session,
         buffer: &gst::Buffer,
         admitted: &Admitted,
-        prompts: Active,
+        prompts: Encoded,
         policy: &Policy,
     ) -> Work {
         let Admitted { info, origin, memory, .. } = admitted;
@@ -132,7 +132,7 @@ impl Segment {
         let Some(importer) = importer else { return Work::Fail("the element is shutting down".into()) };
         match importer.picture(buffer, info) {
             Ok(picture) => {
-                let Encoded { vocabulary, weights } = prompts.encoded;
+                let Encoded { vocabulary, weights } = prompts;
                 Work::Infer(session.submit(Job::new(Request { picture, vocabulary, options }, weights)))
             }
             Err(error) => Work::Fail(format!("{error:#}")),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use gst_video::prelude::*;
 
 use super::super::imp::Segment;
+use super::super::prompts::Encoded;
 use super::super::still::{Component, Thumbnail};
-use super::{Active, Input, State};
+use super::{Input, State};
 use crate::model::{InferOptions, Vocabulary};
 
 type Mapped<'a> = gst_video::VideoFrameRef<&'a gst::BufferRef>;
@@ -43,12 +44,12 @@ impl Segment {
         buffer: &gst::BufferRef,
         info: &gst_video::VideoInfo,
         number: u64,
-        prompts: &Active,
+        prompts: &Encoded,
         options: &InferOptions,
     ) -> Option<u64> {
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).ok()?;
         let thumbnail = thumbnail(&frame)?;
-        let vocabulary = prompts.encoded.vocabulary.clone();
+        let vocabulary = prompts.vocabulary.clone();
         let info = info.clone();
         let looked = &mut self.stream.state.lock().input.looked;
         let same = looked.as_ref().filter(|looked| {
