@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn the_deadline_is_no_longer_than_what_the_element_holds() {
         gst::init().unwrap();
-        let mut policy = Settings::default().policy;
+        let mut policy = Policy::clone(&Settings::default().policy);
         (policy.max_in_flight, policy.late) = (5, LatePolicy::Reuse);
         let info = |fps: i32| {
             let rate = gst::Fraction::new(fps, 1);
