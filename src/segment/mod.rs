@@ -156,25 +156,26 @@ pub enum Messages {
     All,
 }
 
-/// Which metadata is attached.
-// Written twice: the macro does not leave out values by `cfg`.
-#[cfg(not(feature = "v1_26"))]
-#[glib::flags(name = "GstGclipMetaFlags")]
-pub enum MetaFlags {
-    #[flags_value(name = "GclipSegmentationMeta: masks and regions", nick = "custom")]
-    CUSTOM = 0b01,
-    #[flags_value(name = "One GstVideoRegionOfInterestMeta per region", nick = "roi")]
-    ROI = 0b10,
+/// The flags of every GStreamer, and those that are given: `glib::flags` itself leaves out no values by `cfg`.
+macro_rules! meta_flags {
+    ($($more:tt)*) => {
+        /// Which metadata is attached.
+        #[glib::flags(name = "GstGclipMetaFlags")]
+        pub enum MetaFlags {
+            #[flags_value(name = "GclipSegmentationMeta: masks and regions", nick = "custom")]
+            CUSTOM = 0b01,
+            #[flags_value(name = "One GstVideoRegionOfInterestMeta per region", nick = "roi")]
+            ROI = 0b10,
+            $($more)*
+        }
+    };
 }
 
-/// Which metadata is attached.
+#[cfg(not(feature = "v1_26"))]
+meta_flags!();
+
 #[cfg(feature = "v1_26")]
-#[glib::flags(name = "GstGclipMetaFlags")]
-pub enum MetaFlags {
-    #[flags_value(name = "GclipSegmentationMeta: masks and regions", nick = "custom")]
-    CUSTOM = 0b01,
-    #[flags_value(name = "One GstVideoRegionOfInterestMeta per region", nick = "roi")]
-    ROI = 0b10,
+meta_flags! {
     #[flags_value(
         name = "GstAnalyticsSegmentationMtd, and the GstAnalyticsClsMtd that names its regions",
         nick = "analytics"
