@@ -60,15 +60,16 @@ fn main() -> Result<()> {
 
 /// Names and descriptions; `identity` first.
 fn elements((width, height): (u32, u32)) -> Vec<(String, String)> {
-    let ours = |batch: u32| {
+    let ours = |batch: u32, more: &str| {
         let element = format!(
             "gclipsegment model=instant model-instance-id=instant prompts=thing prompt-template=none batch-size={batch} \
-             max-in-flight={}",
+             max-in-flight={}{more}",
             2 * batch
         );
-        (format!("gclipsegment batch-size={batch}"), element)
+        (format!("gclipsegment batch-size={batch}{more}"), element)
     };
-    let mut elements = vec![("identity".to_owned(), "identity".to_owned()), ours(1), ours(4), ours(16)];
+    let nothing = ("identity".to_owned(), "identity".to_owned());
+    let mut elements = vec![nothing, ours(1, ""), ours(4, ""), ours(4, " meta=0"), ours(16, "")];
     let folder = std::env::var_os("GCLIP_BENCH_ONNX").map(PathBuf::from);
     let there = gst::ElementFactory::find("onnxinference").is_some();
     for kind in ["float", "bytes"] {
