@@ -6,7 +6,7 @@
 #   --cpu       the CPU in the place of a GPU: tries the logic, measures nothing of interest (give --quick too)
 #   --quick     few and short measurements
 #   --bundle    programs and GStreamer from a folder that scripts/bundle.sh made, on a machine without Rust and GStreamer
-#               (default: target/bundle or target/bundle.tar.gz where there is one, else what cargo builds here)
+#               (default: what cargo builds here; without cargo target/bundle or target/bundle.tar.gz)
 #   --results   where the result goes (default: benches/results)
 # Needs python3 with torch 2.11 and transformers for the weights (random, B/16) and for PyTorch's side.
 set -euo pipefail
@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-if [ -z "$bundle" ]; then
+if [ -z "$bundle" ] && ! command -v cargo >/dev/null; then
   if [ -e target/bundle.tar.gz ] && [ ! -x target/bundle/run ]; then
     tar -C target -xzf target/bundle.tar.gz
   fi

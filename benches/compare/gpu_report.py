@@ -67,11 +67,11 @@ def main(ours_file: str, torch_file: str, folder: str) -> None:
          f"{100 * c['class_agreement']:.2f} %"] for c in correctness])
 
     points = forward.get("points", [])
-    table("forward and infer", ["size", "batch", "forward/s", "ms", "TFLOP/s", "of the matrix rate", "infer/s"], [
+    table("forward and infer", ["size", "batch", "forward/s", "ms", "issued in", "TFLOP/s", "of the matrix rate", "infer/s"], [
         ["x".join(map(str, p["size"])), p["batch"]] + (
-            [number(p["forward_per_s"]), number(p["forward_ms"], 2), number(p["tflops"]),
+            [number(p["forward_per_s"]), number(p["forward_ms"], 2), number(p.get("issue_ms"), 2), number(p["tflops"]),
              "-" if not rate else f"{100 * p['tflops'] / rate:.1f} %", number(p.get("infer_per_s"))]
-            if "error" not in p else [p["error"], "", "", "", ""])
+            if "error" not in p else [p["error"], "", "", "", "", ""])
         for p in points])
 
     table("the same model in PyTorch", ["way", "batch", "masks/s"], [

@@ -53,6 +53,20 @@ pub fn seconds(plan: &Plan, mut run: impl FnMut() -> Result<()>) -> Result<f64> 
     Ok(median(each))
 }
 
+/// Seconds until the host has handed one run to the device, which need not have begun it: the median of ten, each with
+/// the device at rest. On a CPU, the run itself.
+pub fn issue_seconds(plan: &Plan, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut each = Vec::new();
+    for _ in 0..10 {
+        plan.finish();
+        let start = Instant::now();
+        run()?;
+        each.push(start.elapsed().as_secs_f64());
+    }
+    plan.finish();
+    Ok(median(each))
+}
+
 /// Matrix rates, copy bandwidths, memory.
 pub fn measure(plan: &Plan) -> Result<Value> {
     let mut numbers = json!({});

@@ -11,7 +11,7 @@ use gstgclip::model::{
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::card::seconds;
+use crate::card::{issue_seconds, seconds};
 use crate::{PROMPTS, Plan, Result, frames};
 
 /// Height and width in pixels, before they are rounded to whole patches.
@@ -114,13 +114,15 @@ pub fn throughput(plan: &Plan) -> Result<Value> {
             let shape = [batch as i64, 3, size[0] as i64, size[1] as i64];
             let input = Tensor::f_randn(shape, (Kind::Float, plan.device))?;
             let words = vec![&vocabulary; batch];
-            let time = seconds(plan, || {
+            let mut forward = || {
                 model.vision.logits(&input, &words)?;
                 Ok(())
-            });
+            };
             // A batch that does not fit is a result, too.
-            let time = match time {
-                Ok(time) => time,
+            let times =
+                seconds(plan, &mut forward).and_then(|time| Ok((time, issue_seconds(plan, forward)?)));
+            let (time, issue) = match times {
+                Ok(times) => times,
                 Err(error) => {
                     let first = error.to_string().lines().next().unwrap_or_default().to_owned();
                     points.push(json!({ "size": size, "batch": batch, "error": first }));
@@ -139,6 +141,7 @@ pub fn throughput(plan: &Plan) -> Result<Value> {
                 "batch": batch,
                 "forward_per_s": batch as f64 / time,
                 "forward_ms": time * 1e3,
+                "issue_ms": issue * 1e3,
                 "tflops": flops * batch as f64 / time / 1e12,
                 "gflop_per_picture": flops / 1e9,
                 "infer_per_s": masks,
