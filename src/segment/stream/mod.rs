@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! upstream thread (input)             model's worker             source pad's task (output)
-//! chain: wait for room                batches, forward           take the head of the queue
-//!        borrow or copy the pixels    answers tickets            wait for its ticket
-//!        submit -> Ticket             wakes the task             once its ticket is answered:
-//!        queue <- Frame                                          attach the mask, push
+//! chain: wait for room                batches, forward           sleep until the head of the queue has its
+//!        borrow or copy the pixels    answers tickets            answer, or its deadline has passed
+//!        submit -> Ticket             wakes the task             attach the mask
+//!        queue <- Frame                                          push
 //! events: queue <- Event                                         push in their place
 //! ```
 //!

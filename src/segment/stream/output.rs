@@ -22,7 +22,7 @@ enum Finished {
     /// It leaves, with the masks or without any.
     Push(Option<Arc<Masks>>),
     Drop,
-    /// It was flushed while it waited.
+    /// It was flushed on its way out.
     Flushed,
     /// The stream ends here, and an error message has said why.
     Stop,
@@ -50,7 +50,7 @@ impl Segment {
         let was_frame = matches!(turn, Turn::Leave(Item::Frame(_), _));
         let flow = match turn {
             Turn::Leave(Item::Event(event), _) => self.push_event(event),
-            Turn::Leave(Item::Frame(frame), waited) => self.push_frame(*frame, waited),
+            Turn::Leave(Item::Frame(frame), was_idle) => self.push_frame(*frame, was_idle),
             Turn::Absorb => self.absorb_late(),
         };
 
@@ -115,8 +115,8 @@ impl Segment {
         }
     }
 
-    /// `waited`: the task has waited for this frame's answer.
-    fn push_frame(&self, frame: Frame, waited: bool) -> Left {
+    /// `was_idle`: the task was, until the frame could leave.
+    fn push_frame(&self, frame: Frame, was_idle: bool) -> Left {
         let policy = self.settings.lock().policy.clone();
         let Frame { mut buffer, size, origin, work, deadline } = frame;
         // In flight until the frame has left: the ticket is dropped after the push.
@@ -125,7 +125,7 @@ impl Segment {
             Work::Infer(asked) => match asked.poll() {
                 Some(answer) => {
                     ticket = Some(asked);
-                    self.answered(answer, origin, deadline, waited, &policy)
+                    self.answered(answer, origin, deadline, was_idle, &policy)
                 }
                 None => {
                     self.overdue(Late { ticket: asked, origin });
@@ -179,7 +179,7 @@ impl Segment {
         answer: Result<Arc<Segmentation>, Failure>,
         origin: Origin,
         deadline: Option<Instant>,
-        waited: bool,
+        was_idle: bool,
         policy: &Policy,
     ) -> Finished {
         if deadline.is_some() {
@@ -189,7 +189,7 @@ impl Segment {
             Err(Failure::Cancelled) => Finished::Flushed,
             Err(Failure::Failed(error)) => self.fail(&error, policy),
             Ok(segmentation) => {
-                if waited {
+                if was_idle {
                     self.measured(origin.arrived.elapsed(), policy);
                 }
                 match masks_of(&segmentation, &origin) {

@@ -10,7 +10,8 @@ use crate::batch::Waker;
 
 /// What the task does next.
 pub enum Turn {
-    /// The head of the queue leaves. Whether the task has waited for its answer.
+    /// The head of the queue leaves. Whether the task was idle until it could: then the time since the frame's arrival
+    /// is the model's, and not downstream's.
     Leave(Item, bool),
     /// Answers to frames that have left are there.
     Absorb,
@@ -73,26 +74,23 @@ impl Stream {
     /// Waits until there is something to do. `None`: the flow has ended.
     pub(super) fn next_turn(&self) -> Option<Turn> {
         let mut state = self.state.lock();
-        let mut waited = false;
+        let mut was_idle = false;
         loop {
             match state.ready() {
                 Ready::Now => break,
                 Ready::At(time) if time <= Instant::now() => break,
                 Ready::At(time) => {
                     self.output_wake.wait_until(&mut state, time);
-                    waited = true;
                 }
-                Ready::Later => {
-                    waited = !state.queue.is_empty();
-                    self.output_wake.wait(&mut state);
-                }
+                Ready::Later => self.output_wake.wait(&mut state),
             }
+            was_idle = true;
         }
         state.flow.ok()?;
         state.busy = true;
         if state.late_is_answered() {
             return Some(Turn::Absorb);
         }
-        state.queue.pop_front().map(|item| Turn::Leave(item, waited))
+        state.queue.pop_front().map(|item| Turn::Leave(item, was_idle))
     }
 }
