@@ -26,6 +26,12 @@ fn live_rig(fake: &Fake, set: impl FnOnce(&gst::Element)) -> Rig {
     rig
 }
 
+/// Each frame is asked about alone and at once.
+fn one_by_one(element: &gst::Element) {
+    element.set_property("batch-size", 1u32);
+    element.set_property("batch-timeout", 0u64);
+}
+
 #[test]
 fn a_live_stream_reports_batch_timeout_and_latency() {
     let fake = Fake::install();
@@ -61,8 +67,7 @@ fn a_stream_that_is_not_live_reports_no_waiting() {
 fn the_measured_latency_covers_the_wait_by_at_most_half() {
     let fake = Fake::install();
     let mut rig = live_rig(&fake, |e| {
-        e.set_property("batch-size", 1u32);
-        e.set_property("batch-timeout", 0u64);
+        one_by_one(e);
         e.set_property_from_str("late-policy", "wait");
     });
     let mut longest = Duration::ZERO;
@@ -103,8 +108,7 @@ fn late_frames_pass_with_the_newest_mask_and_its_age() {
     // Four times too slow for 25 frames a second, however large the batches.
     fake.control.set(|b| b.delay = Duration::from_millis(160));
     let mut rig = live_rig(&fake, |e| {
-        e.set_property("batch-size", 1u32);
-        e.set_property("batch-timeout", 0u64);
+        one_by_one(e);
         e.set_property("latency", 100_000_000i64);
     });
     let feeder = camera(&rig, 50, Duration::from_millis(40));
@@ -141,8 +145,7 @@ fn a_late_answer_counts_when_it_comes_and_not_with_the_next_frame() {
     let fake = Fake::install();
     fake.control.set(|b| b.delay = Duration::from_millis(400));
     let mut rig = live_rig(&fake, |e| {
-        e.set_property("batch-size", 1u32);
-        e.set_property("batch-timeout", 0u64);
+        one_by_one(e);
         e.set_property("latency", 50_000_000i64);
     });
     rig.push(3).unwrap();
@@ -160,8 +163,7 @@ fn the_drop_policy_drops_late_frames_and_marks_the_gap() {
     let fake = Fake::install();
     fake.control.set(|b| b.delay = Duration::from_millis(160));
     let mut rig = live_rig(&fake, |e| {
-        e.set_property("batch-size", 1u32);
-        e.set_property("batch-timeout", 0u64);
+        one_by_one(e);
         e.set_property("latency", 200_000_000i64);
         e.set_property_from_str("late-policy", "drop");
     });
@@ -282,8 +284,7 @@ fn what_is_drawn_on_a_late_frame_does_not_reach_the_model() {
     let fake = Fake::install();
     fake.control.set(|b| b.gate_closed = true);
     let mut rig = live_rig(&fake, |e| {
-        e.set_property("batch-size", 1u32);
-        e.set_property("batch-timeout", 0u64);
+        one_by_one(e);
         e.set_property("latency", 20_000_000i64);
     });
     rig.push(3).unwrap();

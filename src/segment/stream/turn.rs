@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Item, State, Stream, Work};
+use super::{Item, State, Stream};
 use crate::batch::Waker;
 
 /// What the task does next.
@@ -34,12 +34,10 @@ impl State {
         }
         match self.queue.front() {
             None => Ready::Later,
-            Some(Item::Frame(frame)) => match (&frame.work, frame.deadline) {
-                (Work::Infer(ticket), _) if ticket.is_answered() => Ready::Now,
-                (Work::Infer(_), deadline) => deadline.map_or(Ready::Later, Ready::At),
-                _ => Ready::Now,
-            },
-            Some(Item::Event(_)) => Ready::Now,
+            Some(head @ Item::Frame(frame)) if head.is_unanswered() => {
+                frame.deadline.map_or(Ready::Later, Ready::At)
+            }
+            Some(_) => Ready::Now,
         }
     }
 
