@@ -7,6 +7,8 @@ mod tiny;
 
 #[path = "watch/harness.rs"]
 mod harness;
+#[path = "watch/leaving.rs"]
+mod leaving;
 #[path = "watch/metrics.rs"]
 mod metrics;
 #[path = "watch/mistakes.rs"]
@@ -15,7 +17,7 @@ mod mistakes;
 mod mqtt;
 #[path = "watch/outages.rs"]
 mod outages;
-// Of the program: what GStreamer cannot bear must not end the tests either.
+// Of the program, as teardown below: what GStreamer cannot bear must not end the tests either.
 #[path = "../src/bin/gclip/watch/packets.rs"]
 mod packets;
 #[path = "watch/secrets.rs"]
@@ -24,3 +26,5 @@ mod secrets;
 mod server;
 #[path = "watch/stopping.rs"]
 mod stopping;
+#[path = "../src/bin/gclip/watch/teardown.rs"]
+mod teardown;

@@ -13,6 +13,7 @@ use super::config::{Camera, Certificate, Masks as MaskForm, Protocols};
 use super::packets;
 use super::report::Reporter;
 use super::state::Count;
+use super::teardown;
 use crate::video::set_properties;
 
 /// All cameras name the same instance: one model, and batches of whoever has a frame.
@@ -127,6 +128,7 @@ fn source(camera: &Camera) -> Result<gst::Element> {
         Some((media.as_deref() == Some("video")).to_value())
     });
     source.connect_pad_added(|_, pad| packets::guard(pad));
+    teardown::guard(&source);
     Ok(source)
 }
 

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Leaves a camera before its first packet without a word. `rtspsrc` forgets the sequence number of its events first
+//! and says TEARDOWN then; a first packet that comes before the answer starts the stream with that number, and
+//! GStreamer complains about an event without one (seen in 1.22). The end of the connection ends such a session too.
+
+use gst::prelude::*;
+
+/// Keeps this `rtspsrc` from saying anything to a camera that its pipeline leaves before the first packet.
+pub fn guard(source: &gst::Element) {
+    source.connect("before-send", false, |arguments| {
+        let source = arguments.first().and_then(|source| source.get::<gst::Element>().ok());
+        let silent = source.is_some_and(|source| is_leaving(&source) && !has_packets(&source));
+        Some((!silent).to_value())
+    });
+}
+
+fn is_leaving(source: &gst::Element) -> bool {
+    let pipeline = source.parent().and_downcast::<gst::Element>();
+    pipeline.is_some_and(|pipeline| {
+        let (_, _, pending) = pipeline.state(Some(gst::ClockTime::ZERO));
+        pending == gst::State::Null
+    })
+}
+
+/// Whether packets have come, or come beside the connection: UDP goes on until TEARDOWN, and has no such trouble.
+fn has_packets(source: &gst::Element) -> bool {
+    let receives = |child: &gst::Element| child.factory().is_some_and(|factory| factory.name() == "udpsrc");
+    !source.src_pads().is_empty()
+        || source.downcast_ref::<gst::Bin>().is_some_and(|bin| bin.children().iter().any(receives))
+}
