@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclip video` from end to end on the demo clip: what it writes, what it prints, what it says when it cannot.
 
+mod rtsp;
+
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn gclip(folder: &Path, source: &str, arguments: &[&str]) -> Output {
+    command(folder, source, arguments).output().unwrap()
+}
+
+fn command(folder: &Path, source: &str, arguments: &[&str]) -> Command {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
     let source = if source == "demo" { demo.join("demo.mp4").display().to_string() } else { source.into() };
-    Command::new(env!("CARGO_BIN_EXE_gclip"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gclip"));
+    command
         .arg("video")
         .arg(source)
         .args(["--prompts", "car; road; sky", "--set", "input-size=112", "--set", "prompt-template=none"])
@@ -15,9 +24,8 @@ fn gclip(folder: &Path, source: &str, arguments: &[&str]) -> Output {
         .arg(demo)
         .arg("--out")
         .arg(folder)
-        .args(arguments)
-        .output()
-        .unwrap()
+        .args(arguments);
+    command
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -71,6 +79,43 @@ fn frames_whose_time_stamps_do_not_rise_are_put_behind_each_other() {
         .collect();
     assert!(times.len() >= 8 && times.is_sorted_by(|before, after| before < after), "{times:?}");
     assert!(std::fs::metadata(out.join("video.mp4")).unwrap().len() > 1000);
+}
+
+#[test]
+fn torn_packets_do_not_crash_it() {
+    let Some(mut server) = rtsp::Server::start() else { return };
+    server.serve("gate", (160, 90), 20);
+    server.say("damage gate 0.3");
+    let folders = [(); 3].map(|_| tempfile::tempdir().unwrap());
+    let runs = folders.each_ref().map(|folder| {
+        let mut run = command(folder.path(), &server.url("gate"), &["--seconds", "4"]);
+        run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        // A depayloader may give up on what is left.
+        let said = text(&output.stderr);
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{}: {said}", output.status);
+    }
+}
+
+#[test]
+fn a_camera_that_says_nothing_is_left_at_the_first_signal() {
+    let camera = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("rtsp://{}/gate", camera.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = command(folder.path(), &url, &[]);
+    let run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let _connection = camera.accept().unwrap();
+    let start = Instant::now();
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    let output = run.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("stopped before the first frame"), "{said}");
+    // GStreamer would wait for an answer for 20 seconds.
+    assert!(start.elapsed() < Duration::from_secs(15), "it took {:?}", start.elapsed());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -5,6 +5,10 @@
 mod rtsp;
 mod tiny;
 
+// Of the program: what GStreamer cannot bear must not end the tests either.
+#[path = "../src/bin/gclip/rtsp/mod.rs"]
+mod rtsp_guard;
+
 #[path = "watch/harness.rs"]
 mod harness;
 #[path = "watch/leaving.rs"]
@@ -17,14 +21,9 @@ mod mistakes;
 mod mqtt;
 #[path = "watch/outages.rs"]
 mod outages;
-// Of the program, as teardown below: what GStreamer cannot bear must not end the tests either.
-#[path = "../src/bin/gclip/watch/packets.rs"]
-mod packets;
 #[path = "watch/secrets.rs"]
 mod secrets;
 #[path = "watch/server.rs"]
 mod server;
 #[path = "watch/stopping.rs"]
 mod stopping;
-#[path = "../src/bin/gclip/watch/teardown.rs"]
-mod teardown;

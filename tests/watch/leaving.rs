@@ -9,13 +9,13 @@ use gst::prelude::*;
 
 use super::harness::PATIENCE;
 use super::rtsp::Server;
-use super::teardown;
+use super::rtsp_guard;
 
 /// Plays until the camera has agreed to, leaves before its first packet, and returns how many requests that took.
 fn leave_early(url: &str, protocols: &str) -> usize {
     let source = gst::ElementFactory::make("rtspsrc").property("location", url);
     let source = source.property_from_str("protocols", protocols).build().unwrap();
-    teardown::guard(&source);
+    rtsp_guard::guard(&source);
     let requests = Arc::new(AtomicUsize::new(0));
     let count = requests.clone();
     // Called for those that the guard lets pass.

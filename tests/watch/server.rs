@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use super::packets;
 use super::rtsp::{Server, videos};
+use super::rtsp_guard;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,7 +25,7 @@ impl Client {
         let pipeline = gst::parse::launch(launch).unwrap().downcast::<gst::Pipeline>().unwrap();
         let source = pipeline.by_name("source").unwrap();
         source.set_property("location", url);
-        source.connect_pad_added(|_, pad| packets::guard(pad));
+        rtsp_guard::guard(&source);
         let (frame, sizes) = mpsc::channel();
         let pad = pipeline.by_name("sink").unwrap().static_pad("sink").unwrap();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, _| {

@@ -9,6 +9,7 @@ mod picture;
 mod progress;
 mod pull;
 mod redact;
+mod rtsp;
 mod segment;
 mod text;
 mod usage;

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::redact;
+use crate::{redact, rtsp};
 use picture::Showcase;
 use report::Report;
 
@@ -130,7 +130,15 @@ fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
     if args.source.starts_with("/dev/video") {
         element("source")?.set_property("device", &args.source);
     } else {
-        element("source")?.set_property("uri", uri_of(&args.source)?);
+        let source = element("source")?;
+        source.set_property("uri", uri_of(&args.source)?);
+        source.connect("source-setup", false, |arguments| {
+            let inner = arguments.get(1)?.get::<gst::Element>().ok()?;
+            if inner.factory().is_some_and(|factory| factory.name() == "rtspsrc") {
+                rtsp::guard(&inner);
+            }
+            None
+        });
     }
     let segment = element("segment")?;
     segment.set_property("model", &args.model);
@@ -193,6 +201,8 @@ fn limit(element: &gst::Element, length: gst::ClockTime, time_is_up: Arc<AtomicB
 /// Plays to the end of the stream, to the time limit or to Ctrl-C, whichever is first.
 fn play(pipeline: &gst::Pipeline, report: &Report, time_is_up: &AtomicBool) -> Result<()> {
     let bus = pipeline.bus().context("the pipeline has no bus")?;
+    let segment = pipeline.by_name("segment").and_then(|segment| segment.static_pad("sink"));
+    let frames_in = segment.context("the pipeline has no gclipsegment")?;
     let progress = ProgressBar::no_length();
     progress.set_style(
         ProgressStyle::with_template("{spinner} {wide_bar} {percent:>3} %  {msg}")?.progress_chars("━╸ "),
@@ -231,7 +241,11 @@ fn play(pipeline: &gst::Pipeline, report: &Report, time_is_up: &AtomicBool) -> R
             "{frames} frames, {:.1}/s",
             frames as f64 / started.elapsed().as_secs_f64()
         ));
-        if !ending && (time_is_up.load(Ordering::Relaxed) || stop.load(Ordering::Relaxed)) {
+        let stop = stop.load(Ordering::Relaxed);
+        if stop && frames_in.current_caps().is_none() {
+            bail!("stopped before the first frame");
+        }
+        if !ending && (time_is_up.load(Ordering::Relaxed) || stop) {
             ending = true; // EOS rather than a hard stop: the MP4 index is written at the end
             pipeline.send_event(gst::event::Eos::new());
         }

@@ -5,7 +5,7 @@
 //! config/    the file: cameras, prompts, outputs; every mistake with file, line and key
 //! camera     one camera's thread: connect, watch, wait, again    retry  how long    trouble  what went wrong
 //! pipeline   one connection: rtspsrc ! decodebin ! ... ! gclipsegment   report what it tells  line  as JSON
-//! packets    which packets GStreamer can bear    teardown  how it leaves a camera    heap  memory of ended connections
+//! heap       memory of ended connections
 //! queue      lines on their way; never blocks a camera    output  stdout and files    mqtt  a broker
 //! state      what is known about a camera -> console (stderr, status lines) and metrics (Prometheus)
 //! ```
@@ -20,14 +20,12 @@ mod line;
 mod metrics;
 mod mqtt;
 mod output;
-mod packets;
 mod pipeline;
 mod queue;
 mod report;
 mod retry;
 mod state;
 mod stop;
-mod teardown;
 mod trouble;
 
 use std::path::PathBuf;

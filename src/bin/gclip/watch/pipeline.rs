@@ -10,10 +10,9 @@ use gst::prelude::*;
 use gstgclip::meta::Masks;
 
 use super::config::{Camera, Certificate, Masks as MaskForm, Protocols};
-use super::packets;
 use super::report::Reporter;
 use super::state::Count;
-use super::teardown;
+use crate::rtsp;
 use crate::video::set_properties;
 
 /// All cameras name the same instance: one model, and batches of whoever has a frame.
@@ -127,8 +126,7 @@ fn source(camera: &Camera) -> Result<gst::Element> {
         let media = caps.as_ref().and_then(|caps| caps.structure(0)?.get::<String>("media").ok());
         Some((media.as_deref() == Some("video")).to_value())
     });
-    source.connect_pad_added(|_, pad| packets::guard(pad));
-    teardown::guard(&source);
+    rtsp::guard(&source);
     Ok(source)
 }
 

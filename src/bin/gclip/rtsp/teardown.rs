@@ -14,12 +14,14 @@ pub fn guard(source: &gst::Element) {
     });
 }
 
+/// Whether the pipeline is on its way to NULL. What is in it goes there state by state, and does not know the aim.
 fn is_leaving(source: &gst::Element) -> bool {
-    let pipeline = source.parent().and_downcast::<gst::Element>();
-    pipeline.is_some_and(|pipeline| {
-        let (_, _, pending) = pipeline.state(Some(gst::ClockTime::ZERO));
-        pending == gst::State::Null
-    })
+    let mut pipeline = source.clone();
+    while let Some(parent) = pipeline.parent().and_downcast::<gst::Element>() {
+        pipeline = parent;
+    }
+    let (_, _, pending) = pipeline.state(Some(gst::ClockTime::ZERO));
+    pending == gst::State::Null
 }
 
 /// Whether packets have come, or come beside the connection: UDP goes on until TEARDOWN, and has no such trouble.
