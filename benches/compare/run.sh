@@ -26,16 +26,17 @@ export GST_PLUGIN_PATH=$PWD/$work/plugins GST_REGISTRY=$PWD/$work/registry.bin X
 export OMP_NUM_THREADS=$threads
 
 [ -e "$work/b16/preprocessor_config.json" ] || "$python" benches/compare/random_clip.py "$work/b16" 2>/dev/null
-video=$work/720p-$frames.mp4
-# Counted before the decoder: its threads run ahead, and what they have ready would pass after the end.
-[ -e "$video" ] || gst-launch-1.0 -q filesrc location=models/demo/demo.mp4 ! qtdemux ! h264parse \
-  ! identity eos-after=$((frames + 1)) ! avdec_h264 ! videoconvert \
-  ! videoscale add-borders=false ! video/x-raw,format=I420,width=1280,height=720,pixel-aspect-ratio=1/1 \
-  ! x264enc ! h264parse ! mp4mux ! filesink location="$video"
+stills=$work/stills video=$work/stills-$frames.mp4
+[ -e "$stills/000.png" ] || { mkdir -p "$stills" && gst-launch-1.0 -q filesrc location=models/demo/demo.mp4 ! decodebin \
+  ! videoconvert ! videoscale add-borders=false ! video/x-raw,format=RGB,width=1280,height=720,pixel-aspect-ratio=1/1 \
+  ! pngenc ! multifilesink location="$stills/%03d.png"; }
+# A clip of exactly so many frames, all of which every player shows.
+[ -e "$video" ] || gst-launch-1.0 -q multifilesrc location="$stills/%03d.png" stop-index=$((frames - 1)) \
+  caps=image/png,framerate=25/1 ! pngdec ! videoconvert ! video/x-raw,format=I420 ! x264enc ! h264parse ! mp4mux \
+  ! filesink location="$video"
 folder=$work/pictures-$pictures
-[ -e "$folder/00.png" ] || { mkdir -p "$folder" && gst-launch-1.0 -q filesrc location="$video" ! decodebin ! videoconvert \
-  ! pngenc ! multifilesink location="$folder/%02d.png" \
-  && find "$folder" -name "*.png" | sort | tail -n "+$((pictures + 1))" | xargs -r rm; }
+[ -e "$folder/000.png" ] || { mkdir -p "$folder" && find "$stills" -name "*.png" | sort | sed -n "1,${pictures}p" \
+  | xargs cp -t "$folder"; }
 width=$((((size * 16 / 9) + 8) / 16 * 16)) # 16:9, to the nearest whole patch, as gclipsegment does
 
 capture() { "$python" benches/compare/capture.py "$work/b16" "$@" --height "$size" --width "$width" --threads "$threads" 2>/dev/null; }
@@ -50,7 +51,7 @@ for round in $(seq "$rounds"); do
   capture "$video" --batch "$batch" --onnx "$work/b16-$size-$batch.onnx" >>"$results"
   element --precision f32 >>"$results"
   element --precision auto >>"$results"
-  capture "$folder/%02d.png" --batch 1 --what "one by one: " >>"$results"
+  capture "$folder/%03d.png" --batch 1 --what "one by one: " >>"$results"
   program --precision f32 >>"$results"
   program --precision auto >>"$results"
 done
