@@ -75,11 +75,12 @@ impl Drawer {
         }
         let (width, height) = (self.layout.width, self.layout.height);
         let Rect { x, y, w, h } = masks.rect;
-        self.prepared = None;
+        // The memory of the last one is used again.
+        let mut field = self.prepared.take().map(|prepared| prepared.field).unwrap_or_default();
         if ![x, y, w, h].iter().all(|side| side.is_finite()) || w <= 0.0 || h <= 0.0 {
             return false;
         }
-        let field = masks.with_ids(|view| {
+        let readable = masks.with_ids(|view| {
             // More cells than pixels cannot be seen.
             let columns = view.width().min(((w * width as f64).ceil() as usize).max(1));
             let lines = view.height().min(((h * height as f64).ceil() as usize).max(1));
@@ -88,9 +89,11 @@ impl Drawer {
                 _ if h * height as f64 >= 2.0 * lines as f64 => Window::Wide,
                 _ => Window::Medium,
             };
-            Field::new(slots_of(view, &slots, columns, lines), columns, lines, window)
+            field.renew(columns, lines, window, |cells| put_slots(view, &slots, columns, lines, cells));
         });
-        let Some(field) = field else { return false };
+        if readable.is_none() {
+            return false;
+        }
         let mut axes = HashMap::new();
         for plane in &self.layout.planes {
             let [step_x, step_y] = plane.step;
@@ -188,12 +191,12 @@ fn hidden_by((stamp, left, top): Placed, rect: Rect, frame: &FrameLayout) -> [f6
     [across(left), across(left + stamp.width), down(top), down(top + stamp.height)]
 }
 
-/// The mask as slots, at most `columns` x `lines` of its cells.
-fn slots_of(view: &MaskView, slots: &[u16], columns: usize, lines: usize) -> Vec<u16> {
+/// Appends the mask as slots, at most `columns` x `lines` of its cells.
+fn put_slots(view: &MaskView, slots: &[u16], columns: usize, lines: usize, cells: &mut Vec<u16>) {
     let slot = |value: u16| slots.get(value as usize).copied().unwrap_or(BACKGROUND);
     let by_byte: [u16; 256] = std::array::from_fn(|value| slot(value as u16));
     let centre = |i: usize, of: usize, cells: usize| (2 * i + 1) * cells / (2 * of);
-    let mut cells = Vec::with_capacity(columns * lines);
+    cells.reserve(columns * lines);
     for line in 0..lines {
         let row = view.row(centre(line, lines, view.height()));
         let all = columns == view.width();
@@ -207,5 +210,4 @@ fn slots_of(view: &MaskView, slots: &[u16], columns: usize, lines: usize) -> Vec
             MaskRow::U16(row) => cells.extend(pick.map(|cell| slot(u16::from_le_bytes(row[cell])))),
         }
     }
-    cells
 }

@@ -11,6 +11,7 @@ pub const BACKGROUND: u16 = 0;
 /// Depths are measured in this fraction of a mask cell.
 pub const UNIT: i32 = 64;
 /// Per cell: `top` class, `second` class (the neighbour across the nearest border) and `depth` inside `top`.
+#[derive(Default)]
 pub struct Field {
     pub width: usize,
     pub height: usize,
@@ -20,6 +21,10 @@ pub struct Field {
     pub depth: Vec<u8>,
     /// Depth of a cell with no border in its window.
     pub deep: u8,
+    /// The class map as it came.
+    labels: Vec<u16>,
+    /// 1 for every square of four cells, named by its upper left one, that is not all of one class.
+    mixed: Vec<u8>,
 }
 
 /// How far around itself a cell looks. The wider, the rounder the steps of the mask, and the more of its detail is lost.
@@ -81,29 +86,38 @@ impl Taps {
 }
 
 impl Field {
-    /// `slots` is a class map of `width` x `height` cells, row by row.
+    /// The field of a class map of `width` x `height` cells, row by row.
+    #[cfg(test)]
     pub fn new(slots: Vec<u16>, width: usize, height: usize, window: Window) -> Self {
-        debug_assert_eq!(slots.len(), width * height);
-        let window = Taps::of(window);
-        let mut field = Self {
-            width,
-            height,
-            second: vec![BACKGROUND; slots.len()],
-            depth: vec![window.deep(); slots.len()],
-            top: slots,
-            deep: window.deep(),
-        };
-        field.measure(window);
+        let mut field = Self::default();
+        field.renew(width, height, window, |labels| *labels = slots);
         field
     }
 
-    fn measure(&mut self, window: &Taps) {
-        let (width, height, radius) = (self.width, self.height, window.radius);
-        if width == 0 || height == 0 {
-            return;
+    /// Becomes the field of another class map of `width` x `height` cells, which `slots` appends row by row. The memory
+    /// stays: that of a mask as large as the frame costs as much to get anew for every frame as the work done in it.
+    pub fn renew(&mut self, width: usize, height: usize, window: Window, slots: impl FnOnce(&mut Vec<u16>)) {
+        let window = Taps::of(window);
+        self.labels.clear();
+        slots(&mut self.labels);
+        let cells = self.labels.len();
+        debug_assert_eq!(cells, width * height);
+        (self.width, self.height, self.deep) = (width, height, window.deep());
+        self.top.clone_from(&self.labels);
+        self.second.resize(cells, BACKGROUND);
+        self.depth.clear();
+        self.depth.resize(cells, self.deep);
+        self.mixed.resize(cells, 0);
+        if cells > 0 {
+            let labels = std::mem::take(&mut self.labels);
+            self.measure(&labels, window);
+            self.labels = labels;
         }
-        let labels = self.top.clone();
-        let mixed = mixed_quads(&labels, width, height);
+    }
+
+    fn measure(&mut self, labels: &[u16], window: &Taps) {
+        let (width, height, radius) = (self.width, self.height, window.radius);
+        mark_mixed_quads(labels, width, height, &mut self.mixed);
         // A cell is near a border if any of the squares inside its window is mixed. With `radius` bytes of room on
         // both sides the search along a row is a few shifted ORs over whole rows, which is what keeps large masks cheap.
         let mut squares = vec![0u8; width + 2 * radius];
@@ -111,7 +125,8 @@ impl Field {
         for y in 0..height {
             squares.fill(0);
             for row in y.saturating_sub(radius)..(y + radius).min(height) {
-                for (square, &mixed) in squares[radius..].iter_mut().zip(&mixed[row * width..][..width]) {
+                for (square, &mixed) in squares[radius..].iter_mut().zip(&self.mixed[row * width..][..width])
+                {
                     *square |= mixed;
                 }
             }
@@ -124,7 +139,7 @@ impl Field {
             for (chunk, cells) in near.chunks(8).enumerate() {
                 if cells.iter().fold(0, |any, &cell| any | cell) != 0 {
                     for x in (chunk * 8..).zip(cells).filter(|(_, near)| **near != 0).map(|(x, _)| x) {
-                        self.measure_cell(&labels, window, x, y);
+                        self.measure_cell(labels, window, x, y);
                     }
                 }
             }
@@ -218,9 +233,7 @@ impl Field {
     }
 }
 
-/// 1 for every square of four cells, named by its upper left one, that is not all of one class.
-fn mixed_quads(labels: &[u16], width: usize, height: usize) -> Vec<u8> {
-    let mut mixed = vec![0u8; width * height];
+fn mark_mixed_quads(labels: &[u16], width: usize, height: usize, mixed: &mut [u8]) {
     for y in 0..height {
         let upper = &labels[y * width..][..width];
         let lower = &labels[(y + 1).min(height - 1) * width..][..width];
@@ -235,7 +248,6 @@ fn mixed_quads(labels: &[u16], width: usize, height: usize) -> Vec<u8> {
             *quad |= (a != b) as u8;
         }
     }
-    mixed
 }
 
 #[cfg(test)]
@@ -301,6 +313,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_renewed_field_keeps_nothing_of_the_last_mask() {
+        let mut field = half_plane(Window::Wide);
+        let cross: Vec<u16> = (0..81).map(|i| (i % 9 == 4 || i / 9 == 4) as u16).collect();
+        field.renew(9, 9, Window::Narrow, |labels| labels.extend(&cross));
+        let fresh = Field::new(cross, 9, 9, Window::Narrow);
+        assert_eq!((&field.top, &field.depth), (&fresh.top, &fresh.depth));
+        let near = |field: &Field| -> Vec<u16> {
+            let cells = field.second.iter().zip(&field.depth).filter(|(_, depth)| **depth < field.deep);
+            cells.map(|(&second, _)| second).collect()
+        };
+        assert_eq!(near(&field), near(&fresh));
     }
 
     #[test]

@@ -249,7 +249,8 @@ impl<'a> Rows<'a> {
             std::array::from_fn(|i| if top[i] == top[0] { depth[i] as f32 } else { -depth[i] as f32 });
         let along_x = (signed[1] - signed[0] + signed[3] - signed[2]) / 2.0 / self.columns.scale;
         let along_y = (signed[2] - signed[0] + signed[3] - signed[1]) / 2.0 / self.lines.scale;
-        let gradient = along_x.hypot(along_y);
+        // hypot guards against overflow, and is a call.
+        let gradient = (along_x * along_x + along_y * along_y).sqrt();
         // A true distance grows by one cell a cell; less means that two borders meet here.
         let least = 0.7 * UNIT as f32 / self.columns.scale.max(self.lines.scale);
         (ONE as f32 / gradient.max(least)).clamp(1.0, 16_000.0) as i32
