@@ -109,15 +109,13 @@ impl Field {
         self.depth.resize(cells, self.deep);
         self.mixed.resize(cells, 0);
         if cells > 0 {
-            let labels = std::mem::take(&mut self.labels);
-            self.measure(&labels, window);
-            self.labels = labels;
+            self.measure(window);
         }
     }
 
-    fn measure(&mut self, labels: &[u16], window: &Taps) {
+    fn measure(&mut self, window: &Taps) {
         let (width, height, radius) = (self.width, self.height, window.radius);
-        mark_mixed_quads(labels, width, height, &mut self.mixed);
+        mark_mixed_quads(&self.labels, width, height, &mut self.mixed);
         // A cell is near a border if any of the squares inside its window is mixed. With `radius` bytes of room on
         // both sides the search along a row is a few shifted ORs over whole rows, which is what keeps large masks cheap.
         let mut squares = vec![0u8; width + 2 * radius];
@@ -139,21 +137,21 @@ impl Field {
             for (chunk, cells) in near.chunks(8).enumerate() {
                 if cells.iter().fold(0, |any, &cell| any | cell) != 0 {
                     for x in (chunk * 8..).zip(cells).filter(|(_, near)| **near != 0).map(|(x, _)| x) {
-                        self.measure_cell(labels, window, x, y);
+                        self.measure_cell(window, x, y);
                     }
                 }
             }
         }
     }
 
-    fn measure_cell(&mut self, labels: &[u16], window: &Taps, x: usize, y: usize) {
-        let centre = labels[y * self.width + x];
+    fn measure_cell(&mut self, window: &Taps, x: usize, y: usize) {
+        let centre = self.labels[y * self.width + x];
         let (first, second) = match window.radius {
-            1 => self.two_classes::<3>(labels, window, x, y),
-            2 => self.two_classes::<5>(labels, window, x, y),
-            _ => self.two_classes::<7>(labels, window, x, y),
+            1 => self.two_classes::<3>(window, x, y),
+            2 => self.two_classes::<5>(window, x, y),
+            _ => self.two_classes::<7>(window, x, y),
         }
-        .unwrap_or_else(|| self.many_classes(labels, window, x, y));
+        .unwrap_or_else(|| self.many_classes(window, x, y));
         // On a tie the cell stays what it is.
         let (first, second) =
             if second.1 == first.1 && second.0 == centre { (second, first) } else { (first, second) };
@@ -167,7 +165,6 @@ impl Field {
     /// lies inside the mask: nearly all cells. `N` is the number of taps.
     fn two_classes<const N: usize>(
         &self,
-        labels: &[u16],
         window: &Taps,
         x: usize,
         y: usize,
@@ -176,6 +173,7 @@ impl Field {
         if x < radius || y < radius || x + radius >= self.width || y + radius >= self.height {
             return None;
         }
+        let labels = &self.labels;
         let taps: &[u32; N] = window.taps.first_chunk()?;
         let row = |j: usize| labels[(y + j - radius) * self.width + x - radius..].first_chunk::<N>();
         let centre = labels[y * self.width + x];
@@ -200,8 +198,9 @@ impl Field {
     }
 
     /// The two heaviest classes in the window of any cell; beyond its border the mask goes on as it ends.
-    fn many_classes(&self, labels: &[u16], window: &Taps, x: usize, y: usize) -> ((u16, u32), (u16, u32)) {
+    fn many_classes(&self, window: &Taps, x: usize, y: usize) -> ((u16, u32), (u16, u32)) {
         let (width, height, radius) = (self.width, self.height, window.radius as isize);
+        let labels = &self.labels;
         let inside = |at: usize, i: usize, side: usize| {
             (at as isize + i as isize - radius).clamp(0, side as isize - 1) as usize
         };
@@ -294,10 +293,10 @@ mod tests {
             [(Window::Narrow, 2), (Window::Medium, 2), (Window::Wide, 2), (Window::Wide, 3)]
         {
             let labels: Vec<u16> = (0..400).map(|_| random() % classes).collect();
-            let field = Field::new(labels.clone(), 20, 20, window);
+            let field = Field::new(labels, 20, 20, window);
             let taps = Taps::of(window);
             for (x, y) in (0..20).flat_map(|y| (0..20).map(move |x| (x, y))) {
-                let (first, second) = field.many_classes(&labels, taps, x, y);
+                let (first, second) = field.many_classes(taps, x, y);
                 let cell = y * 20 + x;
                 assert_eq!(
                     field.depth[cell],

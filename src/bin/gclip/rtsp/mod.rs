@@ -6,8 +6,14 @@ mod teardown;
 
 use gst::prelude::*;
 
-/// Guards a new `rtspsrc` against what GStreamer cannot bear.
+/// Guards a new source against what GStreamer cannot bear of cameras, if it is an `rtspsrc`.
 pub fn guard(source: &gst::Element) {
-    source.connect_pad_added(|_, pad| packets::guard(pad));
-    teardown::guard(source);
+    if is_made_by(source, "rtspsrc") {
+        source.connect_pad_added(|_, pad| packets::guard(pad));
+        teardown::guard(source);
+    }
+}
+
+fn is_made_by(element: &gst::Element, factory: &str) -> bool {
+    element.factory().is_some_and(|made_by| made_by.name() == factory)
 }

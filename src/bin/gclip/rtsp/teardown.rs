@@ -5,6 +5,8 @@
 
 use gst::prelude::*;
 
+use super::is_made_by;
+
 /// Keeps this `rtspsrc` from saying anything to a camera that its pipeline leaves before the first packet.
 pub fn guard(source: &gst::Element) {
     source.connect("before-send", false, |arguments| {
@@ -26,7 +28,6 @@ fn is_leaving(source: &gst::Element) -> bool {
 
 /// Whether packets have come, or come beside the connection: UDP goes on until TEARDOWN, and has no such trouble.
 fn has_packets(source: &gst::Element) -> bool {
-    let receives = |child: &gst::Element| child.factory().is_some_and(|factory| factory.name() == "udpsrc");
-    !source.src_pads().is_empty()
-        || source.downcast_ref::<gst::Bin>().is_some_and(|bin| bin.children().iter().any(receives))
+    let children = source.downcast_ref::<gst::Bin>().map(|source| source.children()).unwrap_or_default();
+    !source.src_pads().is_empty() || children.iter().any(|child| is_made_by(child, "udpsrc"))
 }

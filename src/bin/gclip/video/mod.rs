@@ -133,10 +133,7 @@ fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
         let source = element("source")?;
         source.set_property("uri", uri_of(&args.source)?);
         source.connect("source-setup", false, |arguments| {
-            let inner = arguments.get(1)?.get::<gst::Element>().ok()?;
-            if inner.factory().is_some_and(|factory| factory.name() == "rtspsrc") {
-                rtsp::guard(&inner);
-            }
+            rtsp::guard(&arguments.get(1)?.get().ok()?);
             None
         });
     }
@@ -208,7 +205,7 @@ fn play(pipeline: &gst::Pipeline, report: &Report, time_is_up: &AtomicBool) -> R
         ProgressStyle::with_template("{spinner} {wide_bar} {percent:>3} %  {msg}")?.progress_chars("━╸ "),
     );
     let stop = Arc::new(AtomicBool::new(false));
-    // The first Ctrl-C ends the stream properly, the second ends the program.
+    // The first Ctrl-C ends the stream properly, or at once where there is none yet; the second ends the program.
     signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, stop.clone())?;
     signal_hook::flag::register(signal_hook::consts::SIGINT, stop.clone())?;
 
