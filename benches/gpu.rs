@@ -16,7 +16,6 @@ mod feed;
 mod forward;
 #[path = "gpu/frames.rs"]
 mod frames;
-mod shared;
 #[path = "gpu/streams.rs"]
 mod streams;
 

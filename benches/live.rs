@@ -13,19 +13,18 @@
 //! Run with `cargo bench --bench live` (5 minutes), `-- --seconds 120`, `-- --cameras 16`. The exit status tells
 //! whether the targets were met.
 
-mod shared;
-
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use gclip_testing::playing::fake_model;
+use gclip_testing::usage;
 use gst::prelude::*;
 use gst_app::AppSrc;
 use gstgclip::engine::Engine;
 use parking_lot::Mutex;
-use shared::{fake_model, usage};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -13,14 +13,12 @@
 //! `GCLIP_BENCH_MODEL=/path/to/clip-vit-base-patch16 cargo bench --bench model`. One part of it: append
 //! `-- 'vision bf16'`.
 
-mod shared;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
+use gclip_testing::usage;
 use gstgclip::model::{Model, ModelSpec, PrecisionChoice, Prompts, Segmenter, Templates, Vocabulary};
-use shared::usage;
 use tch::{Device, Kind, Tensor};
 
 /// Height and width.
@@ -32,7 +30,7 @@ const MEMORY: &str = "--memory";
 const PROMPTS: &str = "ball; person; car; road; tree; sky; building; grass";
 
 fn spec(precision: PrecisionChoice) -> ModelSpec {
-    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+    let demo = gclip_testing::DEMO;
     let model = std::env::var("GCLIP_BENCH_MODEL").unwrap_or_else(|_| demo.to_owned());
     ModelSpec { model, precision, ..ModelSpec::default() }
 }

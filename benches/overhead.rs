@@ -10,17 +10,15 @@
 //! Run with `cargo bench --bench overhead`. For the comparison, `bash benches/compare/overhead.sh` runs it in a Debian
 //! with GStreamer 1.28 and makes the models: `GCLIP_BENCH_ONNX=folder` holds `WIDTHxHEIGHT/{float,bytes}.onnx`.
 
-mod shared;
-
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
+use gclip_testing::playing::{ENDS, ended, fake_model, median};
 use gst::prelude::*;
 use gst_app::AppSrc;
-use shared::{ENDS, ended, fake_model, median};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -21,7 +21,6 @@ mod checkpoint;
 mod clip;
 #[path = "pipelines/load.rs"]
 mod load;
-mod shared;
 #[path = "pipelines/start.rs"]
 mod start;
 
@@ -29,8 +28,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use gclip_testing::playing::median;
 use load::{Load, Measured};
-use shared::median;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

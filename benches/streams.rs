@@ -22,12 +22,12 @@ mod cameras;
 mod checkpoint;
 #[path = "streams/pictures.rs"]
 mod pictures;
-mod shared;
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gclip_testing::playing::{ENDS, ended, median};
 use gst::prelude::*;
 use gst_app::AppSrc;
 use gstgclip::frame;
@@ -37,7 +37,6 @@ use gstgclip::model::{
 };
 use parking_lot::Mutex;
 use pictures::{PICTURES, feed, pictures};
-use shared::{ENDS, ended, median};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -62,7 +61,7 @@ fn main() -> Result<()> {
     };
     gst::init()?;
     gstgclip::plugin_register_static()?;
-    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+    let demo = gclip_testing::DEMO;
     let model = std::env::var("GCLIP_BENCH_MODEL").unwrap_or_else(|_| demo.to_owned());
     let wants = |part: &str| all || has(part);
     if wants("ratio") {

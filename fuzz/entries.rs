@@ -5,10 +5,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gstgclip::model::embeddings::Embeddings;
-use gstgclip::model::tokenizer::Tokenizer;
-use gstgclip::model::vocabulary::{MAX_CLASSES, Prompts, Templates, Vocabulary};
-use gstgclip::model::weights::Checkpoint;
+use gclip_model::embeddings::Embeddings;
+use gclip_model::tokenizer::Tokenizer;
+use gclip_model::vocabulary::{MAX_CLASSES, Prompts, Templates, Vocabulary};
+use gclip_model::weights::Checkpoint;
 use tempfile::TempDir;
 
 /// Classes, background names and templates, with a NUL between them. Says whether the classes are accepted.
@@ -139,7 +139,6 @@ fn sentence<T>(result: anyhow::Result<T>) -> Option<T> {
 }
 
 fn test_data() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let data = here.join("tests/data");
-    if data.is_dir() { data } else { here.join("../tests/data") }
+    // From the package of the fuzz targets as from the model's, whose tests this file is a part of, too.
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/data")
 }

@@ -19,7 +19,7 @@ case "${SRC:-}" in '' | *://* | /*) ;; *) SRC=$PWD/$SRC ;; esac
 cd "$here"
 if [ -z "${GCLIP:-}" ]; then
   bash scripts/setup.sh
-  cargo build --release --quiet --bin gclip $(bash scripts/features.sh)
+  cargo build --release --quiet -p gclip $(bash scripts/features.sh)
   GCLIP=target/release/gclip
 fi
 

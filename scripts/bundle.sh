@@ -16,7 +16,7 @@ plugins=(coreelements app typefindfunctions playback videotestsrc videoconvertsc
   isomp4 matroska nvcodec png jpeg)
 tools=(gst-launch-1.0 gst-inspect-1.0)
 
-[ -n "${GCLIP_NO_BUILD:-}" ] || cargo build --release --lib --bin gclip
+[ -n "${GCLIP_NO_BUILD:-}" ] || cargo build --release
 [ -n "${GCLIP_NO_BUILD:-}" ] || cargo build --release --bench gpu
 bench=$(ls -t target/release/deps/gpu-* 2>/dev/null | grep -v '\.d$' | head -n 1) || true
 for file in target/release/libgstgclip.so target/release/gclip "${bench:-the GPU benchmark}"; do

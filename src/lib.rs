@@ -5,7 +5,8 @@
 //! # Map of the modules
 //!
 //! ```text
-//! model/      pure tch: checkpoints, both towers, last-block methods, preprocessing, decoding. No GStreamer
+//! model       the crate gclip-model (folder model/). Pure tch: checkpoints, both towers, last-block methods,
+//!             preprocessing, decoding
 //! batch       many sessions -> batches -> one function. No GStreamer, no torch
 //! registry    instance id -> the one shared value under that id. No GStreamer, no torch
 //! presence    zones of the picture; who enters and leaves them. No GStreamer, no torch
@@ -28,10 +29,12 @@ pub mod batch;
 pub mod engine;
 pub mod frame;
 pub mod meta;
-pub mod model;
 pub mod overlay;
 pub mod presence;
 pub mod registry;
+
+/// The model: pictures and prompts to masks. A crate of its own, which knows neither GStreamer nor threads.
+pub use gclip_model as model;
 
 mod mask;
 mod meta2json;

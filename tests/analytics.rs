@@ -4,14 +4,13 @@
 
 #[path = "analytics/others.rs"]
 mod others;
-mod overlay_common;
 
+use gclip_testing::scene::{Pixels, Scene, bytes, init, masks};
 use gst_analytics::{AnalyticsRelationMeta, RelTypes, prelude::*};
 use gst_check::Harness;
 use gst_video::VideoFormat;
 use gstgclip::meta::{Masks, Rect, attach_analytics};
 use others::{add_segmentation, quark};
-use overlay_common::{Pixels, Scene, bytes, init, masks};
 
 const FILL: &str = "mode=fill legend=false colors=car=#ff0000,person=#00ff00";
 

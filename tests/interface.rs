@@ -190,9 +190,7 @@ fn the_readme_lists_the_properties() {
 /// The built library, loaded by GStreamer's own tool: no GPU, no model, nothing but the file.
 #[test]
 fn gst_inspect_shows_the_plugin() {
-    // `cargo test` leaves the library in deps/ only; `cargo build` also beside the program, perhaps an older one.
-    let library = Path::new(env!("CARGO_BIN_EXE_gclip")).with_file_name("deps").join("libgstgclip.so");
-    assert!(library.is_file(), "no {}", library.display());
+    let library = gclip_testing::plugin();
     let folder = tempfile::tempdir().unwrap();
     let link: PathBuf = folder.path().join("libgstgclip.so");
     std::os::unix::fs::symlink(&library, &link).unwrap();

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipmask` through the plugin: what it shows in each mode, at which size, and what it does between.
 
-mod meta_common;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
+use gclip_testing::frames::{frame_of, mask};
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::prelude::*;
 use gst_video::{VideoFormat, VideoFrameRef, VideoInfo};
 use gstgclip::meta::{Masks, Rect, Region};
-use meta_common::{frame_of, mask};
 
 fn init() {
     static ONCE: Once = Once::new();

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipmeta2json` through the plugin: what it writes, when it writes, what it does between.
 
-mod meta_common;
-mod python;
-
+use gclip_testing::python;
 use std::sync::Once;
 
+use gclip_testing::frames::{frame, mask};
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
 use gstgclip::meta::json::{Frame, RegionMask};
 use gstgclip::meta::{MaskRow, Masks, Rect, Region, Tag, polygon, rle};
-use meta_common::{frame, mask};
 use serde_json::{Value, json};
 
 const SCHEMA: &str = include_str!("../src/meta2json/schema.json");

@@ -2,16 +2,14 @@
 //! `gclipmeta2onvif` through the plugin: what it writes, checked against ONVIF's own schema, and whether the ONVIF
 //! elements of gst-plugins-rs take it.
 
-mod meta_common;
-mod python;
-
+use gclip_testing::python;
 use std::sync::Once;
 
+use gclip_testing::frames::{frame, mask};
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::VideoFormat;
 use gstgclip::meta::{Masks, Rect, Region};
-use meta_common::{frame, mask};
 
 fn init() {
     static ONCE: Once = Once::new();

@@ -3,18 +3,16 @@
 //! documentation quotes, in the columns of the GStreamer that is there.
 //! `UPDATE_SURVIVAL=1 cargo test --test meta_survival` writes these columns.
 
-mod meta_common;
-
 use std::path::Path;
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use gclip_testing::frames::mask;
 use gst::prelude::*;
 use gst_video::VideoFormat;
 use gstgclip::meta::Masks;
-use meta_common::mask;
 
 const TABLE: &str = "src/meta/survival.md";
 const ABSENT: &str = "–";

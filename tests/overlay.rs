@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipoverlay` through the public plugin: what each property draws, and that nothing else changes.
 
-mod overlay_common;
-
+use gclip_testing::scene::*;
 use gst::prelude::*;
 use gst_video::VideoFormat;
-use overlay_common::*;
 
 const MODES: [&str; 6] = ["tint", "contour", "blur", "pixelate", "fill", "invert"];
 

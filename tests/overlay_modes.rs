@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The modes of `gclipoverlay`: which side of a border each one changes, and how much detail it leaves.
 
-mod overlay_common;
-
+use gclip_testing::scene::*;
 use gst_video::VideoFormat;
-use overlay_common::*;
 
 #[test]
 fn every_mode_changes_its_side_of_the_border_in_every_format() {

@@ -32,14 +32,14 @@ trap 'rm -rf "$own"' EXIT
 export GST_REGISTRY=$own/registry.bin XDG_CACHE_HOME=$own/cache
 
 if [ $checks = all ]; then
-  cargo fmt --check
-  cargo clippy --all-targets $features -- -D warnings
-  cargo test $features
+  cargo fmt --all --check
+  cargo clippy --workspace --all-targets $features -- -D warnings
+  cargo test --workspace $features
 else
   echo "checks of what depends on GStreamer, with $(pkg-config --modversion gstreamer-1.0) ${features:-(no analytics library)}"
   # What only such a build compiles has not been linted yet.
   cargo clippy $features --lib --test analytics --test segment_settings -- -D warnings
-  cargo test $features --lib -- --skip model:: --skip batch:: --skip registry::
+  cargo test $features --lib -- --skip batch:: --skip registry::
   cargo test $features --test analytics --test consumers --test interface --test mask --test 'meta*' --test 'overlay*' \
     --test 'segment_*'
 fi

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipsegment` before a downstream that refuses frames: who learns of it, and what still gets through.
 
-mod common;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Fake, PATIENCE, Rig};
+use gclip_testing::fake::{Fake, PATIENCE, Rig};
 use gst::prelude::*;
 
 /// Makes the pad behind the element answer every buffer with an error.

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The element messages of `gclipsegment`: who has entered and left, and what is on each frame.
 
-mod common;
-
-use common::*;
+use gclip_testing::fake::*;
 use gst::prelude::*;
 
 const MS: fn(u64) -> gst::ClockTime = gst::ClockTime::from_mseconds;

@@ -2,12 +2,10 @@
 //! What `gclipsegment` says about its latency, against what a live pipeline with a model four times too slow and a
 //! synchronising sink measures. The same for minutes and for 64 cameras: `benches/live.rs`.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use gclip_testing::fake::*;
 use gst::prelude::*;
 use parking_lot::Mutex;
 

@@ -2,11 +2,9 @@
 //! GStreamer's leaks tracer finds nothing after pipelines with `gclipsegment` have come and gone, and nothing is
 //! warned about on the way. The tracer works from `gst_init` to `gst_deinit`, so this is a process of its own.
 
-mod common;
-
 use std::process::Command;
 
-use common::*;
+use gclip_testing::fake::*;
 use gst::prelude::*;
 
 /// Set in the process that is traced.

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipsegment` in live pipelines: latency, late frames, allocation.
 
-mod common;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::*;
+use gclip_testing::fake::*;
 use gst::prelude::*;
 use gstgclip::meta::Masks;
 

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Prompts of `gclipsegment`, changed while frames pass.
 
-mod common;
-
 use std::thread;
 use std::time::Duration;
 
-use common::*;
+use gclip_testing::fake::*;
 use gst::prelude::*;
 use gstgclip::meta::Masks;
 

@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `reload-model`: other weights while frames pass, on real checkpoints of random weights.
 
-#[path = "common/checkpoint.rs"]
-mod checkpoint;
-mod common;
-mod tiny;
-
+use gclip_testing::tiny;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use checkpoint::{Workshop, answer, answer_of, picture, rig};
-use common::*;
+use gclip_testing::fake::*;
+use gclip_testing::workshop::{Workshop, answer, answer_of, picture, rig};
 use gst::prelude::*;
 
 fn reload(rig: &Rig, model: Option<&Path>) -> bool {

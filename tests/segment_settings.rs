@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Properties of `gclipsegment`, what is posted when they make no sense, and what it reports.
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use common::*;
+use gclip_testing::fake::*;
 use gst::prelude::*;
 use gstgclip::meta::Masks;
 

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Several `gclipsegment` on one model, and a model that fails.
 
-mod common;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::*;
+use gclip_testing::fake::*;
 use gst::prelude::*;
 use gstgclip::meta::Masks;
 

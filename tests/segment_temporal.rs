@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What one frame leaves for the next: `skip-static` and `temporal-smoothing`.
 
-#[path = "common/checkpoint.rs"]
-mod checkpoint;
-mod common;
-mod tiny;
-
-use checkpoint::{Workshop, rig};
-use common::*;
+use gclip_testing::fake::*;
+use gclip_testing::workshop;
+use gclip_testing::workshop::{Workshop, rig};
 use gst::prelude::*;
 use gstgclip::meta::Masks;
 
@@ -106,7 +102,7 @@ fn a_picture_that_stays_counts_as_evidence() {
 
 /// A picture of the checkpoint's tests, or another one, with the noise of a camera.
 fn noisy(number: u64, other: bool) -> gst::Buffer {
-    let mut buffer = checkpoint::picture(number);
+    let mut buffer = workshop::picture(number);
     let fresh = buffer.get_mut().unwrap();
     let mut state = number + 1;
     for pixel in fresh.map_writable().unwrap().iter_mut() {

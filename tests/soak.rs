@@ -4,16 +4,13 @@
 //!
 //! The run over real forwards takes its time: `cargo test --release --test soak -- --ignored`.
 
-mod common;
-mod tiny;
+use gclip_testing::tiny;
 #[allow(dead_code)] // the CPU time of threads is for others
-#[path = "../src/bin/gclip/usage.rs"]
-mod usage;
-
+use gclip_testing::usage;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::*;
+use gclip_testing::fake::*;
 use gst::prelude::*;
 use gst_check::Harness;
 use gstgclip::meta::Masks;
@@ -125,7 +122,7 @@ fn memory_is_flat_over_five_hundred_real_frames() {
     if !alone("memory_is_flat_over_five_hundred_real_frames") {
         return;
     }
-    let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let model = PathBuf::from(gclip_testing::DEMO);
     let size = (320, 180);
     let mut rig = real(&model, size);
     rig.element.set_property("batch-size", 1u32);

@@ -19,7 +19,7 @@ if [ ! -e "$work/venv/complete" ]; then
   touch "$work/venv/complete"
 fi
 python=$work/venv/bin/python
-cargo build --release --quiet --lib --bins
+cargo build --release --quiet
 mkdir -p "$work/plugins"
 ln -sf ../../release/libgstgclip.so "$work/plugins/libgstgclip.so"
 export GST_PLUGIN_PATH=$PWD/$work/plugins GST_REGISTRY=$PWD/$work/registry.bin XDG_CACHE_HOME=$PWD/$work/cache

@@ -9,8 +9,9 @@ use gstgclip::model::cuda::{Uploader, runtime};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use crate::shared::{median, usage};
 use crate::{Plan, Result};
+use gclip_testing::playing::median;
+use gclip_testing::usage;
 
 /// The name of the card, or of the processor.
 pub fn name(device: Device) -> String {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::card::{peak_mib, quantile, used_mib};
 use crate::feed::{Pace, Settings, Stream};
-use crate::shared::{ENDS, ended};
 use crate::{Plan, Result, cuda_frames, frames};
+use gclip_testing::playing::{ENDS, ended};
 
 /// Different pictures that come round and round.
 const PICTURES: usize = 8;

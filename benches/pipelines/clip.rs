@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gst::prelude::*;
 
-use crate::shared::{ENDS, ended};
+use gclip_testing::playing::{ENDS, ended};
 
 /// Scales a video, twice in a row, to 16:9 of this height and encodes it as H.264, at what a camera of that size would use.
 pub fn make(folder: &Path, height: u32) -> Result<PathBuf, Box<dyn std::error::Error>> {

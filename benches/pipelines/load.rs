@@ -11,7 +11,7 @@ use gst::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::shared::usage;
+use gclip_testing::usage;
 
 const BATCH: u32 = 4;
 const PROMPTS: &str = "ball; person; car; road; tree; sky; building; grass";

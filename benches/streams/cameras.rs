@@ -11,7 +11,7 @@ use gst::prelude::*;
 use gst_app::AppSrc;
 use parking_lot::Mutex;
 
-use crate::shared::usage;
+use gclip_testing::usage;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `gclip watch` on cameras over RTSP, from a server that misbehaves on command (`rtsp/server.c`), with a checkpoint
+//! made by the test. Everything listens on 127.0.0.1, on free ports.
+
+// Of the program: what GStreamer cannot bear must not end the tests either.
+#[path = "../src/rtsp/mod.rs"]
+mod rtsp_guard;
+
+#[path = "watch/harness.rs"]
+mod harness;
+#[path = "watch/leaving.rs"]
+mod leaving;
+#[path = "watch/metrics.rs"]
+mod metrics;
+#[path = "watch/mistakes.rs"]
+mod mistakes;
+#[path = "watch/mqtt.rs"]
+mod mqtt;
+#[path = "watch/outages.rs"]
+mod outages;
+#[path = "watch/secrets.rs"]
+mod secrets;
+#[path = "watch/server.rs"]
+mod server;
+#[path = "watch/stopping.rs"]
+mod stopping;

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the tests and benches of this repository share. Not published.
+//!
+//! * `fake`: a model whose every answer is known, and a harness around one `gclipsegment` that uses it
+//! * `workshop`: the same on real checkpoints of random weights, which `tiny` writes
+//! * `frames`, `scene`: frames with masks; `gclipoverlay` in a harness
+//! * `playing`: pipelines that run to their end; a model that only takes time
+//! * `rtsp`: an RTSP server; `python`: other readers of our output
+//! * `usage`: what this process uses
+
+pub mod fake;
+pub mod frames;
+pub mod playing;
+pub mod python;
+pub mod rtsp;
+pub mod scene;
+pub mod tiny;
+pub mod workshop;
+
+#[path = "../../gclip/src/usage.rs"]
+pub mod usage;
+
+use std::path::{Path, PathBuf};
+
+/// The repository's folder.
+pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// The folder of the demo model and its video.
+pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo");
+
+/// The plugin that was built with the running test, in the folder of the test programs.
+pub fn plugin() -> PathBuf {
+    // `cargo test` leaves the library beside its tests; what lies a folder higher is perhaps an older one.
+    let library = std::env::current_exe().unwrap().with_file_name("libgstgclip.so");
+    assert!(library.is_file(), "no {}", library.display());
+    library
+}
+
+/// A folder of what is too large for the repository, which lies beside it or where `GCLIP_SHARED` says.
+pub fn shared(folder: &str) -> PathBuf {
+    let beside = Path::new(ROOT).join("../shared");
+    std::env::var_os("GCLIP_SHARED").map_or(beside, PathBuf::from).join(folder)
+}
+
+/// A folder for what tests make, beside what cargo builds.
+pub fn scratch() -> PathBuf {
+    let folder = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("tmp");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
