@@ -246,3 +246,29 @@ fn ade20k_pictures_and_labels_are_read() {
         (&"wall".into(), &walls.into())
     );
 }
+
+#[test]
+fn a_class_file_with_semicolons_in_its_lines_is_refused_before_it_shifts_the_labels() {
+    let shop = Workshop::new();
+    shop.pictures_and_masks();
+    fs::write(shop.path("classes.txt"), "sky; heaven\ntree, wood\nroad\n").unwrap();
+    shop.refuses("--images images --labels masks --reduce-zero-label", &["classes.txt", "line 1", "commas"]);
+    // In `segment`, a line may hold several classes; that they are more than lines is said.
+    let output = shop.gclip(&format!("segment images/a.png --prompts-file classes.txt {MODEL}"));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && text.contains("line 1 of classes.txt") && text.contains("4 classes"),
+        "{text}"
+    );
+}
+
+#[test]
+fn lists_in_other_languages_are_no_prompts() {
+    let shop = Workshop::new();
+    shop.pictures_and_masks();
+    for list in ["[\"sky\", \"tree\", \"road\"]", "- sky\n- tree\n- road\n", "names:\n  0: sky\n  1: tree\n"]
+    {
+        fs::write(shop.path("classes.txt"), list).unwrap();
+        shop.refuses("--images images --labels masks", &["classes.txt", "line 1", "one class a line"]);
+    }
+}

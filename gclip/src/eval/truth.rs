@@ -11,7 +11,7 @@ use super::labels::{LabelRules, read_colours};
 
 #[derive(clap::Args)]
 pub struct TruthArgs {
-    /// One class a line, synonyms after commas; line k (from 0) is label value k.
+    /// One class a line, synonyms after commas; line k (from 0; blank lines and comments do not count) is label value k.
     #[arg(long, value_name = "FILE")]
     pub prompts_file: PathBuf,
     /// Label values that do not count, separated by commas.
@@ -44,6 +44,7 @@ impl Truth {
         let file = args.prompts_file.display();
         let text = std::fs::read_to_string(&args.prompts_file)
             .with_context(|| format!("cannot read the prompts file {file}"))?;
+        check_lines(&text).with_context(|| format!("cannot use the prompts file {file}"))?;
         let prompts = Prompts::parse_file_text(&text, background)
             .with_context(|| format!("cannot use the prompts file {file}"))?;
         let colours = args.label_colors.as_deref().map(read_colours).transpose()?;
@@ -87,6 +88,17 @@ impl Truth {
     }
 }
 
+/// A line is a class here: one of several classes would move the labels of all lines after it.
+fn check_lines(text: &str) -> Result<()> {
+    if let Some(line) = Prompts::first_shared_line(text) {
+        bail!(
+            "its line {line} holds a `;`, which would begin another class, but each line is the class of one label \
+             value: separate synonyms by commas (write \\; for a semicolon that belongs to a name)"
+        );
+    }
+    Ok(())
+}
+
 /// Nearest neighbour between pixel centres.
 fn resize_nearest(values: Vec<u16>, from: (usize, usize), to: (usize, usize)) -> Vec<u16> {
     if from == to {
@@ -127,6 +139,16 @@ mod tests {
         assert_eq!(truth.labels, ["a", "b", "d"]);
         assert_eq!(truth.prompts.background, ["e", "b", "c"]);
         assert_eq!(truth.classes(&[0, 1, 2], (3, 1), (3, 1)).unwrap(), [1, 0, 2]);
+    }
+
+    #[test]
+    fn a_line_of_several_classes_is_told() {
+        let error = check_lines("# c\nbackground\nperson; man, boy\ncar\n").unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("commas"), "{error}");
+        assert!(check_lines("person; car").is_err(), "the only line too");
+        for fine in ["a;\nb, c;\n", "a\\;b\nc # d; e\n", "a\n\n"] {
+            check_lines(fine).unwrap();
+        }
     }
 
     #[test]

@@ -76,8 +76,17 @@ impl PromptArgs {
         let name = file.display();
         let text =
             std::fs::read_to_string(&file).with_context(|| format!("cannot read the prompts file {name}"))?;
-        Prompts::parse_file_text(&text, background)
-            .with_context(|| format!("cannot use the prompts file {name}"))
+        let prompts = Prompts::parse_file_text(&text, background)
+            .with_context(|| format!("cannot use the prompts file {name}"))?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
+        if let Some(line) = Prompts::first_shared_line(&text).filter(|_| lines > 1) {
+            eprintln!(
+                "gclip: note: line {line} of {name} holds several classes, as `;` separates classes; synonyms are \
+                 separated by commas ({} classes in all)",
+                prompts.classes.len()
+            );
+        }
+        Ok(prompts)
     }
 }
 

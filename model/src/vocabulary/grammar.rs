@@ -8,7 +8,9 @@
 //! comment : in a file only, "#" at the start of a line or after a blank, up to the end of the line
 //! ```
 //! Blank lines and a trailing `,` or `;` are ignored; blanks around and inside names shrink to one space.
-//! The class files of SCLIP, ClearCLIP and NACLIP (one class a line, synonyms after commas) are such files.
+//! The class files of SCLIP, ClearCLIP and NACLIP (one class a line, synonyms after commas) are such files. Those of
+//! ProxyCLIP and CorrCLIP, with synonyms after `;`, are not: see [`Prompts::first_shared_line`]. Nor are lists in JSON or
+//! YAML, which are refused (`lists`).
 //!
 //! A name repeated within a class counts once. A name in two classes is allowed (published class files do it):
 //! it scores equal for both, and the first class wins its pixels.
@@ -17,6 +19,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
+use super::lists;
 use super::{Class, Prompts};
 
 /// Mask values are at most 16 bits wide, and 0 is taken.
@@ -31,12 +34,26 @@ impl Prompts {
     /// No class, an empty class or name, a control character, an overlong name, more than 65,535 classes:
     /// one sentence with line and column.
     pub fn parse(classes: &str, background: &str) -> Result<Prompts> {
+        lists::refuse(classes, false)?;
         Prompts::from_parts(parse_classes(classes, false)?, background)
     }
 
     /// As [`Prompts::parse`], with the classes in the text of a file, where `#` starts a comment.
     pub fn parse_file_text(classes: &str, background: &str) -> Result<Prompts> {
-        Prompts::from_parts(parse_classes(classes.trim_start_matches('\u{feff}'), true)?, background)
+        let classes = classes.trim_start_matches('\u{feff}');
+        lists::refuse(classes, true)?;
+        Prompts::from_parts(parse_classes(classes, true)?, background)
+    }
+
+    /// The first line (from 1) of a file that holds more than one class, as a `;` in it says. Where a line stands for a
+    /// class, such a file was meant otherwise: everything after this line is off by some classes.
+    pub fn first_shared_line(file: &str) -> Option<usize> {
+        let file = file.trim_start_matches('\u{feff}');
+        (1..).zip(file.lines()).find_map(|(line_number, line)| {
+            let mut classes = Vec::new();
+            parse_line(line, line_number, true, &mut classes).ok()?;
+            (classes.len() > 1).then_some(line_number)
+        })
     }
 
     fn from_parts(classes: Vec<Class>, background: &str) -> Result<Prompts> {

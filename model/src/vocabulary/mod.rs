@@ -8,6 +8,7 @@
 mod build;
 mod grammar;
 mod imagenet;
+mod lists;
 mod templates;
 #[cfg(test)]
 mod tests;
