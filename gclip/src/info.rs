@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use gstgclip::model::config::Transformer;
-use gstgclip::model::weights::{Files, locate};
+use gstgclip::model::weights::{Files, PREPROCESSORS, locate};
 use gstgclip::model::{DeviceChoice, MethodSpec, Model, ModelInfo, ModelSpec, Positions, PrecisionChoice};
 use serde::Serialize;
 
@@ -188,7 +188,7 @@ fn missing(files: &Files, has_text: bool, logit_scale: Option<f64>) -> Vec<Strin
         );
     }
     if let Files::HuggingFace { folder } = files
-        && !folder.join("preprocessor_config.json").is_file()
+        && !PREPROCESSORS.iter().any(|name| folder.join(name).is_file())
     {
         lacks.push("preprocessor_config.json: CLIP's own mean and deviation are used".into());
     }

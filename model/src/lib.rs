@@ -157,6 +157,7 @@ impl Model {
                 Some(TextEncoder::new(tokenizer, tower))
             }
         };
+        checkpoint.weights.refuse_unused()?;
         method.prepare(&mut tower).with_context(|| format!("cannot prepare method {}", spec.method.name))?;
         tower.pack();
 

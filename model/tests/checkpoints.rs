@@ -219,6 +219,55 @@ fn configs_that_contradict_the_weights_are_refused() {
 }
 
 #[test]
+fn silence_about_heads_means_the_format_s_own_number() {
+    let silent =
+        config(|json| drop(json["vision_config"].as_object_mut().unwrap().remove("num_attention_heads")));
+    // 12 by default, whatever the width; another number than 64 wide heads would have.
+    assert!(error(silent.path(), "model.safetensors").contains("does not divide into 12 attention heads"));
+    let silent =
+        config(|json| drop(json["text_config"].as_object_mut().unwrap().remove("num_attention_heads")));
+    assert_eq!(load(silent.path()).unwrap().info.architecture.text.unwrap().transformer.heads, 8);
+}
+
+#[test]
+fn what_a_checkpoint_says_beyond_a_clip_is_named() {
+    let folder = config(|json| json["vision_config"]["use_rope"] = true.into());
+    assert!(error(folder.path(), "config.json").contains("vision_config says use_rope = true"));
+    let with = |name: &'static str, kind: Dtype, bytes: usize| {
+        edited(move |tensors| drop(tensors.insert(name.into(), (kind, vec![4], vec![0; bytes]))))
+    };
+    let unused = |name: &'static str| format!("takes its tensor {name}");
+    let folder = with("vision_model.encoder.layers.0.layer_scale.gamma", Dtype::F16, 8);
+    assert!(
+        error(folder.path(), "model.safetensors")
+            .contains(&unused("visual.transformer.resblocks.0.layer_scale.gamma"))
+    );
+    let folder = with("text_projection.bias", Dtype::F32, 16);
+    assert!(error(folder.path(), "model.safetensors").contains(&unused("text_projection.bias")));
+    let folder = with("codebook", Dtype::U8, 4);
+    assert!(error(folder.path(), "model.safetensors").contains(&unused("codebook")));
+    for harmless in ["text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"] {
+        load(with(harmless, Dtype::I64, 32).path()).unwrap();
+    }
+}
+
+#[test]
+fn transformers_5_keeps_the_preprocessor_inside_the_processor() {
+    let processor = serde_json::json!({"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.2], "size": {"shortest_edge": 48}});
+    let (four, five, both) = (copy(), copy(), copy());
+    fs::write(four.path().join("preprocessor_config.json"), processor.to_string()).unwrap();
+    let inside =
+        serde_json::json!({ "image_processor": processor, "processor_class": "CLIPProcessor" }).to_string();
+    fs::write(five.path().join("processor_config.json"), &inside).unwrap();
+    fs::write(both.path().join("preprocessor_config.json"), "{\"size\": 64}").unwrap();
+    fs::write(both.path().join("processor_config.json"), &inside).unwrap();
+    let size = |folder: &TempDir| load(folder.path()).unwrap().info.image_size;
+    assert_eq!((size(&four), size(&five), size(&both), size(&copy())), (48, 48, 64, 32));
+    fs::write(five.path().join("processor_config.json"), "{}").unwrap();
+    assert!(error(five.path(), "processor_config.json").contains("no image_processor"));
+}
+
+#[test]
 fn json_bombs_are_refused() {
     let folder = copy();
     let file = folder.path().join("config.json");

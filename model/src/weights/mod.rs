@@ -23,6 +23,15 @@ pub use locate::{Files, hub_cache, locate};
 /// Largest JSON file that is read: configs are some kilobytes, tokenizers a few megabytes.
 const MAX_JSON: u64 = 16 << 20;
 
+/// Where a Hugging Face folder says how it wants its pictures: the first that is there counts. The second is what
+/// transformers 5 writes.
+pub const PREPROCESSORS: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
+
+/// Tensors that change no feature: the scale and shift of cosines, and a mask that is the same for every CLIP.
+const HARMLESS: [&str; 3] = ["logit_scale", "logit_bias", "attn_mask"];
+/// Counts up from 0 in every checkpoint.
+const POSITION_IDS: &str = "position_ids";
+
 /// A checkpoint read into memory: its architecture, and its tensors to be taken one by one.
 pub struct Checkpoint {
     pub files: Files,
@@ -45,10 +54,13 @@ impl Checkpoint {
         let (weights, hints) = match &files {
             Files::HuggingFace { folder } => {
                 let mut hints = read_config(&folder.join("config.json"), config::hugging_face)?;
-                let preprocessor = folder.join("preprocessor_config.json");
+                let [preprocessor, processor] = PREPROCESSORS.map(|name| folder.join(name));
                 if preprocessor.is_file() {
                     let json = read_small(&preprocessor)?;
                     hints.read_preprocessor(&json).with_context(|| unreadable(&preprocessor))?;
+                } else if processor.is_file() {
+                    let json = read_small(&processor)?;
+                    hints.read_processor(&json).with_context(|| unreadable(&processor))?;
                 }
                 let shards = safetensors_file::files_of(folder)?;
                 let weights = read_safetensors(&shards, &digests)?;
@@ -82,6 +94,8 @@ impl Checkpoint {
 pub struct Weights {
     file: PathBuf,
     tensors: HashMap<String, Tensor>,
+    /// Names of tensors of whole numbers, which are not read.
+    whole_numbers: Vec<String>,
 }
 
 impl Weights {
@@ -90,7 +104,7 @@ impl Weights {
         rename: impl FnOnce(HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>>,
     ) -> Result<Weights> {
         let tensors = rename(self.tensors).with_context(|| unreadable(&self.file))?;
-        Ok(Weights { file: self.file, tensors })
+        Ok(Weights { tensors, ..self })
     }
 
     fn source(&self) -> String {
@@ -119,6 +133,31 @@ impl Weights {
             bail!("{}: tensor {name} holds numbers that are not finite (NaN or infinity)", self.source());
         }
         Ok(tensor)
+    }
+
+    /// To be asked when both towers are loaded: what they left is either known to change nothing, or part of a network
+    /// that has not been built.
+    ///
+    /// # Errors
+    /// There is a tensor that nothing took; it is named.
+    pub fn refuse_unused(&self) -> Result<()> {
+        let whole_numbers = self.whole_numbers.iter().filter(|name| !name.ends_with(POSITION_IDS));
+        let unused = self.tensors.keys().filter(|name| !HARMLESS.contains(&name.as_str()));
+        let mut unused: Vec<&str> = unused
+            .filter(|name| !name.ends_with(POSITION_IDS))
+            .chain(whole_numbers)
+            .map(String::as_str)
+            .collect();
+        unused.sort_unstable();
+        let Some((first, others)) = unused.split_first() else { return Ok(()) };
+        let others = match others.len() {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        bail!(
+            "{}: nothing of a CLIP takes its tensor {first}{others}: it belongs to another network",
+            self.source()
+        )
     }
 
     fn optional_scalar(&self, name: &str) -> Result<Option<f64>> {
@@ -154,12 +193,13 @@ pub(super) fn read_small(file: &Path) -> Result<String> {
 }
 
 fn read_safetensors(files: &[PathBuf], digests: &Digester) -> Result<Weights> {
-    let mut tensors = HashMap::new();
-    for file in files {
-        safetensors_file::read(file, &mut tensors, digests).with_context(|| unreadable(file))?;
-    }
     let file = files.first().cloned().unwrap_or_default();
-    Ok(Weights { file, tensors })
+    let mut weights = Weights { file, tensors: HashMap::new(), whole_numbers: Vec::new() };
+    for file in files {
+        let whole_numbers = safetensors_file::read(file, &mut weights.tensors, digests);
+        weights.whole_numbers.extend(whole_numbers.with_context(|| unreadable(file))?);
+    }
+    Ok(weights)
 }
 
 /// OpenAI's released files are TorchScript archives whose parameters bear the canonical names.
@@ -176,5 +216,5 @@ fn read_torchscript(file: &Path, digests: &Digester) -> Result<Weights> {
         digests.add_tensor(&name, &tensor)?;
         tensors.insert(name, tensor.f_detach()?);
     }
-    Ok(Weights { file: file.into(), tensors })
+    Ok(Weights { file: file.into(), tensors, whole_numbers: Vec::new() })
 }

@@ -18,9 +18,9 @@ use super::read_small;
 /// Headers of real checkpoints stay below 1 MB.
 const MAX_HEADER: u64 = 32 << 20;
 
-/// Reads every floating-point tensor of `file` into `tensors`, as stored. Integer tensors (HF's `position_ids`) hold
-/// nothing that the model needs and are skipped.
-pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &Digester) -> Result<()> {
+/// Reads every floating-point tensor of `file` into `tensors`, as stored. Tensors of whole numbers (HF's `position_ids`)
+/// hold nothing that the model needs: only their names come back.
+pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &Digester) -> Result<Vec<String>> {
     let mut reader = File::open(file)?;
     let length = reader.metadata()?.len();
     if length == 0 {
@@ -46,6 +46,7 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &Digest
             length - 8 - header_length
         );
     }
+    let mut whole_numbers = Vec::new();
     // Offsets were checked to be contiguous and in this order.
     for name in header.offset_keys() {
         let Some(info) = header.info(&name) else { continue };
@@ -56,7 +57,10 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &Digest
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
             Dtype::F64 => Kind::Double,
-            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => continue,
+            Dtype::I64 | Dtype::I32 | Dtype::I8 | Dtype::U8 | Dtype::BOOL => {
+                whole_numbers.push(name);
+                continue;
+            }
             other => bail!("tensor {name} is stored as {other:?}, which is not supported (F32, F16, BF16)"),
         };
         let shape: Vec<i64> = info.shape.iter().map(|&side| side as i64).collect();
@@ -64,7 +68,7 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &Digest
         digests.add(&name, &shape, bytes)?;
         tensors.insert(name, tensor);
     }
-    Ok(())
+    Ok(whole_numbers)
 }
 
 /// The safetensors files of a Hugging Face folder: one, or those that the index of a sharded checkpoint names.

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hugging Face's `config.json`. transformers 4 leaves out of it what equals the defaults of `CLIPVisionConfig` and
+//! `CLIPTextConfig`, so silence means those.
+
+use anyhow::{Result, bail};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::keys::{refuse_unknown, short};
+use super::{Activation, Hints, Pooling, Side, TransformerHints};
+use crate::preprocess::Normalisation;
+
+/// Heads of `CLIPVisionConfig` and `CLIPTextConfig`; both have quick_gelu and an epsilon of 1e-5.
+const VISION_HEADS: i64 = 12;
+const TEXT_HEADS: i64 = 8;
+const EPS: f64 = 1e-5;
+/// End-of-text token of `CLIPTextConfig`.
+const END_OF_TEXT: i64 = 49_407;
+
+/// What transformers has written into the configs of its models since version 4.0 and what has no influence on features:
+/// training, text generation, classification heads, file formats.
+const HARMLESS: [&str; 71] = [
+    "add_cross_attention",
+    "architectures",
+    "attention_dropout",
+    "attn_implementation",
+    "auto_map",
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "cross_attention_hidden_size",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
+    "dropout",
+    "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "id2label",
+    "initializer_factor",
+    "initializer_range",
+    "is_decoder",
+    "is_encoder_decoder",
+    "label2id",
+    "length_penalty",
+    "logit_scale_init_value",
+    "max_length",
+    "min_length",
+    "model_type",
+    "name_or_path",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_labels",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "pad_token_id",
+    "prefix",
+    "problem_type",
+    "projection_dim",
+    "pruned_heads",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "text_config_dict",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_word_embeddings",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers.js_config",
+    "transformers_version",
+    "typical_p",
+    "use_bfloat16",
+    "use_cache",
+    "vision_config_dict",
+    "xla_device",
+];
+
+/// Fields of both towers; each reads those that are its own.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Tower {
+    hidden_size: Option<i64>,
+    intermediate_size: Option<i64>,
+    num_hidden_layers: Option<i64>,
+    num_attention_heads: Option<i64>,
+    hidden_act: Option<String>,
+    layer_norm_eps: Option<f64>,
+    projection_dim: Option<i64>,
+    image_size: Option<Side>,
+    patch_size: Option<Side>,
+    num_channels: Option<i64>,
+    max_position_embeddings: Option<i64>,
+    vocab_size: Option<i64>,
+    eos_token_id: Option<Value>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Whole {
+    vision_config: Option<Tower>,
+    text_config: Option<Tower>,
+    /// Of configs from the first versions; where they are, they count, with the defaults for what they leave out.
+    vision_config_dict: Option<Tower>,
+    text_config_dict: Option<Tower>,
+    projection_dim: Option<i64>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    model_type: Option<String>,
+}
+
+/// Reads a Hugging Face `config.json` (`CLIPModel`, `CLIPVisionModelWithProjection`).
+///
+/// # Errors
+/// Another kind of model, a value that is not supported, or a key that may change the network.
+pub fn hugging_face(json: &str) -> Result<Hints> {
+    let Kind { model_type } = serde_json::from_str(json)?;
+    match model_type.as_deref().unwrap_or("clip") {
+        "clip" => {
+            let whole: Whole = serde_json::from_str(json)?;
+            refuse_unknown("it", &whole.rest, &HARMLESS)?;
+            let vision = whole.vision_config_dict.or(whole.vision_config).unwrap_or_default();
+            let text = whole.text_config_dict.or(whole.text_config).unwrap_or_default();
+            hints(whole.projection_dim, &vision, &text, "vision_config")
+        }
+        // A tower saved alone keeps its fields at the top level.
+        "clip_vision_model" => {
+            let vision: Tower = serde_json::from_str(json)?;
+            hints(vision.projection_dim, &vision, &Tower::default(), "it")
+        }
+        other => bail!("model_type is {other:?}, not \"clip\""),
+    }
+}
+
+fn hints(embed_dim: Option<i64>, vision: &Tower, text: &Tower, vision_part: &str) -> Result<Hints> {
+    refuse_unknown(vision_part, &vision.rest, &HARMLESS)?;
+    refuse_unknown("text_config", &text.rest, &HARMLESS)?;
+    if let Some(channels) = vision.num_channels.filter(|&channels| channels != 3) {
+        bail!("{vision_part} says num_channels = {channels}; only pictures of 3 channels are supported");
+    }
+    let patch = vision.patch_size.map(|size| size.height_width());
+    if let Some((height, width)) = patch.filter(|(height, width)| height != width) {
+        bail!("{vision_part} says a patch_size of {height} x {width}; only square patches are supported");
+    }
+    Ok(Hints {
+        embed_dim,
+        vision: transformer(vision, VISION_HEADS)?,
+        patch_size: patch.map(|(height, _)| height),
+        image_size: vision.image_size.as_ref().map(Side::height_width),
+        text: transformer(text, TEXT_HEADS)?,
+        context_length: text.max_position_embeddings,
+        vocab_size: text.vocab_size,
+        pooling: pooling(text)?,
+        normalisation: Normalisation::default(),
+        short_side: None,
+    })
+}
+
+fn transformer(tower: &Tower, default_heads: i64) -> Result<TransformerHints> {
+    Ok(TransformerHints {
+        width: tower.hidden_size,
+        layers: tower.num_hidden_layers,
+        heads: Some(tower.num_attention_heads.unwrap_or(default_heads)),
+        head_width: None,
+        mlp_width: tower.intermediate_size,
+        activation: activation(tower.hidden_act.as_deref())?,
+        eps: Some(tower.layer_norm_eps.unwrap_or(EPS)),
+    })
+}
+
+fn activation(name: Option<&str>) -> Result<Activation> {
+    match name.unwrap_or("quick_gelu") {
+        "quick_gelu" => Ok(Activation::QuickGelu),
+        "gelu" => Ok(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        other => {
+            bail!("hidden_act {other:?} is not supported (quick_gelu, gelu, gelu_new, gelu_pytorch_tanh)")
+        }
+    }
+}
+
+fn pooling(text: &Tower) -> Result<Pooling> {
+    let id = match &text.eos_token_id {
+        None => END_OF_TEXT,
+        Some(value) => match value.as_i64().or_else(|| value.as_array()?.first()?.as_i64()) {
+            Some(id) => id,
+            None => bail!("text_config says eos_token_id = {}, which is no token", short(value)),
+        },
+    };
+    // Old configs carry 2 by mistake, and transformers takes the highest id there. In CLIP's own vocabulary, and in a
+    // smaller one than the default is made for, the end of text is the highest id.
+    let unsaid = text.eos_token_id.is_none();
+    Ok(match id {
+        2 => Pooling::HighestId,
+        END_OF_TEXT if unsaid && text.vocab_size.is_none_or(|size| size <= END_OF_TEXT + 1) => {
+            Pooling::HighestId
+        }
+        id => Pooling::FirstId(id),
+    })
+}
