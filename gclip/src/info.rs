@@ -12,6 +12,8 @@ use gstgclip::model::weights::{Files, PREPROCESSORS, locate};
 use gstgclip::model::{DeviceChoice, MethodSpec, Model, ModelInfo, ModelSpec, Positions, PrecisionChoice};
 use serde::Serialize;
 
+use crate::say::say;
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Checkpoint folder or file, or a Hugging Face id that is in the local cache.
@@ -104,7 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
     let info = Model::load(&spec)?.info;
     let report = Report::new(&args.model, &files, info);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         report.print();
     }
@@ -144,7 +146,7 @@ impl Report {
     }
 
     fn print(&self) {
-        let line = |name: &str, value: &str| println!("{name:<12} {value}");
+        let line = |name: &str, value: &str| say!("{name:<12} {value}");
         line("model", &self.model);
         line("format", &format!("{} in {}", self.format, self.folder));
         line("hash", &self.hash);

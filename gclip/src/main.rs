@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclip`: text-prompted segmentation on the command line. One file per subcommand; the work is in the library.
 
+// Printing may fail: `say` is for that.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod eval;
 mod info;
 mod model_args;
 mod output;
 mod picture;
 mod progress;
+mod property;
 mod pull;
 mod redact;
 mod rtsp;
+mod say;
 mod segment;
 mod text;
 mod usage;
@@ -56,11 +61,11 @@ fn main() -> ExitCode {
         Command::Video(args) => video::run(&args),
         Command::Watch(args) => watch::run(&args),
     };
-    match result {
+    match result.and_then(|()| say::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, outermost context first: `what: why: root cause`.
-            eprintln!("gclip: {error:#}");
+            say::complain!("gclip: {error:#}");
             ExitCode::FAILURE
         }
     }

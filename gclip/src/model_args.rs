@@ -11,6 +11,8 @@ use gstgclip::model::{
     PrecisionChoice, Prompts, Refine, Segmenter, Templates, TextEncoder, Vocabulary, Window,
 };
 
+use crate::say::complain;
+
 #[derive(clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
@@ -170,7 +172,7 @@ pub fn encode(
         cache.features(&info.hash, templates, info.embed_dim, names, &mut |texts| text.encode(texts))
     })?;
     if let Some(warning) = cache.take_warning() {
-        eprintln!("gclip: {warning}");
+        complain!("gclip: {warning}");
     }
     Ok((vocabulary, cache.counters().misses))
 }

@@ -9,6 +9,7 @@ use gstgclip::model::Templates;
 use gstgclip::model::embeddings::Embeddings;
 
 use crate::model_args::{ModelArgs, encode};
+use crate::say::say;
 use crate::segment::PromptArgs;
 
 #[derive(clap::Args)]
@@ -37,13 +38,13 @@ pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let (vocabulary, encoded) = encode(&model.info, Some(text), &templates, &prompts)?;
     Embeddings::new(&model.info.vision_hash, &templates.id(), &prompts, &vocabulary)?.save(&args.out)?;
-    println!(
+    say!(
         "{} names of {} classes, {} wide, in {:.2} s ({encoded} encoded, the others cached)",
         vocabulary.queries(),
         vocabulary.labels.len(),
         vocabulary.dim,
         start.elapsed().as_secs_f64()
     );
-    println!("wrote {}", args.out.display());
+    say!("wrote {}", args.out.display());
     Ok(())
 }

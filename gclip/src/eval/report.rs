@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::confusion::Confusion;
 use crate::model_args::Ready;
 use crate::output;
+use crate::say::say;
 
 /// Shares from 0 to 1; `null` where nothing was there to measure.
 #[derive(Serialize)]
@@ -88,10 +89,10 @@ impl Report {
     }
 
     pub fn print(&self) {
-        println!("{:<32} {:>8} {:>10} {:>9} {:>9}", "class", "IoU", "accuracy", "truth", "found");
+        say!("{:<32} {:>8} {:>10} {:>9} {:>9}", "class", "IoU", "accuracy", "truth", "found");
         let share = |pixels: u64| 100.0 * pixels as f64 / self.pixels.max(1) as f64;
         for class in &self.classes {
-            println!(
+            say!(
                 "{:<32} {:>8} {:>10} {:>7.2} % {:>7.2} %",
                 class.label,
                 percent(class.iou),
@@ -101,20 +102,26 @@ impl Report {
             );
         }
         let seen = self.classes.iter().filter(|class| class.iou.is_some()).count();
-        println!();
-        println!("mIoU {} over {seen} of {} classes", percent(self.mean_iou), self.classes.len());
-        println!(
+        say!();
+        say!("mIoU {} over {seen} of {} classes", percent(self.mean_iou), self.classes.len());
+        say!(
             "mean accuracy {}, pixel accuracy {}",
             percent(self.mean_accuracy),
             percent(self.pixel_accuracy)
         );
-        println!(
+        say!(
             "{} pictures, {:.2} a second in the model, {:.1} s in all ({} without labels left out)",
-            self.pictures, self.frames_per_second, self.seconds, self.unlabelled
+            self.pictures,
+            self.frames_per_second,
+            self.seconds,
+            self.unlabelled
         );
-        println!(
+        say!(
             "{} on {} in {}; {} prompt names encoded, the others were cached",
-            self.method, self.device, self.precision, self.encoded_names
+            self.method,
+            self.device,
+            self.precision,
+            self.encoded_names
         );
     }
 }

@@ -20,8 +20,9 @@ use super::consistency::{Consistency, still};
 use super::pairs::files_below;
 use super::report::{percent, write_json};
 use super::truth::Truth;
-use crate::video::{readable, set_properties, uri_of};
-use crate::{progress, video};
+use crate::say::say;
+use crate::video::{readable, uri_of};
+use crate::{progress, property, video};
 
 /// Shares from 0 to 1; `null` where there was nothing to measure.
 #[derive(Serialize)]
@@ -134,7 +135,7 @@ fn build(args: &Args, video: &Path, truth: &Truth) -> Result<gst::Pipeline> {
         "late-policy=wait".to_string(),
     ];
     settings.extend(args.settings.iter().cloned());
-    set_properties(&segment, &settings)?;
+    property::set_all(&segment, &settings)?;
     // The classes as the label rules see them: a background line is no class of the mask.
     segment.set_property("prompts", truth.prompts.to_string());
     segment.set_property("background", background_text(&truth.prompts.background));
@@ -276,7 +277,7 @@ impl Report {
     }
 
     fn print(&self) {
-        let line = |name: &str, share: Option<f64>| println!("{name:<44} {:>8}", percent(share));
+        let line = |name: &str, share: Option<f64>| say!("{name:<44} {:>8}", percent(share));
         line("mVC8, against labels", self.mvc8);
         line("mVC16, against labels", self.mvc16);
         line("mIoU, against labels", self.mean_iou);
@@ -284,7 +285,7 @@ impl Report {
         line("VC8 of pixels that stand still", self.still_vc8);
         line("VC16 of pixels that stand still", self.still_vc16);
         line("flicker: still pixels that change class", self.flicker);
-        println!(
+        say!(
             "\n{} frames in {:.1} s: {:.1} frames/s, start-up and counting included",
             self.frames,
             self.seconds,

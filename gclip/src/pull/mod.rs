@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use indicatif::HumanBytes;
 
 use crate::progress;
+use crate::say::say;
 use fetch::Fetcher;
 use hub::{Hub, Listing};
 
@@ -33,7 +34,7 @@ pub fn run(args: &Args) -> Result<()> {
     let hub = Hub::from_env(&args.id, &args.revision)?;
     if hub.offline {
         let folder = hub.cached_snapshot()?;
-        println!("{} is in the cache: {}", args.id, folder.display());
+        say!("{} is in the cache: {}", args.id, folder.display());
         return Ok(());
     }
     let listing = hub.listing()?;
@@ -65,8 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
         get(&fetcher, &listing, &listing, file)?;
     }
     hub.write_reference(&listing)?;
-    println!("{} is in {}", args.id, hub.snapshot(&listing.commit).display());
-    println!("use it with: --model {}", args.id);
+    say!("{} is in {}", args.id, hub.snapshot(&listing.commit).display());
+    say!("use it with: --model {}", args.id);
     Ok(())
 }
 
@@ -78,7 +79,7 @@ fn get(fetcher: &Fetcher, listing: &Listing, from: &Listing, file: &hub::RemoteF
     let (path, fresh) = outcome.with_context(|| format!("cannot fetch {}", file.name))?;
     let size = std::fs::metadata(&path)?.len();
     let note = if fresh { "fetched and checked" } else { "already there, checked" };
-    println!("{:32} {:>11}  {note}", file.name, HumanBytes(size).to_string());
+    say!("{:32} {:>11}  {note}", file.name, HumanBytes(size).to_string());
     Ok(path)
 }
 

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use gstgclip::model::{InferOptions, Prompts, Request};
 
 use crate::model_args::{LookArgs, ModelArgs, Ready, WordArgs};
+use crate::say::{complain, say};
 use crate::{output, picture, progress};
 use inputs::{Input, Target};
 use record::Record;
@@ -125,7 +126,7 @@ pub fn run(args: &Args) -> Result<()> {
             Ok(record) if to_stdout => writeln!(std::io::stdout(), "{}", record.to_line()?)?,
             Ok(record) => {
                 if many {
-                    bar.suspend(|| println!("{}", record.summary()));
+                    bar.suspend(|| say!("{}", record.summary()));
                 } else {
                     record.print_table();
                 }
@@ -133,7 +134,7 @@ pub fn run(args: &Args) -> Result<()> {
             }
             Err(error) if many => {
                 failures += 1;
-                bar.suspend(|| eprintln!("gclip: {error:#}"));
+                bar.suspend(|| complain!("gclip: {error:#}"));
             }
             Err(error) => return Err(error),
         }
@@ -144,14 +145,14 @@ pub fn run(args: &Args) -> Result<()> {
         output::write(path, |file| lines.iter().try_for_each(|line| Ok(writeln!(file, "{line}")?)))?;
     }
     if !to_stdout {
-        println!(
+        say!(
             "\nloaded in {:.2} s ({} prompt names encoded, the others cached); {} pictures in {:.2} s",
             loading.as_secs_f64(),
             ready.encoded,
             inputs.len() - failures,
             start.elapsed().as_secs_f64()
         );
-        println!("{} on {} in {}", ready.info.method, ready.info.device, ready.info.precision);
+        say!("{} on {} in {}", ready.info.method, ready.info.device, ready.info.precision);
     }
     if failures > 0 {
         bail!("{failures} of {} pictures failed", inputs.len());

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::inputs::Input;
 use crate::model_args::Ready;
+use crate::say::say;
 
 #[derive(Serialize)]
 pub struct Record {
@@ -84,16 +85,16 @@ impl Record {
     }
 
     pub fn print_table(&self) {
-        println!("{:<32} {:>8} {:>8}", "class", "share", "score");
+        say!("{:<32} {:>8} {:>8}", "class", "share", "score");
         for region in &self.regions {
-            println!("{:<32} {:>6.1} % {:>8.3}", region.label, 100.0 * region.area, region.score);
+            say!("{:<32} {:>6.1} % {:>8.3}", region.label, 100.0 * region.area, region.score);
         }
         let named: f64 = self.regions.iter().map(|region| region.area).sum();
-        println!("{:<32} {:>6.1} %", "(no class)", 100.0 * (1.0 - named).max(0.0));
+        say!("{:<32} {:>6.1} %", "(no class)", 100.0 * (1.0 - named).max(0.0));
         for Tag { label, score } in &self.tags {
-            println!("tag {label:<28} {score:>17.3}");
+            say!("tag {label:<28} {score:>17.3}");
         }
-        println!("\n{}: {}x{}, {}", self.picture, self.width, self.height, self.time.text());
+        say!("\n{}: {}x{}, {}", self.picture, self.width, self.height, self.time.text());
     }
 
     /// One line for one of many pictures.

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{redact, rtsp};
+use crate::say::complain;
+use crate::{progress, property, redact, rtsp};
 use picture::Showcase;
 use report::Report;
 
@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
     showcase.write(&results.picture)?;
     match retimed.load(Ordering::Relaxed) {
         0 => {}
-        frames => eprintln!(
+        frames => complain!(
             "gclip: the time stamps of {frames} frames are missing or do not rise; each was put behind the frame before"
         ),
     }
@@ -146,8 +146,8 @@ fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
     if !args.background.is_empty() {
         segment.set_property("background", &args.background);
     }
-    set_properties(&segment, &args.settings)?;
-    set_properties(&element("overlay")?, &args.drawing)?;
+    property::set_all(&segment, &args.settings)?;
+    property::set_all(&element("overlay")?, &args.drawing)?;
     Ok(pipeline)
 }
 
@@ -161,22 +161,6 @@ pub fn uri_of(source: &str) -> Result<String> {
     }
     let path = std::fs::canonicalize(source).with_context(|| format!("cannot read the video {source}"))?;
     Ok(glib::filename_to_uri(&path, None)?.to_string())
-}
-
-pub fn set_properties(element: &gst::Element, assignments: &[String]) -> Result<()> {
-    let factory = element.factory().map(|factory| factory.name().to_string()).unwrap_or_default();
-    for assignment in assignments {
-        let (name, value) = assignment
-            .split_once('=')
-            .with_context(|| format!("`{assignment}` is not of the form PROPERTY=VALUE"))?;
-        let property = element.find_property(name).with_context(|| {
-            format!("{factory} has no property `{name}` (gst-inspect-1.0 {factory} lists them)")
-        })?;
-        glib::Value::deserialize_with_pspec(value, &property)
-            .map_err(|_| anyhow!("`{value}` is no value for the property `{name}` of {factory}"))
-            .map(|value| element.set_property_from_value(name, &value))?;
-    }
-    Ok(())
 }
 
 /// Keeps frames that come `length` or more after the first one from the element, and says so in `time_is_up`.
@@ -200,10 +184,7 @@ fn play(pipeline: &gst::Pipeline, report: &Report, time_is_up: &AtomicBool) -> R
     let bus = pipeline.bus().context("the pipeline has no bus")?;
     let segment = pipeline.by_name("segment").and_then(|segment| segment.static_pad("sink"));
     let frames_in = segment.context("the pipeline has no gclipsegment")?;
-    let progress = ProgressBar::no_length();
-    progress.set_style(
-        ProgressStyle::with_template("{spinner} {wide_bar} {percent:>3} %  {msg}")?.progress_chars("━╸ "),
-    );
+    let progress = progress::video()?;
     let stop = Arc::new(AtomicBool::new(false));
     // The first Ctrl-C ends the stream properly, or at once where there is none yet; the second ends the program.
     signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, stop.clone())?;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use gstgclip::meta::Masks;
 
+use crate::say::say;
 use crate::usage;
 
 /// Counts while the pipeline plays.
@@ -84,9 +85,9 @@ impl Report {
 impl Finished {
     pub fn print(&self, files: &[&Path]) {
         let frames = self.frames.max(1) as f64;
-        println!("\n{:<24} {:>12} {:>14} {:>8}", "class", "in frames", "mean share", "score");
+        say!("\n{:<24} {:>12} {:>14} {:>8}", "class", "in frames", "mean share", "score");
         for (label, seen) in &self.classes {
-            println!(
+            say!(
                 "{label:<24} {:>10.0} % {:>12.1} % {:>8.2}",
                 100.0 * seen.frames as f64 / frames,
                 100.0 * seen.area / frames,
@@ -94,16 +95,16 @@ impl Finished {
             );
         }
         let total: f64 = self.cpu.iter().map(|(_, seconds)| seconds).sum();
-        println!("\n{:<24} {:>12} {:>14}", "CPU time", "ms a frame", "share");
+        say!("\n{:<24} {:>12} {:>14}", "CPU time", "ms a frame", "share");
         for (stage, seconds) in &self.cpu {
-            println!(
+            say!(
                 "{stage:<24} {:>12.1} {:>12.0} %",
                 1000.0 * seconds / frames,
                 100.0 * seconds / total.max(1e-9)
             );
         }
         self.print_stats();
-        println!(
+        say!(
             "\n{} frames in {:.1} s: {:.1} frames/s, start-up included; peak memory {:.0} MiB",
             self.frames,
             self.seconds,
@@ -111,7 +112,7 @@ impl Finished {
             self.peak_mib
         );
         for file in files {
-            println!("wrote {}", file.display());
+            say!("wrote {}", file.display());
         }
     }
 }
@@ -120,21 +121,21 @@ impl Finished {
     /// The element's own account: times of the latest batches, then the counts.
     fn print_stats(&self) {
         let milliseconds = |name: &str| self.stats.get::<u64>(name).map(|time| time as f64 / 1e6);
-        println!("\n{:<24} {:>12} {:>14}", "time of a batch", "median ms", "95th % ms");
+        say!("\n{:<24} {:>12} {:>14}", "time of a batch", "median ms", "95th % ms");
         for (name, _) in self.stats.iter() {
             let Some(stage) = name.strip_suffix("-p50") else { continue };
             if let (Ok(median), Ok(high)) = (milliseconds(name), milliseconds(&format!("{stage}-p95"))) {
-                println!("{:<24} {median:>12.1} {high:>14.1}", stage.replace('-', " "));
+                say!("{:<24} {median:>12.1} {high:>14.1}", stage.replace('-', " "));
             }
         }
-        println!("\n{:<24} {:>12}", "count", "value");
+        say!("\n{:<24} {:>12}", "count", "value");
         for (name, value) in self.stats.iter() {
             let text = match value.get::<f64>() {
                 Ok(mean) => format!("{mean:.2}"),
                 Err(_) => value.serialize().map(String::from).unwrap_or_default(),
             };
             if !name.ends_with("-p50") && !name.ends_with("-p95") {
-                println!("{:<24} {text:>12}", name.replace('-', " "));
+                say!("{:<24} {text:>12}", name.replace('-', " "));
             }
         }
     }

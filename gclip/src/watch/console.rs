@@ -8,9 +8,10 @@ use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::state::{CameraState, Phase};
+use crate::progress;
 use crate::redact::{self, Secrets};
+use crate::say::complain;
 
-#[derive(Default)]
 pub struct Console {
     bars: MultiProgress,
     secrets: Secrets,
@@ -18,7 +19,7 @@ pub struct Console {
 
 impl Console {
     pub fn new(secrets: Secrets) -> Console {
-        Console { bars: MultiProgress::new(), secrets }
+        Console { bars: MultiProgress::with_draw_target(progress::target()), secrets }
     }
 
     pub fn is_terminal(&self) -> bool {
@@ -34,7 +35,7 @@ impl Console {
     pub fn log(&self, who: &str, text: &str) {
         // Known secrets are taken out of foreign words only: a password may be a word of this program's too.
         let line = format!("{} {who}: {}", now("%Y-%m-%dT%H:%M:%SZ"), redact::urls(text));
-        self.around(|| eprintln!("{line}"));
+        self.around(|| complain!("{line}"));
     }
 
     /// Takes the status lines away while something is written to the terminal.

@@ -15,6 +15,7 @@
 mod camera;
 mod config;
 mod console;
+mod doubt;
 mod heap;
 mod line;
 mod metrics;
@@ -26,6 +27,7 @@ mod report;
 mod retry;
 mod state;
 mod stop;
+mod thin;
 mod trouble;
 
 use std::path::PathBuf;
@@ -44,6 +46,8 @@ use output::Output;
 use report::Reporter;
 use state::CameraState;
 use stop::Stop;
+
+use crate::say::say;
 
 /// Status lines and metrics are this fresh.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -71,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
     let model = Holder::load(&config, &console).with_context(|| args.config.display().to_string())?;
     if args.check {
         let (cameras, outputs) = (config.cameras.len(), config.outputs.len());
-        println!("{}: cameras: {cameras}, outputs: {outputs}, no mistake found", args.config.display());
+        say!("{}: cameras: {cameras}, outputs: {outputs}, no mistake found", args.config.display());
         return Ok(());
     }
     if let Some(address) = config.metrics {

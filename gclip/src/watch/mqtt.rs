@@ -11,6 +11,7 @@ use rumqttc::{Client, Connection, Event, MqttOptions, NetworkOptions, Outgoing, 
 
 use super::config::Address;
 use super::console::Console;
+use super::doubt::Doubt;
 use super::queue::{Line, Queue};
 use super::retry::Retry;
 
@@ -22,6 +23,8 @@ const ANSWER: u64 = 5;
 /// Outlines of many regions are long.
 const LONGEST_LINE: usize = 16 << 20;
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Lines that are refused again and again are told about this often.
+const REMIND: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub struct Publisher {
@@ -36,10 +39,24 @@ pub struct Publisher {
 }
 
 /// One connection to the broker, as its two threads see it.
-#[derive(Default)]
 struct Session {
+    doubt: Arc<Mutex<Doubt>>,
     flight: Mutex<Flight>,
     changed: Condvar,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        let doubt = Arc::new(Mutex::new(Doubt::new(WINDOW)));
+        Session { doubt, flight: Mutex::default(), changed: Condvar::new() }
+    }
+}
+
+/// Lines that the broker does not take.
+#[derive(Default)]
+struct Refusals {
+    told: Option<Instant>,
+    untold: u64,
 }
 
 #[derive(Default)]
@@ -47,6 +64,8 @@ struct Flight {
     connected: bool,
     /// Why it is over.
     ended: Option<String>,
+    /// Whether anything was acknowledged.
+    acknowledged: bool,
     /// Sent and not acknowledged, oldest first; with the packet's number as soon as it has one.
     lines: VecDeque<(Option<u16>, Line)>,
 }
@@ -54,28 +73,52 @@ struct Flight {
 impl Publisher {
     pub fn run(&self) {
         let mut retry = Retry::new(RETRY.0, RETRY.1);
+        let mut refusals = Refusals::default();
+        let doubt = Arc::new(Mutex::new(Doubt::new(WINDOW)));
         let mut told = false;
         loop {
-            let session = Arc::new(Session::default());
-            let connected = self.deliver(&session, &mut told);
-            let (why, left) = {
-                let mut flight = session.flight.lock();
-                (flight.ended.clone(), std::mem::take(&mut flight.lines))
-            };
-            self.queue.put_back(left.into_iter().map(|(_, line)| line));
+            let session = Arc::new(Session { doubt: doubt.clone(), ..Session::default() });
+            self.deliver(&session, &mut told, &mut refusals);
+            let Flight { connected, acknowledged, ended, lines } =
+                std::mem::take(&mut *session.flight.lock());
+            let mut left: VecDeque<Line> = lines.into_iter().map(|(_, line)| line).collect();
+            let culprit = if connected { doubt.lock().broke(left.iter()) } else { None };
+            if let Some(line) = &culprit {
+                left.pop_front();
+                self.refuse(line, &mut refusals);
+            }
+            self.queue.put_back(left.into_iter());
             if self.queue.is_closed() && self.queue.undelivered() == 0 {
                 return;
             }
-            if connected {
+            // A broker that takes connections and nothing else is left in peace for longer and longer.
+            if acknowledged || culprit.is_some() {
                 retry.reset();
             }
-            if !told || connected {
-                let why = self.console.hide(&why.unwrap_or_default());
+            if !told || acknowledged {
+                let why = self.console.hide(&ended.unwrap_or_default());
                 self.console.log(&self.who, &format!("{}: {why}; lines wait for it", self.broker));
                 told = true;
             }
             self.pause(retry.next_wait());
         }
+    }
+
+    /// Gives up a line that the broker does not take; says so once in a while.
+    fn refuse(&self, line: &Line, refusals: &mut Refusals) {
+        self.queue.count_dropped();
+        refusals.untold += 1;
+        if refusals.told.is_some_and(|told| told.elapsed() < REMIND) {
+            return;
+        }
+        let (lines, length) = (refusals.untold, line.bytes.len());
+        *refusals = Refusals { told: Some(Instant::now()), untold: 0 };
+        let what = format!(
+            "{}: it closes the connection on lines as long as one of {length} bytes of {}: {lines} dropped (raise \
+             the broker's limit for packets, or write shorter lines: masks = \"none\")",
+            self.broker, line.camera
+        );
+        self.console.log(&self.who, &what);
     }
 
     /// Waits, but hurries when the program is ending.
@@ -90,8 +133,8 @@ impl Publisher {
         }
     }
 
-    /// Sends lines until the connection ends or there will be no more. Returns whether it was ever there.
-    fn deliver(&self, session: &Arc<Session>, told: &mut bool) -> bool {
+    /// Sends lines until the connection ends or there will be no more.
+    fn deliver(&self, session: &Arc<Session>, told: &mut bool, refusals: &mut Refusals) {
         let (client, mut connection) = Client::new(self.options(), WINDOW);
         let mut network = NetworkOptions::new();
         network.set_connection_timeout(ANSWER);
@@ -112,14 +155,18 @@ impl Publisher {
                     }
                 }
                 if flight.ended.is_some() {
-                    return flight.connected;
+                    return;
                 }
-                if !flight.connected || flight.lines.len() >= WINDOW {
+                if !flight.connected || flight.lines.len() >= session.doubt.lock().window() {
                     session.changed.wait_for(&mut flight, PAUSE);
                     continue;
                 }
             }
             if let Some(line) = self.queue.take(PAUSE) {
+                if session.doubt.lock().is_refused(&line, Instant::now()) {
+                    self.refuse(&line, refusals);
+                    continue;
+                }
                 let topic = self.topic.replace("{camera}", &line.camera);
                 let payload = line.bytes.to_vec();
                 // Before it is sent: its number may come back at once.
@@ -130,7 +177,7 @@ impl Publisher {
             } else if self.queue.is_closed() && session.flight.lock().lines.is_empty() {
                 // A courtesy: everything has arrived.
                 let _ = client.disconnect();
-                return true;
+                return;
             }
         }
     }
@@ -167,8 +214,10 @@ impl Session {
                 }
                 Ok(Event::Incoming(Packet::PubAck(ack))) => {
                     let arrived = flight.lines.iter().position(|(of_line, _)| *of_line == Some(ack.pkid));
-                    if arrived.and_then(|index| flight.lines.remove(index)).is_some() {
+                    if let Some((_, line)) = arrived.and_then(|index| flight.lines.remove(index)) {
                         queue.count_delivered();
+                        flight.acknowledged = true;
+                        self.doubt.lock().acknowledged(&line);
                     }
                 }
                 Ok(_) => continue,

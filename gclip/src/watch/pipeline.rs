@@ -12,8 +12,9 @@ use gstgclip::meta::Masks;
 use super::config::{Camera, Certificate, Masks as MaskForm, Protocols};
 use super::report::Reporter;
 use super::state::Count;
+use super::thin;
+use crate::property;
 use crate::rtsp;
-use crate::video::set_properties;
 
 /// All cameras name the same instance: one model, and batches of whoever has a frame.
 const INSTANCE: &str = "gclip-watch";
@@ -33,16 +34,13 @@ pub fn segment(camera: &Camera, model: &str) -> Result<gst::Element> {
         .property("model", model)
         .property("model-instance-id", INSTANCE)
         .build()?;
-    match camera.prompts.strip_prefix('@') {
-        Some(file) => segment.set_property("prompts-file", file),
-        None => segment.set_property("prompts", &camera.prompts),
-    }
+    segment.set_property("prompts", &camera.prompts);
     if !camera.background.is_empty() {
         segment.set_property("background", &camera.background);
     }
     let zones = (!camera.zones.is_empty()).then(|| format!("zones={}", camera.zones));
     let settings: Vec<String> = camera.segment.iter().cloned().chain(zones).collect();
-    set_properties(&segment, &settings)?;
+    property::set_all(&segment, &settings)?;
     segment.set_property_from_str("messages", "changes");
     Ok(segment)
 }
@@ -68,13 +66,10 @@ pub fn build(camera: &Camera, model: &str, reporter: &Arc<Reporter>) -> Result<g
         counting.state.count(Count::Dropped);
         None
     });
-    let mut chain = vec![queue.clone()];
-    if camera.fps.is_some() {
-        let rate = make("videorate")?;
-        rate.set_property("drop-only", true);
-        chain.push(rate);
+    if let Some(fps) = camera.fps {
+        thin::limit(&queue.static_pad("sink").context("queue has no sink pad")?, fps)?;
     }
-    chain.extend([make("videoscale")?, make("videoconvert")?, limits(camera)?]);
+    let mut chain = vec![queue.clone(), make("videoscale")?, make("videoconvert")?, size_limit(camera)?];
     let segment = segment(camera, model)?;
     chain.push(segment.clone());
     let sink = make("fakesink")?;
@@ -139,15 +134,12 @@ fn accept_any_certificate(source: &gst::Element) -> Result<()> {
     Ok(())
 }
 
-/// The size and rate that the camera's `width` and `fps` leave.
-fn limits(camera: &Camera) -> Result<gst::Element> {
+/// The size that the camera's `width` leaves.
+fn size_limit(camera: &Camera) -> Result<gst::Element> {
     let mut caps = gst::Caps::builder("video/x-raw");
     if let Some(width) = camera.width {
         let widths = gst::IntRange::new(1, width as i32);
         caps = caps.field("width", widths).field("pixel-aspect-ratio", gst::Fraction::new(1, 1));
-    }
-    if let Some(fps) = camera.fps {
-        caps = caps.field("framerate", fps);
     }
     Ok(gst::ElementFactory::make("capsfilter").property("caps", caps.build()).build()?)
 }
@@ -181,7 +173,7 @@ fn report_frames(segment: &gst::Element, reporter: &Arc<Reporter>) -> Result<()>
             let caps = pad.current_caps();
             let size = caps.as_ref().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
             let size = size.map_or((0, 0), |info| (info.width(), info.height()));
-            reporter.frame(size, Masks::from_buffer(buffer).as_ref());
+            reporter.frame(size, buffer.pts(), Masks::from_buffer(buffer).as_ref());
         }
         gst::PadProbeReturn::Ok
     });

@@ -16,6 +16,13 @@ pub struct Line {
     pub bytes: Arc<[u8]>,
 }
 
+#[cfg(test)]
+impl Line {
+    pub fn new(camera: &str, bytes: Vec<u8>) -> Line {
+        Line { camera: camera.into(), bytes: bytes.into() }
+    }
+}
+
 pub struct Queue {
     capacity: usize,
     state: Mutex<State>,
@@ -119,7 +126,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Line {
-        Line { camera: "gate".into(), bytes: text.as_bytes().into() }
+        Line::new("gate", text.into())
     }
 
     fn rest(queue: &Queue) -> Vec<String> {

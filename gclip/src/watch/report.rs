@@ -34,8 +34,8 @@ impl Reporter {
     }
 
     /// A frame with its masks, on its streaming thread.
-    pub fn frame(&self, size: (u32, u32), masks: Option<&Masks>) {
-        if self.state.frame(size, masks) {
+    pub fn frame(&self, size: (u32, u32), pts: Option<gst::ClockTime>, masks: Option<&Masks>) {
+        if self.state.frame(size, pts, masks) {
             self.log(&format!("connected, {}x{}", size.0, size.1));
             self.connection("connected", None);
         }

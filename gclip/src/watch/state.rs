@@ -27,6 +27,8 @@ pub struct Now {
     pub size: (u32, u32),
     /// What the newest masks show, in words.
     pub seen: String,
+    /// Time of the frame that the newest masks were made from.
+    pub mask_of: Option<gst::ClockTime>,
     /// When the newest frame came, or the connection was begun.
     pub alive: Instant,
 }
@@ -41,8 +43,8 @@ pub struct CameraState {
 /// What is counted: name in the metrics, and its description.
 pub const COUNTERS: [(&str, &str); 8] = [
     ("gclip_camera_frames_total", "Frames that came out with masks or without"),
-    ("gclip_camera_masks_total", "Frames with a mask made from themselves"),
-    ("gclip_camera_reused_total", "Frames with an earlier mask"),
+    ("gclip_camera_masks_total", "Masks that the model has made"),
+    ("gclip_camera_reused_total", "Frames with a mask that an earlier one had"),
     ("gclip_camera_skipped_total", "Frames whose own mask was not waited for"),
     ("gclip_camera_dropped_total", "Decoded frames that were dropped before the model"),
     ("gclip_camera_changes_total", "Prompts that entered or left the picture or a zone"),
@@ -65,7 +67,13 @@ pub enum Count {
 
 impl CameraState {
     pub fn new(name: &str) -> CameraState {
-        let now = Now { phase: Phase::Connecting, size: (0, 0), seen: String::new(), alive: Instant::now() };
+        let now = Now {
+            phase: Phase::Connecting,
+            size: (0, 0),
+            seen: String::new(),
+            mask_of: None,
+            alive: Instant::now(),
+        };
         CameraState { name: name.into(), now: Mutex::new(now), counters: Default::default() }
     }
 
@@ -99,10 +107,13 @@ impl CameraState {
     }
 
     /// A frame has come out. Returns whether it is the first of its connection.
-    pub fn frame(&self, size: (u32, u32), masks: Option<&Masks>) -> bool {
+    pub fn frame(&self, size: (u32, u32), pts: Option<gst::ClockTime>, masks: Option<&Masks>) -> bool {
         self.count(Count::Frames);
         let seen = masks.map(|masks| {
-            self.count(if masks.age.is_zero() { Count::Masks } else { Count::Reused });
+            // Under load every mask is of an earlier frame; it is new as long as no frame had it before.
+            let of = pts.map(|pts| pts.saturating_sub(masks.age));
+            let new = std::mem::replace(&mut self.now.lock().mask_of, of) != of || of.is_none();
+            self.count(if new { Count::Masks } else { Count::Reused });
             if masks.regions.is_empty() {
                 return "nothing".into();
             }

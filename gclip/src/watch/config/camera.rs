@@ -89,8 +89,8 @@ impl<'a> Written<'a> {
         let text = std::fs::read_to_string(&path);
         let text =
             text.map_err(|error| mistake(anyhow::anyhow!("cannot read {}: {error}", path.display())))?;
-        Prompts::parse_file_text(&text, background).map_err(mistake)?;
-        Ok(format!("@{}", path.display()))
+        // Read once: all connections to all cameras that name the file look for the same.
+        Ok(Prompts::parse_file_text(&text, background).map_err(mistake)?.to_string())
     }
 
     fn zones(&self, zones: Found<String>) -> Result<String, Mistake> {

@@ -10,8 +10,8 @@ use toml::Spanned;
 use super::camera::Written;
 use super::raw::{self, File, Kind, Mistake, Properties, What};
 use super::{Address, Camera, Config, Output, Target};
+use crate::property;
 use crate::redact::Secrets;
-use crate::video::set_properties;
 
 /// Lines that wait in front of an output that does not take them, unless its `buffer` says otherwise.
 const BUFFER: usize = 10_000;
@@ -266,7 +266,7 @@ pub fn scratch() -> Result<Scratch, Mistake> {
 impl Scratch {
     /// The element refuses a value by a warning.
     pub fn try_set(&self, assignment: &str) -> Result<(), String> {
-        set_properties(&self.element, &[assignment.to_string()]).map_err(|error| format!("{error:#}"))?;
+        property::set_all(&self.element, &[assignment.to_string()]).map_err(|error| format!("{error:#}"))?;
         match self.bus.pop_filtered(&[gst::MessageType::Warning]).as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Warning(warning)) => Err(warning.error().to_string()),
             _ => Ok(()),

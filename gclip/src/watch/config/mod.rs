@@ -57,7 +57,7 @@ pub enum Target {
 pub struct Camera {
     pub name: String,
     pub address: Address,
-    /// Classes separated by `;`, or `@FILE`.
+    /// Classes separated by `;`; those of a file too.
     pub prompts: String,
     pub background: String,
     pub zones: String,

@@ -117,6 +117,12 @@ fn mistakes_in_outputs_and_properties() {
     refuses(&format!("{GOOD}[segment]\nthreshhold = 1"), &[":7: segment.threshhold", "no property"]);
     refuses(&format!("{GOOD}[segment]\nthreshold = 'high'"), &[":7: segment.threshold", "high"]);
     refuses(&format!("{GOOD}[segment]\ninput-size = 'big'"), &[":7: segment.input-size", "big"]);
+    refuses(&format!("{GOOD}[segment]\nbatch-size = 0"), &[":7: segment.batch-size", "it takes 1 to"]);
+    refuses(
+        &format!("{GOOD}segment = {{ threshold = 7 }}"),
+        &[":6: camera.gate.segment.threshold", "0 to 1"],
+    );
+    refuses(&format!("{GOOD}[segment]\nthreshold = nan"), &[":7: segment.threshold"]);
     refuses(&format!("{GOOD}[segment]\nprompts = 'x'"), &[":7: segment.prompts", "[[camera]]"]);
     refuses(&format!("{GOOD}[segment]\nstats = 'x'"), &[":7: segment.stats"]);
     refuses(
