@@ -113,8 +113,8 @@ fn read(path: &Path) -> bool {
         "tokenizer.json" | "vocab.json" => match sentence(Tokenizer::load(folder, 540, 16)) {
             None => false,
             Some(tokenizer) => {
-                let ids = sentence(tokenizer.encode("a photo of the sky, it's 42!"));
-                assert!(ids.is_none_or(|ids| ids.len() <= 16 && ids.iter().all(|id| (0..540).contains(id))));
+                let ids = tokenizer.encode("a photo of the sky, it's 42!");
+                assert!(ids.len() <= 16 && ids.iter().all(|id| (0..540).contains(id)));
                 true
             }
         },

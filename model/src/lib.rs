@@ -7,6 +7,7 @@
 //! ```
 //! Pure tch: nothing here knows GStreamer, threads or batching policy.
 
+mod bpe;
 mod clean;
 pub mod config;
 mod constants;

@@ -36,7 +36,7 @@ impl TextEncoder {
 
     fn rows(&self, texts: &[String], finish: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<f32>> {
         tch::no_grad(|| {
-            let ids = texts.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
+            let ids: Vec<_> = texts.iter().map(|text| self.tokenizer.encode(text)).collect();
             let features = finish(&self.tower.encode(&ids)?)?; // [texts, E]
             Ok(Vec::try_from(&features.f_flatten(0, -1)?)?)
         })

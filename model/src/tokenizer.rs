@@ -1,38 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! CLIP's byte-pair encoding: openai/CLIP's cleaning and splitting around the BPE of the `tokenizers` crate.
+//! CLIP's tokenizer: openai/CLIP's cleaning, its pattern of words, byte-pair encoding (`bpe`), and where vocabularies
+//! come from.
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
 use serde::Deserialize;
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{
-    Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
-};
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
+use super::bpe::{Bpe, Merges, Vocab};
 use super::clean::clean;
 use super::weights::read_small;
 
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
-/// openai/CLIP's pattern of a word; texts are lower case by then.
-const WORD: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+";
+/// English endings that openai/CLIP splits off; texts are lower case by then.
+const ENDINGS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
 /// Entries of the vocabulary that every published CLIP uses.
 const CLIP_VOCAB_SIZE: i64 = 49408;
 /// Merges of that vocabulary, from openai/CLIP (MIT licence, Copyright (c) 2021 OpenAI).
 const CLIP_MERGES: &[u8] = include_bytes!("assets/clip_merges.txt.gz");
 
-type Merges = Vec<(String, String)>;
-
 pub struct Tokenizer {
-    words: Split,
-    bytes: ByteLevel,
-    bpe: BPE,
+    /// The character that stands for each byte.
+    alphabet: Vec<char>,
+    bpe: Bpe,
     start: i64,
     end: i64,
     context_length: usize,
@@ -67,16 +62,10 @@ impl Tokenizer {
         if let Some((token, id)) = vocab.iter().find(|&(_, &id)| i64::from(id) >= vocab_size) {
             bail!("its token {token:?} has id {id}, beyond the model's vocabulary of {vocab_size}");
         }
-        let pattern = SplitPattern::Regex(WORD.into());
-        let bpe = BPE::builder()
-            .vocab_and_merges(vocab, merges)
-            .unk_token(END.into())
-            .end_of_word_suffix("</w>".into())
-            .build()
-            .map_err(Error::msg)?;
+        let unknown = vocab.get(END).copied().unwrap_or_default();
+        let bpe = Bpe::new(vocab, merges, unknown)?;
         Ok(Tokenizer {
-            words: Split::new(pattern, SplitDelimiterBehavior::Removed, true).map_err(Error::msg)?,
-            bytes: ByteLevel::new(false, false, false),
+            alphabet: alphabet_by_byte(),
             bpe,
             start,
             end,
@@ -86,25 +75,45 @@ impl Tokenizer {
 
     /// Ids of a text with start and end marks, at most `context_length` long (a longer text loses its tail, never
     /// its end mark), not padded.
-    pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let mut pieces = PreTokenizedString::from(clean(text));
-        self.words.pre_tokenize(&mut pieces).map_err(Error::msg)?;
-        self.bytes.pre_tokenize(&mut pieces).map_err(Error::msg)?;
+    pub fn encode(&self, text: &str) -> Vec<i64> {
+        let text = clean(text);
         let mut ids = vec![self.start];
-        for (piece, _, _) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-            match piece {
+        let mut rest = text.trim_start();
+        while !rest.is_empty() && ids.len() < self.context_length {
+            let (word, after) = rest.split_at(word_length(rest));
+            match word {
                 START => ids.push(self.start),
                 END => ids.push(self.end),
                 _ => {
-                    let tokens = self.bpe.tokenize(piece).map_err(Error::msg)?;
-                    ids.extend(tokens.iter().map(|token| i64::from(token.id)));
+                    let word: String = word.bytes().map(|byte| self.alphabet[usize::from(byte)]).collect();
+                    self.bpe.encode(&word, &mut ids);
                 }
             }
+            rest = after.trim_start();
         }
         ids.truncate(self.context_length - 1);
         ids.push(self.end);
-        Ok(ids)
+        ids
     }
+}
+
+/// Bytes of the first word of `text`, which begins with no white space, by openai/CLIP's pattern
+/// `<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`.
+fn word_length(text: &str) -> usize {
+    if let Some(fixed) = [START, END].iter().chain(&ENDINGS).find(|&&fixed| text.starts_with(fixed)) {
+        return fixed.len();
+    }
+    let length = |of: fn(char) -> bool| text.find(|c| !of(c)).unwrap_or(text.len());
+    match text.chars().next() {
+        Some(first) if is_letter(first) => length(is_letter),
+        Some(first) if first.is_numeric() => first.len_utf8(),
+        _ => length(|c| !c.is_whitespace() && !is_letter(c) && !c.is_numeric()),
+    }
+}
+
+/// Unicode's general category L. Narrower than `char::is_alphabetic`, which takes marks and numerals too.
+fn is_letter(c: char) -> bool {
+    c.general_category_group() == GeneralCategoryGroup::Letter
 }
 
 /// CLIP's vocabulary is its alphabet, the alphabet at the end of a word, every merge in order, and two marks.
@@ -124,9 +133,24 @@ fn built_in() -> Result<(Vocab, Merges)> {
 
 /// The 256 characters that stand for bytes: printable Latin-1 for itself, the rest from U+0100 on, in CLIP's order.
 fn byte_alphabet() -> Vec<char> {
-    let printable: Vec<char> = ('!'..='~').chain('\u{a1}'..='\u{ac}').chain('\u{ae}'..='\u{ff}').collect();
+    let printable = printable();
     let rest = ('\u{100}'..).take(256 - printable.len());
     printable.iter().copied().chain(rest).collect()
+}
+
+fn printable() -> Vec<char> {
+    ('!'..='~').chain('\u{a1}'..='\u{ac}').chain('\u{ae}'..='\u{ff}').collect()
+}
+
+/// The same characters in the order of the bytes that they stand for.
+fn alphabet_by_byte() -> Vec<char> {
+    let printable = printable();
+    let mut rest = '\u{100}'..;
+    let stands_for = |byte: u8| {
+        let c = char::from(byte);
+        if printable.contains(&c) { c } else { rest.next().unwrap_or(c) }
+    };
+    (0..=255).map(stands_for).collect()
 }
 
 fn parse_merges(text: &str) -> Result<Merges> {
@@ -144,7 +168,7 @@ fn from_vocab_and_merges(folder: &Path) -> Result<(Vocab, Merges)> {
         .with_context(|| format!("{} is no vocabulary", vocab.display()))?;
     let merges =
         parse_merges(&read_small(&merges)?).with_context(|| format!("cannot use {}", merges.display()))?;
-    Ok((tokens.into_iter().collect(), merges))
+    Ok((tokens, merges))
 }
 
 fn from_tokenizer_json(file: &Path) -> Result<(Vocab, Merges)> {
@@ -173,5 +197,5 @@ fn from_tokenizer_json(file: &Path) -> Result<(Vocab, Merges)> {
             Merge::Joined(line) => merges.extend(parse_merges(&line)?),
         }
     }
-    Ok((model.vocab.into_iter().collect(), merges))
+    Ok((model.vocab, merges))
 }

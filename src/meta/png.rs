@@ -3,8 +3,7 @@
 
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
+use png::{BitDepth, ColorType, Compression, Encoder, Filter};
 
 use super::view::{MaskRow, MaskView};
 
@@ -22,9 +21,16 @@ pub fn encode(mask: &MaskView, value: u16) -> Result<String> {
         }
     }
     let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, mask.width() as u32, mask.height() as u32);
+    encoder.set_color(ColorType::Grayscale);
+    encoder.set_depth(BitDepth::Eight);
     // Flat areas: the fastest level already makes them small, and filters do not help.
-    PngEncoder::new_with_quality(&mut file, CompressionType::Fast, FilterType::NoFilter)
-        .write_image(&pixels, mask.width() as u32, mask.height() as u32, ExtendedColorType::L8)
-        .context("cannot write the mask as PNG")?;
+    encoder.set_compression(Compression::Fast);
+    encoder.set_filter(Filter::NoFilter);
+    let written = encoder.write_header().and_then(|mut writer| {
+        writer.write_image_data(&pixels)?;
+        writer.finish()
+    });
+    written.context("cannot write the mask as PNG")?;
     Ok(STANDARD.encode(file))
 }

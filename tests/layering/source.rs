@@ -27,15 +27,13 @@ impl Source {
 
     /// Top-level modules of the crate that the code names, by `crate::` or by `super::` as far as the root.
     pub fn uses(&self) -> Vec<String> {
-        let root = "super::".repeat(self.module().len());
-        let mut found = Vec::new();
-        for start in ["crate::", root.as_str()] {
-            for (at, _) in self.code.match_indices(start) {
-                if !ends_in_path(&self.code[..at]) {
-                    found.extend(first_names(&self.code[at + start.len()..]));
-                }
-            }
-        }
+        let depth = self.module().len();
+        let below_root = |path: Named| match path.names.iter().take_while(|name| *name == "super").count() {
+            0 if path.names[0] == "crate" => path.names.get(1).cloned(),
+            up if up == depth => path.names.get(up).cloned(),
+            _ => None,
+        };
+        let mut found: Vec<String> = paths(&self.code).into_iter().filter_map(below_root).collect();
         found.sort();
         found.dedup();
         found
@@ -143,27 +141,99 @@ fn end_of_quoted(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// The first names of a path, or of each path in a group in braces.
-fn first_names(path: &str) -> Vec<String> {
-    let Some(group) = path.strip_prefix('{') else {
-        return words(path).next().map(str::to_owned).into_iter().collect();
-    };
-    let mut names = Vec::new();
-    let (mut depth, mut at_start) = (0, true);
-    for (at, c) in group.char_indices() {
-        match c {
-            '}' if depth == 0 => break,
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => at_start = true,
-            _ if at_start && !c.is_whitespace() => {
-                names.extend(words(&group[at..]).next().map(str::to_owned));
-                at_start = false;
+/// A path that the code names, and what it calls it.
+pub struct Named {
+    pub names: Vec<String>,
+    alias: Option<String>,
+}
+
+impl Named {
+    /// The name by which a `use` of this path makes it known; `None` for `*`.
+    pub fn bound(&self) -> Option<&str> {
+        self.alias.as_deref().or(self.names.last().map(String::as_str)).filter(|name| *name != "*")
+    }
+}
+
+/// Paths from the root, from the module above, or from this module on, in `use` and anywhere else.
+pub fn paths(code: &str) -> Vec<Named> {
+    let mut found = Vec::new();
+    for start in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(start) {
+            if !ends_in_path(&code[..at]) {
+                read_tree(&code[at..], &[], &mut found);
             }
-            _ => (),
         }
     }
-    names
+    found
+}
+
+/// Paths in `use` statements, whatever they begin with.
+pub fn use_paths(code: &str) -> Vec<Named> {
+    let mut found = Vec::new();
+    for (at, word) in code.match_indices("use ") {
+        if !ends_in_path(&code[..at]) {
+            read_tree(&code[at + word.len()..], &[], &mut found);
+        }
+    }
+    found
+}
+
+/// Reads `a::b`, `a::b as c`, `a::*`, or `a::{b, c::d}` from the start of `text`; returns the bytes read.
+fn read_tree(text: &str, before: &[String], found: &mut Vec<Named>) -> usize {
+    let mut names = before.to_vec();
+    let mut at = 0;
+    loop {
+        at += blanks(&text[at..]);
+        let rest = &text[at..];
+        if rest.starts_with('{') {
+            at += 1;
+            loop {
+                at += blanks(&text[at..]);
+                match text[at..].chars().next() {
+                    None => return at,
+                    Some('}') => return at + 1,
+                    Some(',') => at += 1,
+                    Some(_) => match read_tree(&text[at..], &names, found) {
+                        0 => return at,
+                        read => at += read,
+                    },
+                }
+            }
+        }
+        let length = if rest.starts_with('*') { 1 } else { rest.find(|c| !is_word(c)).unwrap_or(rest.len()) };
+        if length == 0 {
+            break;
+        }
+        names.push(rest[..length].to_owned());
+        at += length;
+        let gap = blanks(&text[at..]);
+        match text[at + gap..].strip_prefix("::") {
+            Some(_) => at += gap + 2,
+            None => break,
+        }
+    }
+    let gap = blanks(&text[at..]);
+    let alias = text[at + gap..].strip_prefix("as ").map(|rest| rest.trim_start());
+    let alias = alias.map(|rest| rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())].to_owned());
+    if let Some(alias) = &alias {
+        at += text[at..].find(alias.as_str()).unwrap_or(0) + alias.len();
+    }
+    // `a::{self}` names `a`.
+    if names.len() > 1 && names.last().is_some_and(|name| name == "self") {
+        names.pop();
+    }
+    if !names.is_empty() {
+        found.push(Named { names, alias });
+    }
+    at
+}
+
+fn blanks(text: &str) -> usize {
+    text.len() - text.trim_start().len()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 fn words(code: &str) -> impl Iterator<Item = &str> {

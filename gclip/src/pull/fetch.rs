@@ -15,7 +15,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::ProgressBar;
 
-use super::hub::{Hub, Listing, RemoteFile, check_status};
+use super::hub::{Hub, check_status};
+use super::listing::{Listing, RemoteFile};
 use super::verify::Digest;
 
 /// A server that sends nothing for this long is taken for dead; the transfer is then resumed.

@@ -10,6 +10,8 @@ use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
+use super::listing::{Listing, RemoteFile};
+use super::plan;
 use super::verify::Digest;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
@@ -25,20 +27,6 @@ pub struct Hub {
     revision: String,
     cache: Cache,
     api: Api,
-}
-
-/// What one commit of a repository holds.
-pub struct Listing {
-    pub commit: String,
-    pub revision: String,
-    pub files: Vec<RemoteFile>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct RemoteFile {
-    pub name: String,
-    pub size: Option<u64>,
-    pub digest: Option<Digest>,
 }
 
 /// The parts of the hub's answer to `/api/models/ID/revision/REV?blobs=true` that are read.
@@ -180,7 +168,7 @@ impl Hub {
         let repo = self.cache.repo(self.repo(&self.revision));
         let folder = ["config.json", "open_clip_config.json"].iter().find_map(|name| repo.get(name));
         let folder = folder.as_deref().and_then(Path::parent).map(Path::to_path_buf);
-        folder.filter(|folder| super::plan::is_complete(folder)).with_context(|| {
+        folder.filter(|folder| plan::is_complete(folder)).with_context(|| {
             format!(
                 "{} is not complete in the cache {} and HF_HUB_OFFLINE forbids the network",
                 self.id,

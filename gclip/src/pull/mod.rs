@@ -3,6 +3,7 @@
 
 mod fetch;
 mod hub;
+mod listing;
 mod plan;
 mod verify;
 
@@ -14,7 +15,8 @@ use indicatif::HumanBytes;
 use crate::progress;
 use crate::say::say;
 use fetch::Fetcher;
-use hub::{Hub, Listing};
+use hub::Hub;
+use listing::{Listing, RemoteFile};
 
 /// Environment: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HOME, HF_HUB_CACHE, as in huggingface_hub.
 #[derive(clap::Args)]
@@ -72,7 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// One file of `from`, linked into the snapshot of `listing`, with a progress bar.
-fn get(fetcher: &Fetcher, listing: &Listing, from: &Listing, file: &hub::RemoteFile) -> Result<PathBuf> {
+fn get(fetcher: &Fetcher, listing: &Listing, from: &Listing, file: &RemoteFile) -> Result<PathBuf> {
     let bar = progress::bytes(&file.name, file.size.unwrap_or(0))?;
     let outcome = fetcher.get(listing, from, file, &bar);
     bar.finish_and_clear();

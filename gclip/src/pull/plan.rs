@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::hub::{Listing, RemoteFile};
+use super::listing::{Listing, RemoteFile};
 
 /// Configuration, tokenizer and preprocessor, Hugging Face and open_clip.
 const SMALL_FILES: [&str; 9] = [
