@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # The main job in one command: sets up, builds, and segments a video by text.
 # Leaves out/demo.mp4 (the video, masks drawn), out/demo.png (one frame of it) and out/demo.jsonl (the masks as data).
-#   bash pipelines/demo.sh
+#   bash pipelines/demo.sh [--open]
 #   SRC=street.mp4 MODEL=openai/clip-vit-base-patch16 PROMPTS="car; person, pedestrian; tree" bash pipelines/demo.sh
+# --open    shows the picture at the end, on a desktop
 # SRC       a file, a URI (rtsp://user:password@camera/stream) or a camera (/dev/video0); default: the demo clip
 # MODEL     a CLIP checkpoint: folder, file, or Hugging Face id in the local cache; default: the demo model,
 #           which knows generated street scenes only
@@ -14,17 +15,39 @@
 # Further arguments go to `gclip video`, such as --set batch-size=8 or --draw mode=contour.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
+show=no
+case ${1:-} in
+  --open) show=yes && shift ;;
+  -h | --help) sed -n '3,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
+esac
 case "${SRC:-}" in '' | *://* | /*) ;; *) SRC=$PWD/$SRC ;; esac
 [ -d "${MODEL:-}" ] || [ -f "${MODEL:-}" ] && MODEL=$(realpath "$MODEL")
 cd "$here"
+began=$SECONDS
+step() { echo "demo: $*"; }
 if [ -z "${GCLIP:-}" ]; then
+  step "1 of 3: what building needs (on a bare Debian about a minute)"
   bash scripts/setup.sh
-  cargo build --release --quiet -p gclip $(bash scripts/features.sh)
+  if [ ! -e target/release/gclip ]; then built="the first time some minutes"; else built="only what has changed"; fi
+  step "2 of 3: building the program ($built)"
+  cargo build --release --locked -p gclip $(bash scripts/features.sh)
   GCLIP=target/release/gclip
+  step "3 of 3: segmenting ${SRC:-the demo clip}"
 fi
 
 # libtorch's threads sleep instead of spin while they wait for each other: decoder and encoder need the cores too.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 demo=models/demo
-exec "$GCLIP" video "${SRC:-$demo/demo.mp4}" --model "${MODEL:-$demo}" \
-  --prompts "${PROMPTS:-@$demo/prompts.txt}" --out "${OUT:-out}" --name demo ${SECONDS_:+--seconds "$SECONDS_"} "$@"
+out=${OUT:-out}
+"$GCLIP" video "${SRC:-$demo/demo.mp4}" --model "${MODEL:-$demo}" \
+  --prompts "${PROMPTS:-@$demo/prompts.txt}" --out "$out" --name demo ${SECONDS_:+--seconds "$SECONDS_"} "$@"
+step "done after $((SECONDS - began)) s: see $(realpath "$out")/demo.png (a frame), demo.mp4 (all, masks drawn) and demo.jsonl (the masks as data)"
+if [ $show = yes ]; then
+  if [ -z "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]; then
+    step "--open: there is no desktop here to show the picture on"
+  elif ! command -v xdg-open >/dev/null; then
+    step "--open: xdg-open is missing (Debian package xdg-utils)"
+  else
+    xdg-open "$out/demo.png"
+  fi
+fi

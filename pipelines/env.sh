@@ -6,7 +6,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -z "${GCLIP_PLUGINS:-}" ]; then
   bash "$root/scripts/setup.sh" >&2
-  (cd "$root" && cargo build --release --quiet -p gst-plugin-gclip $(bash scripts/features.sh))
+  (cd "$root" && cargo build --release --locked -p gst-plugin-gclip $(bash scripts/features.sh))
   GCLIP_PLUGINS=$root/target/plugins
   mkdir -p "$GCLIP_PLUGINS"
   ln -sf ../release/libgstgclip.so "$GCLIP_PLUGINS/libgstgclip.so"

@@ -6,6 +6,7 @@
 
 mod eval;
 mod info;
+mod manual;
 mod model_args;
 mod output;
 mod picture;
@@ -23,7 +24,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Segment pictures and video by text.
 #[derive(Parser)]
@@ -35,10 +36,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Print what completes gclip's arguments in a shell.
+    Completions(manual::CompletionsArgs),
     /// Measure masks against labelled pictures: mIoU, pixel accuracy, speed.
     Eval(Box<eval::Args>),
     /// Describe a checkpoint: architecture, sizes, hash, what the method resolves to, what is missing.
     Info(info::Args),
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Man(manual::ManArgs),
     /// Fetch a checkpoint from the Hugging Face hub into the local cache.
     Pull(pull::Args),
     /// Segment pictures; write masks, overlays, JSON, logits.
@@ -53,8 +59,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Man(args) => manual::man(&args, Cli::command()),
         Command::Pull(args) => pull::run(&args),
         Command::Segment(args) => segment::run(&args),
         Command::Text(args) => text::run(&args),
@@ -73,7 +81,7 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::CommandFactory as _;
 
     /// clap checks its definitions only when they are used, and then by a panic.
     #[test]
