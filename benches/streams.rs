@@ -199,7 +199,7 @@ impl Bench {
         let (caps, buffers) = pictures()?;
         let info = gst_video::VideoInfo::from_caps(&caps)?;
         let picture = |buffer: &gst::Buffer| -> Result<Picture> {
-            let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)?;
+            let frame = frame::Mapped::read(buffer, &info)?;
             Ok(frame::picture(&frame)?)
         };
         let pictures = buffers.iter().map(picture).collect::<Result<_>>()?;

@@ -2,30 +2,38 @@
 //! Video frame -> model picture (where it lies, or one copy), mask -> buffer (no copy). The only module that knows both
 //! GStreamer and torch types; its `unsafe` code says at each use why it is sound.
 //!
+//! * `geometry`: which pixels of what a buffer stores are the frame, and which are to be shown
+//! * `mapped`: frames whose planes lie inside their memory, whatever their metadata say
 //! * `import`: the way from a buffer to the model's device
 //! * `holds`: how often one memory may be held
 //! * `pack`: rows without their padding, deep samples as bytes
 //! * `cuda`: frames that are in the memory of a GPU already
 
 pub mod cuda;
+mod geometry;
 mod holds;
 mod import;
+mod mapped;
 mod pack;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use gst_video::prelude::*;
-use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat};
+use anyhow::{Context, Result, bail, ensure};
+use gst_video::video_frame::IsVideoFrame;
+use gst_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoTransferFunction};
 use tch::{Device, Kind, Tensor};
 
+pub use geometry::{Area, Geometry, refuse_crop_metadata};
 pub use import::{Importer, Ways, caps, host_caps};
+pub use mapped::{Component, Mapped, Rows};
+pub use pack::Samples;
 
 use holds::Hold;
+use mapped::Extent;
 use pack::pack;
 
 use crate::model::cuda::{LentPixels, LentPlane};
-use crate::model::preprocess::{ColourMatrix, plane_sizes};
+use crate::model::preprocess::{ColourMatrix, Transfer, plane_sizes};
 use crate::model::{Colour, Ids, Picture, PixelFormat, Pixels, Segmentation};
 
 /// Raw video formats that the model reads without a converter in front.
@@ -47,43 +55,43 @@ pub const FORMATS: [VideoFormat; 14] = [
 ];
 
 /// Copies a mapped frame into a picture, once, whatever its strides.
-/// Fails on a format outside [`FORMATS`] and on planes shorter than their strides promise.
-pub fn picture(frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Picture> {
-    let (width, height) = (frame.width() as usize, frame.height() as usize);
-    let format = pixel_format(frame.format())?;
+/// Fails on a format outside [`FORMATS`].
+pub fn picture<F: IsVideoFrame>(frame: &Mapped<F>) -> Result<Picture> {
+    let (width, height) = (frame.width(), frame.height());
+    let format = pixel_format(frame.info().format())?;
     let planes = plane_sizes(format, width, height);
     let bytes = planes.iter().map(|&(row, rows)| row * rows).sum::<usize>();
     let data = Tensor::f_empty([bytes as i64], (Kind::Uint8, Device::Cpu))?;
     // SAFETY: `data` is a fresh contiguous CPU tensor of exactly `bytes` u8 that nobody else can reach before
     // this function returns, and `target` does not outlive it. Bytes have no invalid values.
     let target = unsafe { std::slice::from_raw_parts_mut(data.data_ptr().cast::<u8>(), bytes) };
-    pack(frame, &planes, target)?;
+    pack(frame.info().format(), |plane| frame.rows(plane), &planes, target)?;
     Ok(Picture { format, width, height, colour: colour(&frame.info().colorimetry()), data: data.into() })
 }
 
-/// A frame in the memory of the host as a picture that reads it there, and holds it for so long.
-/// Fails on a buffer that is no such frame, and on planes shorter than their strides promise.
+/// What is shown of a frame in the memory of the host as a picture that reads it there, and holds it for so long.
+/// Fails on a buffer that is no such frame, and on one whose memory is smaller than its metadata say.
 fn lent(buffer: gst::Buffer, hold: Hold, info: &gst_video::VideoInfo) -> Result<Picture> {
-    let size = buffer.size();
-    let frame = gst_video::VideoFrame::from_buffer_readable(buffer, info)
-        .map_err(|_| anyhow!("a buffer of {size} bytes is no frame of {info:?}"))?;
-    let (width, height) = (frame.width() as usize, frame.height() as usize);
-    let format = pixel_format(frame.format())?;
-    let plane = |(index, (row_bytes, rows)): (usize, (usize, usize))| -> Result<LentPlane> {
-        let stride = frame.plane_stride().get(index).copied().context("the frame lacks a plane")?;
-        let stride = usize::try_from(stride).context("frames with negative strides are not supported")?;
-        let data = frame.plane_data(index as u32)?;
-        let end = rows.saturating_sub(1) * stride + row_bytes;
-        ensure!(stride >= row_bytes && end <= data.len(), "the frame is shorter than its stride says");
-        Ok(LentPlane { address: data.as_ptr() as u64, stride, row_bytes, rows })
-    };
-    let planes =
-        plane_sizes(format, width, height).into_iter().enumerate().map(plane).collect::<Result<_>>()?;
-    let colour = colour(&frame.info().colorimetry());
+    let frame = Mapped::hold_shown(buffer, info)?;
+    let (width, height) = (frame.width(), frame.height());
+    let format = pixel_format(info.format())?;
+    let planes = lent_planes(frame.extents(), &plane_sizes(format, width, height))?;
+    let colour = colour(&info.colorimetry());
     // SAFETY: `frame` keeps the buffer and its mapping for reading, so that nobody may write to this memory, and each
     // plane was found to lie inside it.
     let pixels = unsafe { LentPixels::new(Device::Cpu, planes, None, Box::new((frame, hold))) };
     Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) })
+}
+
+/// Planes of so many bytes a row and rows where they lie.
+fn lent_planes(extents: &[Extent], sizes: &[(usize, usize)]) -> Result<Vec<LentPlane>> {
+    let plane = |(index, &(row_bytes, rows)): (usize, &(usize, usize))| {
+        let &Extent { address, length, stride } = extents.get(index).context("the frame lacks a plane")?;
+        let end = rows.saturating_sub(1) * stride + row_bytes;
+        ensure!(stride >= row_bytes && end <= length, "plane {index} of the frame is shorter than its rows");
+        Ok(LentPlane { address: address as u64, stride, row_bytes, rows })
+    };
+    sizes.iter().enumerate().map(plane).collect()
 }
 
 /// The mask of a segmentation as a GRAY8 (up to 255 classes) or GRAY16_LE buffer with its `GstVideoMeta`.
@@ -153,7 +161,12 @@ fn colour(colorimetry: &gst_video::VideoColorimetry) -> Colour {
         VideoColorMatrix::Bt2020 => ColourMatrix::Bt2020,
         _ => ColourMatrix::Bt601,
     };
-    Colour { matrix, full_range: colorimetry.range() == VideoColorRange::Range0_255 }
+    let transfer = match colorimetry.transfer() {
+        VideoTransferFunction::Smpte2084 => Transfer::Pq,
+        VideoTransferFunction::AribStdB67 => Transfer::Hlg,
+        _ => Transfer::Sdr,
+    };
+    Colour { matrix, full_range: colorimetry.range() == VideoColorRange::Range0_255, transfer }
 }
 
 #[cfg(test)]

@@ -310,3 +310,51 @@ fn downstream_that_takes_nothing_of_it_is_one_clear_error() {
         play("videotestsrc ! identity name=attach ! gclipmask ! video/x-raw,width=7 ! fakesink").unwrap();
     assert!(error.contains("Downstream takes none of") && error.contains("GRAY8"), "{error}");
 }
+
+/// What leaves is agreed on with downstream for a whole stream.
+#[test]
+fn mode_and_size_stay_as_they_are_while_frames_pass() {
+    let mut harness = harness("");
+    let element = harness.element().unwrap();
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    harness.push_and_pull(frame(0, Some(masks()))).unwrap();
+    element.set_property_from_str("mode", "cutout");
+    element.set_property_from_str("size", "frame");
+    for name in ["mode", "size"] {
+        let message = bus.pop_filtered(&[gst::MessageType::Warning]).unwrap();
+        let gst::MessageView::Warning(warning) = message.view() else { unreachable!() };
+        let text = warning.error().to_string();
+        assert!(text.contains(&format!("\"{name}\" stays")) && text.contains("NULL or READY"), "{text}");
+    }
+    let output = harness.push_and_pull(frame(1, Some(masks()))).unwrap();
+    assert_eq!(pixels(&harness, &output), [1, 1, 0, 0, 1, 1, 0, 2]);
+    element.set_state(gst::State::Ready).unwrap();
+    element.set_property_from_str("mode", "matte");
+    assert!(bus.pop_filtered(&[gst::MessageType::Warning]).is_none());
+    bus.set_flushing(true);
+}
+
+/// As a pad does: tags stay through a flush, a segment does not.
+#[test]
+fn what_waits_for_the_first_mask_outlives_a_flush() {
+    let mut harness = harness("");
+    let mut tags = gst::TagList::new();
+    tags.get_mut().unwrap().add::<gst::tags::Title>(&"x", gst::TagMergeMode::Append);
+    harness.push_event(gst::event::Tag::new(tags));
+    harness.push_event(gst::event::FlushStart::new());
+    harness.push_event(gst::event::FlushStop::new(true));
+    harness.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+    let seen = outcome(&mut harness, vec![frame(0, Some(masks()))]);
+    assert_eq!(seen, ["flush-start", "flush-stop", "caps", "tag", "segment", "buffer"]);
+}
+
+/// A stream that nothing could be told about, and another behind it.
+#[test]
+fn a_new_stream_begins_without_the_segment_of_the_one_before() {
+    let mut harness = harness("");
+    harness.push_event(gst::event::StreamStart::new("next"));
+    harness.set_src_caps_str(FRAMES);
+    let seen = outcome(&mut harness, vec![frame(0, Some(masks()))]);
+    assert_eq!(seen, ["caps", "segment", "buffer"]);
+}

@@ -43,7 +43,8 @@ fn masks() -> Masks {
 
 fn harness(properties: &str) -> Harness {
     init();
-    let mut harness = Harness::new_parse(&format!("gclipmeta2onvif {properties}"));
+    let element = gst::parse::launch(&format!("gclipmeta2onvif {properties}")).unwrap();
+    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
     harness.set_src_caps_str("video/x-raw,format=RGB,width=640,height=360,framerate=25/1");
     harness
 }
@@ -220,4 +221,60 @@ fn the_parser_of_gst_plugins_rs_reads_it() {
         assert_eq!(document.matches("Object ").count(), 2, "{document}");
         assert_eq!(document.matches("Polygon>").count(), 6, "{document}");
     }
+}
+
+/// Running time stands still in a pause, and UTC does not.
+#[test]
+fn utc_is_right_again_after_a_pause() {
+    init();
+    let pipeline = gst::parse::launch(
+        "videotestsrc is-live=true ! video/x-raw,format=GRAY8,width=16,height=16,framerate=20/1 ! identity name=attach \
+         ! gclipmeta2onvif ! fakesink name=out sync=true",
+    );
+    let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+    let attach = pipeline.by_name("attach").unwrap().static_pad("src").unwrap();
+    attach.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
+            masks().attach(buffer.make_mut());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    // How far each frame's UTC lies behind the system's clock, in microseconds.
+    let (send, receive) = std::sync::mpsc::channel();
+    let out = pipeline.by_name("out").unwrap().static_pad("sink").unwrap();
+    out.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let utc = utc(&text(info.buffer().unwrap()));
+        let _ = send.send(now.as_micros() as i64 - utc as i64);
+        gst::PadProbeReturn::Ok
+    });
+    let behind = |count: usize| -> i64 {
+        let wait = std::time::Duration::from_secs(20);
+        let last: Vec<i64> = (0..count).map(|_| receive.recv_timeout(wait).unwrap()).collect();
+        *last.iter().min().unwrap()
+    };
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let before = behind(10);
+    pipeline.set_state(gst::State::Paused).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    while receive.try_recv().is_ok() {}
+    pipeline.set_state(gst::State::Playing).unwrap();
+    // The first were made before the pause.
+    behind(3);
+    let after = behind(10);
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!((before - after).abs() < 500_000, "{before} us behind before the pause, {after} after it");
+}
+
+#[test]
+fn the_source_of_times_stays_as_it_is_while_frames_pass() {
+    let mut harness = harness("time-source=running-time");
+    let element = harness.element().unwrap();
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    element.set_property_from_str("time-source", "clock");
+    assert!(bus.pop_filtered(&[gst::MessageType::Warning]).is_some());
+    bus.set_flushing(true);
+    let output = harness.push_and_pull(frame(3, Some(masks()))).unwrap();
+    assert_eq!(utc(&text(&output)), 120_000);
 }

@@ -1,30 +1,125 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! PNG and JPEG files to pictures for the model.
 
+use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use gstgclip::model::{Colour, Picture, PixelFormat};
-use image::{ImageReader, Limits, RgbImage};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
 
 /// Longest side of a picture: what PNG and JPEG files of cameras and scanners have, and no decompression bomb.
 const MAX_SIDE: u32 = 65_535;
 /// Memory the decoder may take: a picture of 16k x 16k pixels.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// Which way round a picture is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// As viewers show it: turned and mirrored as its EXIF orientation says.
+    AsShown,
+    /// As its pixels are stored, which is what label pictures follow.
+    AsStored,
+}
+
+/// A picture, and what is wrong with its file if that can be borne.
+pub struct Opened {
+    pub image: RgbImage,
+    pub doubt: Option<String>,
+}
+
 /// Reads a picture; its contents, not its name, say which format it is.
-pub fn read(path: &Path) -> Result<RgbImage> {
-    let open = || -> Result<RgbImage> {
-        let mut reader = ImageReader::open(path)?.with_guessed_format()?;
-        let mut limits = Limits::default();
-        limits.max_image_width = Some(MAX_SIDE);
-        limits.max_image_height = Some(MAX_SIDE);
-        limits.max_alloc = Some(MAX_BYTES);
-        reader.limits(limits);
-        reader.format().context("it is neither PNG nor JPEG")?;
-        Ok(reader.decode()?.into_rgb8())
+///
+/// # Errors
+/// The file cannot be read, is neither PNG nor JPEG, is larger than any picture, or is cut off.
+pub fn read(path: &Path, turn: Turn) -> Result<Opened> {
+    let open = || -> Result<Opened> {
+        let size = std::fs::metadata(path)?.len();
+        ensure!(size <= MAX_BYTES, "it has {size} bytes, more than any picture");
+        let bytes = std::fs::read(path)?;
+        let (picture, orientation, doubt) = match image::guess_format(&bytes) {
+            Ok(ImageFormat::Jpeg) => jpeg(&bytes)?,
+            Ok(ImageFormat::Png) => png(&bytes)?,
+            _ => bail!("it is neither PNG nor JPEG"),
+        };
+        let mut picture = DynamicImage::ImageRgb8(picture);
+        if turn == Turn::AsShown {
+            picture.apply_orientation(orientation);
+        }
+        Ok(Opened { image: picture.into_rgb8(), doubt })
     };
     open().with_context(|| format!("cannot read the picture {}", path.display()))
+}
+
+type Decoded = (RgbImage, Orientation, Option<String>);
+
+/// A decoder of PNG refuses what is cut off or damaged.
+fn png(bytes: &[u8]) -> Result<Decoded> {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder()?;
+    // Damaged EXIF does not fail the picture.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    Ok((DynamicImage::from_decoder(decoder)?.into_rgb8(), orientation, None))
+}
+
+/// A decoder of JPEG fills what is missing with grey, unless it is told to be strict. Then it also refuses files that are whole
+/// and only untidy.
+fn jpeg(bytes: &[u8]) -> Result<Decoded> {
+    let whole = match decode_jpeg(bytes, true) {
+        Ok((image, orientation)) => {
+            let doubt = is_cut_off(bytes).then(|| "its end marker is missing".to_owned());
+            return Ok((image, orientation, doubt));
+        }
+        Err(error) => error,
+    };
+    ensure!(!is_cut_off(bytes), "the file is cut off");
+    let (image, orientation) = decode_jpeg(bytes, false)?;
+    Ok((image, orientation, Some(format!("it is damaged ({whole}), and what is missing is grey"))))
+}
+
+fn decode_jpeg(bytes: &[u8], strict: bool) -> Result<(RgbImage, Orientation)> {
+    let options = DecoderOptions::default()
+        .jpeg_set_out_colorspace(ColorSpace::RGB)
+        .set_strict_mode(strict)
+        .set_max_width(MAX_SIDE as usize)
+        .set_max_height(MAX_SIDE as usize);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let told = |error: zune_jpeg::errors::DecodeErrors| anyhow!("{error:?}");
+    decoder.decode_headers().map_err(told)?;
+    let (width, height) = decoder.dimensions().context("it has no size")?;
+    ensure!(3 * (width * height) as u64 <= MAX_BYTES, "it is {width}x{height}, larger than any picture");
+    let pixels = decoder.decode().map_err(told)?;
+    // Damaged EXIF does not fail the picture.
+    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
+    let image = RgbImage::from_raw(u32::try_from(width)?, u32::try_from(height)?, pixels)
+        .context("it holds less than its size says")?;
+    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+/// Whether a JPEG ends before its end marker. The pictures in its headers, which have one of their own, do not count.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    const END: [u8; 2] = [0xff, 0xd9];
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        match marker {
+            START_OF_SCAN => return !bytes[at..].windows(2).any(|two| two == END),
+            // Markers may have any number of fill bytes before them.
+            0xff => at += 1,
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
+        }
+    }
+    true
 }
 
 /// The picture as the model takes it.
@@ -36,4 +131,145 @@ pub fn for_model(image: &RgbImage) -> Result<Picture> {
         colour: Colour::default(),
         data: tch::Tensor::f_from_slice(image.as_raw())?.into(), // [height x width x 3]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use image::codecs::jpeg::JpegEncoder;
+    use image::codecs::png::PngEncoder;
+    use image::{ExtendedColorType, ImageEncoder, Rgb};
+
+    use super::*;
+
+    /// Four colours: red at the upper left, green at the upper right, blue and white below.
+    fn upright() -> RgbImage {
+        RgbImage::from_fn(48, 32, |x, y| match (x < 24, y < 16) {
+            (true, true) => Rgb([220, 20, 20]),
+            (false, true) => Rgb([20, 200, 20]),
+            (true, false) => Rgb([20, 20, 220]),
+            (false, false) => Rgb([235, 235, 235]),
+        })
+    }
+
+    fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// TIFF's header and one entry, the orientation (tag 0x0112, one SHORT).
+    fn exif(orientation: u8) -> Vec<u8> {
+        let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+        exif
+    }
+
+    /// What is stored so that, turned as EXIF's `orientation` says, it is upright.
+    fn stored(orientation: u8) -> RgbImage {
+        use image::imageops::{flip_horizontal, flip_vertical, rotate90, rotate180, rotate270};
+        let image = upright();
+        match orientation {
+            2 => flip_horizontal(&image),
+            3 => rotate180(&image),
+            4 => flip_vertical(&image),
+            5 => flip_horizontal(&rotate90(&image)),
+            6 => rotate270(&image),
+            7 => flip_horizontal(&rotate270(&image)),
+            8 => rotate90(&image),
+            _ => image,
+        }
+    }
+
+    fn encoded(image: &RgbImage, exif: Option<Vec<u8>>) -> [(&'static str, Vec<u8>); 2] {
+        let (mut png, mut jpeg) = (Vec::new(), Vec::new());
+        let mut encoder = PngEncoder::new(&mut png);
+        if let Some(exif) = exif.clone() {
+            encoder.set_exif_metadata(exif).unwrap();
+        }
+        encoder.write_image(image, image.width(), image.height(), ExtendedColorType::Rgb8).unwrap();
+        let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, 95);
+        if let Some(exif) = exif {
+            encoder.set_exif_metadata(exif).unwrap();
+        }
+        encoder.write_image(image, image.width(), image.height(), ExtendedColorType::Rgb8).unwrap();
+        [("p.png", png), ("p.jpg", jpeg)]
+    }
+
+    fn is_alike(a: &RgbImage, b: &RgbImage) -> bool {
+        let near = |a: &Rgb<u8>, b: &Rgb<u8>| a.0.iter().zip(b.0).all(|(a, b)| a.abs_diff(b) < 40);
+        a.dimensions() == b.dimensions()
+            && [(6, 6), (40, 6), (6, 26), (40, 26)]
+                .iter()
+                .all(|&(x, y)| x < a.width() && y < a.height() && near(a.get_pixel(x, y), b.get_pixel(x, y)))
+    }
+
+    #[test]
+    fn pictures_are_turned_as_their_exif_orientation_says() {
+        let folder = tempfile::tempdir().unwrap();
+        for orientation in 1..=8 {
+            for (name, bytes) in encoded(&stored(orientation), Some(exif(orientation))) {
+                let path = file(&folder, name, &bytes);
+                let shown = read(&path, Turn::AsShown).unwrap();
+                assert!(is_alike(&shown.image, &upright()), "{name}, orientation {orientation}");
+                assert_eq!(shown.doubt, None);
+                let kept = read(&path, Turn::AsStored).unwrap().image;
+                assert_eq!(kept.dimensions(), stored(orientation).dimensions(), "{name} {orientation}");
+            }
+        }
+    }
+
+    #[test]
+    fn exif_that_makes_no_sense_does_not_fail_the_picture() {
+        let folder = tempfile::tempdir().unwrap();
+        for broken in [exif(0), exif(9), exif(6)[..9].to_vec(), b"II*\0\xff\xff\xff\xff".to_vec(), vec![0; 3]]
+        {
+            for (name, bytes) in encoded(&upright(), Some(broken.clone())) {
+                let image = read(&file(&folder, name, &bytes), Turn::AsShown).unwrap().image;
+                assert!(is_alike(&image, &upright()), "{name} {broken:?}");
+            }
+        }
+    }
+
+    /// Noise, so that there is something to cut off anywhere.
+    fn noise() -> RgbImage {
+        let mut state = 7u32;
+        RgbImage::from_fn(64, 64, |_, _| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let [a, b, c, _] = state.to_be_bytes();
+            Rgb([a, b, c])
+        })
+    }
+
+    #[test]
+    fn a_picture_that_is_cut_off_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        // EXIF with a picture of its own, which ends.
+        let mut thumbnail = exif(1);
+        thumbnail.extend([0xff, 0xd8, 0xff, 0xd9]);
+        for (name, bytes) in encoded(&noise(), Some(thumbnail)) {
+            assert!(read(&file(&folder, name, &bytes), Turn::AsShown).unwrap().doubt.is_none(), "{name}");
+            for percent in [15, 40, 90] {
+                let cut = &bytes[..bytes.len() * percent / 100];
+                let error = read(&file(&folder, name, cut), Turn::AsShown).err();
+                let error = format!("{:#}", error.unwrap_or_else(|| panic!("{name} cut at {percent} %")));
+                assert!(name == "p.png" || error.contains("cut off"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_with_a_hole_is_told_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let [_, (_, mut bytes)] = encoded(&noise(), None);
+        // The middle is gone, the end is there.
+        bytes.drain(bytes.len() / 2..bytes.len() - 2);
+        let opened = read(&file(&folder, "hole.jpg", &bytes), Turn::AsShown).unwrap();
+        assert!(opened.doubt.unwrap().contains("damaged"));
+        // Only the end marker is missing: every pixel is there.
+        let [_, (_, bytes)] = encoded(&upright(), None);
+        let opened = read(&file(&folder, "open.jpg", &bytes[..bytes.len() - 2]), Turn::AsShown).unwrap();
+        assert!(is_alike(&opened.image, &upright()) && opened.doubt.unwrap().contains("end marker"));
+    }
 }

@@ -120,7 +120,7 @@ fn by_model(
     });
     let vocabulary = std::sync::Arc::new(vocabulary.unwrap());
     let request = |buffer: &gst::Buffer| {
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
+        let frame = frame::Mapped::read(buffer, info).unwrap();
         let picture = frame::picture(&frame).unwrap();
         Request { picture, vocabulary: vocabulary.clone(), options: options.clone() }
     };

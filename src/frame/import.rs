@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Result, anyhow};
-use gst_video::prelude::*;
+use gst_video::video_frame::IsVideoFrame;
 
 use super::cuda::{self, Bridge, Way};
 use super::holds::Hold;
 use super::pack::has_samples_of_a_byte;
-use super::{FORMATS, colour, lent, pack, picture, pixel_format};
+use super::{FORMATS, Geometry, Mapped, colour, lent, pack, picture, pixel_format};
 use crate::model::cuda::Uploader;
 use crate::model::preprocess::plane_sizes;
 use crate::model::{Picture, Pixels};
@@ -100,17 +100,19 @@ impl Importer {
         self.bridge.as_ref().map(Bridge::context)
     }
 
-    /// The pixels of a buffer: where they are if that is the memory of the model's device, else copied once; to a GPU by
+    /// What is shown of a buffer: its pixels where they are if that is the memory of the model's device, else copied once; to a GPU by
     /// way of page-locked memory, without waiting for it. The picture holds the buffer until it is dropped.
     ///
     /// # Errors
-    /// The buffer is no frame of `info`, its format is not among [`FORMATS`], or CUDA fails.
+    /// The buffer is no frame of `info`, its memory is smaller than its metadata say, its format is not among [`FORMATS`],
+    /// or CUDA fails.
     pub fn picture(&self, buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Result<Picture> {
         if let Some(bridge) = self.bridge.as_ref().filter(|bridge| bridge.is_device_frame(buffer)) {
-            let (width, height) = (info.width() as usize, info.height() as usize);
+            let shown = Geometry::of(buffer, info)?.shown;
+            let (width, height) = (shown.width as usize, shown.height as usize);
             let format = pixel_format(info.format())?;
             let sizes = plane_sizes(format, width, height);
-            let (pixels, way) = bridge.pixels(buffer, info, &sizes, || self.uploader())?;
+            let (pixels, way) = bridge.pixels(buffer, info, shown, &sizes, || self.uploader())?;
             self.device_frames.fetch_add(1, Ordering::Relaxed);
             self.device_copies.fetch_add(u64::from(way == Way::DeviceCopy), Ordering::Relaxed);
             let colour = colour(&info.colorimetry());
@@ -124,8 +126,7 @@ impl Importer {
             self.host_frames.fetch_add(1, Ordering::Relaxed);
             return Ok(picture);
         }
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
-            .map_err(|_| anyhow!("a buffer of {} bytes is no frame of {info:?}", buffer.size()))?;
+        let frame = Mapped::read_shown(buffer, info)?;
         let picture = match self.gpu {
             None => picture(&frame)?,
             Some(_) => self.upload(&frame)?,
@@ -134,11 +135,13 @@ impl Importer {
         Ok(picture)
     }
 
-    fn upload(&self, frame: &gst_video::VideoFrameRef<&gst::BufferRef>) -> Result<Picture> {
-        let (width, height) = (frame.width() as usize, frame.height() as usize);
-        let format = pixel_format(frame.format())?;
+    fn upload<F: IsVideoFrame>(&self, frame: &Mapped<F>) -> Result<Picture> {
+        let (width, height) = (frame.width(), frame.height());
+        let video_format = frame.info().format();
+        let format = pixel_format(video_format)?;
         let sizes = plane_sizes(format, width, height);
-        let pixels = self.uploader()?.upload(&sizes, |target| pack(frame, &sizes, target))?;
+        let rows = |plane: usize| frame.rows(plane);
+        let pixels = self.uploader()?.upload(&sizes, |target| pack(video_format, rows, &sizes, target))?;
         let colour = colour(&frame.info().colorimetry());
         Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) })
     }

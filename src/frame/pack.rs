@@ -3,18 +3,19 @@
 
 use anyhow::{Context, Result};
 use gst_video::VideoFormat;
-use gst_video::prelude::*;
+
+use super::mapped::Rows;
 
 /// How the samples of a format are stored.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Samples {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Samples {
     Bytes,
     /// 16-bit little-endian words whose lowest `u32` bits are below what a byte holds.
     Words(u32),
 }
 
 impl Samples {
-    fn of(format: VideoFormat) -> Samples {
+    pub fn of(format: VideoFormat) -> Samples {
         match format {
             // The bits of P010 are the highest ten of its words.
             VideoFormat::Gray16Le | VideoFormat::P01010le => Samples::Words(8),
@@ -55,20 +56,20 @@ pub fn has_samples_of_a_byte(format: VideoFormat) -> bool {
     Samples::of(format) == Samples::Bytes
 }
 
-/// Copies the planes of a mapped frame into `target`, one after the other. `planes` are the bytes per row and the rows
-/// that each has there.
-pub fn pack(
-    frame: &gst_video::VideoFrameRef<&gst::BufferRef>,
-    planes: &[(usize, usize)],
+/// Copies planes into `target`, one after the other. `sizes` are the bytes per row and the rows that each has there;
+/// `rows` gives the rows of a plane.
+pub fn pack<'a>(
+    format: VideoFormat,
+    rows: impl Fn(usize) -> Option<Rows<'a>>,
+    sizes: &[(usize, usize)],
     target: &mut [u8],
 ) -> Result<()> {
-    let samples = Samples::of(frame.format());
+    let samples = Samples::of(format);
     let mut rest = target;
-    for (index, &(row_bytes, rows)) in planes.iter().enumerate() {
-        let (plane, after) = rest.split_at_mut(row_bytes * rows);
-        let stride = frame.plane_stride().get(index).copied().context("the frame lacks a plane")?;
-        let stride = usize::try_from(stride).context("frames with negative strides are not supported")?;
-        pack_plane(frame.plane_data(index as u32)?, stride, samples, plane, row_bytes)?;
+    for (index, &(row_bytes, count)) in sizes.iter().enumerate() {
+        let (plane, after) = rest.split_at_mut(row_bytes * count);
+        let Rows { data, stride } = rows(index).context("the frame lacks a plane")?;
+        pack_plane(data, stride, samples, plane, row_bytes)?;
         rest = after;
     }
     Ok(())

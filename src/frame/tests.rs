@@ -40,8 +40,7 @@ fn frame_with_padding(
 }
 
 fn picture_of(buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Picture {
-    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
-    picture(&frame).unwrap()
+    picture(&Mapped::read(buffer, info).unwrap()).unwrap()
 }
 
 #[test]
@@ -105,7 +104,7 @@ fn colorimetry_comes_from_the_caps() {
         ("1:4:0:0", ColourMatrix::Bt601, true),
     ] {
         let parsed = colorimetry.parse::<gst_video::VideoColorimetry>().unwrap();
-        assert_eq!(colour(&parsed), Colour { matrix, full_range }, "{colorimetry}");
+        assert_eq!(colour(&parsed), Colour { matrix, full_range, ..Colour::default() }, "{colorimetry}");
     }
 }
 
@@ -142,4 +141,18 @@ fn a_mask_whose_size_does_not_fit_its_values_is_refused() {
     gst::init().unwrap();
     assert!(mask_buffer(&segmentation(3, 2, Ids::U8(vec![0; 5]))).is_err());
     assert!(mask_buffer(&segmentation(0, 0, Ids::U8(vec![]))).is_err());
+}
+
+#[test]
+fn high_dynamic_range_is_known_by_its_transfer() {
+    gst::init().unwrap();
+    for (colorimetry, transfer) in [
+        ("bt2100-pq", Transfer::Pq),
+        ("bt2100-hlg", Transfer::Hlg),
+        ("bt2020", Transfer::Sdr),
+        ("sRGB", Transfer::Sdr),
+    ] {
+        let parsed = colorimetry.parse::<gst_video::VideoColorimetry>().unwrap();
+        assert_eq!(colour(&parsed).transfer, transfer, "{colorimetry}");
+    }
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The frame with a matte as its alpha.
 
-use anyhow::Result;
-use gst_video::prelude::*;
-use gst_video::{VideoFormat, VideoFrameRef};
+use anyhow::{Result, ensure};
+use gst_video::VideoFormat;
 
-use super::render::stride;
+use crate::frame::Rows;
 
 /// Formats of frames that a cut-out can be made of.
 pub const FORMATS: [VideoFormat; 6] = [
@@ -17,18 +16,17 @@ pub const FORMATS: [VideoFormat; 6] = [
     VideoFormat::Bgr,
 ];
 
-/// Writes the frame's colours as RGBA. `matte` calls back with the number and the alpha of each row.
+/// Writes the colours of a frame's `pixels` as RGBA. `matte` calls back with the number and the alpha of each row.
 pub fn cut_out(
-    frame: &VideoFrameRef<&gst::BufferRef>,
+    format: VideoFormat,
+    pixels: Rows,
     matte: impl FnOnce(&mut dyn FnMut(usize, &[u8])),
     out: &mut [u8],
     out_stride: usize,
 ) -> Result<()> {
-    let (in_stride, pixels) = (stride(frame.plane_stride())?, frame.plane_data(0)?);
-    let format = frame.format();
-    anyhow::ensure!(FORMATS.contains(&format), "no cut-out from {format:?}");
+    ensure!(FORMATS.contains(&format), "no cut-out from {format:?}");
     matte(&mut |y, alpha| {
-        let (pixels, out) = (&pixels[y * in_stride..], &mut out[y * out_stride..]);
+        let (pixels, out) = (&pixels.data[y * pixels.stride..], &mut out[y * out_stride..]);
         let out = out.as_chunks_mut().0;
         match format {
             VideoFormat::Rgb => packed(pixels, alpha, out, |rgb| rgb),

@@ -8,23 +8,16 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
+use super::Mode;
 use super::cutout;
+use super::settings::Settings;
 use super::stream::{State, Wanted};
-use super::{Edges, Mode, Size};
 use crate::meta::{LabelFilter, Masks};
 use crate::pads;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("gclipmask", gst::DebugColorFlags::empty(), Some("Segmentation masks to video"))
 });
-
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    pub mode: Mode,
-    pub size: Size,
-    pub edges: Edges,
-    pub only: LabelFilter,
-}
 
 pub struct GclipMask {
     sinkpad: gst::Pad,
@@ -108,8 +101,12 @@ impl GclipMask {
         match event.view() {
             gst::EventView::Caps(caps) => return self.set_caps(&caps.caps_owned()),
             gst::EventView::Eos(_) => self.release_pending(),
-            gst::EventView::FlushStop(_) => self.state.lock().pending.clear(),
-            gst::EventView::StreamStart(_) => {}
+            gst::EventView::FlushStop(_) => self.state.lock().flush(),
+            gst::EventView::StreamStart(_) => {
+                // No caps will come for the stream before. What does not need them goes in its place.
+                self.state.lock().flush();
+                self.release_pending();
+            }
             _ if event.is_serialized() => {
                 let mut state = self.state.lock();
                 if !state.has_output() {
@@ -213,8 +210,17 @@ impl ObjectImpl for GclipMask {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, spec: &glib::ParamSpec) {
+        let name = spec.name();
+        if matches!(name, "mode" | "size") && self.obj().current_state() >= gst::State::Paused {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ("property \"{name}\" stays as it was: what leaves is agreed on for a whole stream; set it in NULL or READY")
+            );
+            return;
+        }
         let mut settings = self.settings.lock();
-        match spec.name() {
+        match name {
             "mode" => settings.mode = value.get().unwrap_or_default(),
             "size" => settings.size = value.get().unwrap_or_default(),
             "edges" => settings.edges = value.get().unwrap_or_default(),

@@ -15,6 +15,7 @@
 //!
 //! ```text
 //! imp       GObject side: properties, pads
+//! settings  what the user set
 //! stream    data side: caps, pending events, one frame
 //! render    masks and frame -> output frame
 //! cutout    frame and matte -> RGBA
@@ -25,6 +26,7 @@ mod cutout;
 mod imp;
 mod render;
 mod resample;
+mod settings;
 mod stream;
 
 use gst::prelude::*;

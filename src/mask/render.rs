@@ -6,18 +6,19 @@ use gst_video::prelude::*;
 use gst_video::{VideoFormat, VideoFrameRef};
 
 use super::cutout;
-use super::imp::Settings;
 use super::resample::{self, Axis, Matte};
+use super::settings::Settings;
 use super::{Edges, Mode};
+use crate::frame::Rows;
 use crate::meta::{LabelFilter, MaskRow, MaskView, Masks, Rect};
 
 /// Fills the output; its format and size are those that were negotiated for the mode. `rect` is the part of the output
-/// that the mask covers. `frame` is looked at only for a cut-out.
+/// that the mask covers. `frame`, the pixels of one of the output's size, is looked at only for a cut-out.
 pub fn render(
     settings: &Settings,
     masks: &Masks,
     rect: Rect,
-    frame: Option<&VideoFrameRef<&gst::BufferRef>>,
+    frame: Option<(VideoFormat, Rows)>,
     out: &mut VideoFrameRef<&mut gst::BufferRef>,
 ) -> Result<()> {
     let view = masks.view().context("the mask cannot be mapped for reading")?;
@@ -40,11 +41,11 @@ pub fn render(
         matte.rows(&rows, &columns, |y, row| out[y * stride..][..width].copy_from_slice(row));
         return Ok(());
     }
-    let frame = frame.context("a cut-out needs the frame")?;
-    cutout::cut_out(frame, |row| matte.rows(&rows, &columns, row), out, stride)
+    let (format, pixels) = frame.context("a cut-out needs the frame")?;
+    cutout::cut_out(format, pixels, |row| matte.rows(&rows, &columns, row), out, stride)
 }
 
-pub fn stride(strides: &[i32]) -> Result<usize> {
+fn stride(strides: &[i32]) -> Result<usize> {
     strides
         .first()
         .and_then(|&stride| usize::try_from(stride).ok())

@@ -5,9 +5,10 @@ use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gst_video::VideoFormat;
 
-use super::imp::Settings;
 use super::render::render;
+use super::settings::Settings;
 use super::{Mode, Size};
+use crate::frame::Mapped;
 use crate::meta::{Masks, Rect};
 
 #[derive(Default)]
@@ -65,6 +66,12 @@ impl State {
         });
         self.output = None;
         Ok(())
+    }
+
+    /// Of the events that wait those stay that a pad keeps through a flush.
+    pub fn flush(&mut self) {
+        let ends = [gst::EventType::Segment, gst::EventType::Eos, gst::EventType::StreamGroupDone];
+        self.pending.retain(|event| event.is_sticky() && !ends.contains(&event.type_()));
     }
 
     /// Width and height of the frames.
@@ -184,17 +191,17 @@ impl Job {
             self.pool.acquire_buffer(None).map_err(|flow| anyhow::anyhow!("no buffer: {flow:?}"))?;
         let writable = output.get_mut().context("the pool's buffer is in use")?;
         let readable = match (settings.mode, &self.frame_info) {
-            (Mode::Cutout, Some(info)) => Some(
-                gst_video::VideoFrameRef::from_buffer_ref_readable(frame, info)
-                    .context("the frame cannot be mapped for reading")?,
-            ),
+            (Mode::Cutout, Some(info)) => {
+                Some(Mapped::read(frame, info).context("the frame cannot be read")?)
+            }
             _ => None,
         };
+        let pixels_in = readable.as_ref().and_then(|frame| Some((frame.info().format(), frame.rows(0)?)));
         let rect = if at_frame_size(settings) { masks.rect } else { Rect::FULL };
         {
             let mut pixels = gst_video::VideoFrameRef::from_buffer_ref_writable(writable, &self.info)
                 .context("the output cannot be mapped for writing")?;
-            render(settings, masks, rect, readable.as_ref(), &mut pixels)?;
+            render(settings, masks, rect, pixels_in, &mut pixels)?;
         }
         let copied = gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS;
         frame.copy_into(writable, copied, ..).context("times cannot be copied")?;

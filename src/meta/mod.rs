@@ -129,6 +129,27 @@ impl Masks {
         Masks { generation, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions, tags: Vec::new() }
     }
 
+    /// The same masks where they were made from a part of the frame only: the regions' boxes and areas, until now relative to
+    /// that part, become relative to the frame.
+    pub fn of_part(mut self, part: Rect) -> Masks {
+        if part == Rect::FULL {
+            return self;
+        }
+        let within = |rect: Rect| Rect {
+            x: part.x + rect.x * part.w,
+            y: part.y + rect.y * part.h,
+            w: rect.w * part.w,
+            h: rect.h * part.h,
+        };
+        self.rect = within(self.rect);
+        for region in &mut self.regions {
+            let Rect { x, y, w, h } = within(Rect { x: region.x, y: region.y, w: region.w, h: region.h });
+            (region.x, region.y, region.w, region.h) = (x, y, w, h);
+            region.area *= part.w * part.h;
+        }
+        self
+    }
+
     /// Attaches the masks to a buffer, in the place of older ones.
     pub fn attach(&self, buffer: &mut gst::BufferRef) {
         register();

@@ -10,11 +10,17 @@ use super::TimeSource;
 /// Seconds from 1900, where NTP starts (RFC 5905), to 1970.
 const NTP_TO_UNIX: gst::ClockTime = gst::ClockTime::from_seconds(2_208_988_800);
 
-/// Maps running time to UTC; once found, the map stays for the whole stream, so that frames keep their distances.
+/// Maps running time to UTC; once found, the map stays for as long as the element plays, so that frames keep their distances.
 #[derive(Debug, Default)]
 pub struct Clock {
-    /// UTC at running time 0.
-    start: Option<gst::ClockTime>,
+    start: Option<Start>,
+}
+
+/// UTC at running time 0. A pause moves it: running time stands still, and the base time is another afterwards.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    utc: gst::ClockTime,
+    base_time: Option<gst::ClockTime>,
 }
 
 impl Clock {
@@ -33,12 +39,28 @@ impl Clock {
         let start = match source {
             TimeSource::RunningTime => gst::ClockTime::ZERO,
             TimeSource::ClockTime => element.base_time().unwrap_or_default(),
-            TimeSource::Clock => *self.start.get_or_insert_with(|| {
-                // Without a clock the frame is taken to be shown at once.
-                now().saturating_sub(element.current_running_time().unwrap_or(running))
-            }),
+            TimeSource::Clock => match self.start(element, running) {
+                Some(start) => start,
+                // Nobody knows when it will be shown; the frames after it will.
+                None => return now(),
+            },
         };
         start.saturating_add(running)
+    }
+
+    /// `None` as long as time does not run.
+    fn start(&mut self, element: &gst::Element, running: gst::ClockTime) -> Option<gst::ClockTime> {
+        let base_time = element.base_time();
+        if let Some(known) = self.start.filter(|known| known.base_time == base_time) {
+            return Some(known.utc);
+        }
+        if element.current_state() != gst::State::Playing {
+            return None;
+        }
+        // Without a clock the frame is taken to be shown at once.
+        let utc = now().saturating_sub(element.current_running_time().unwrap_or(running));
+        self.start = Some(Start { utc, base_time });
+        Some(utc)
     }
 }
 

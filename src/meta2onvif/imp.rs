@@ -80,6 +80,13 @@ impl ObjectImpl for GclipMeta2Onvif {
 
     fn set_property(&self, _id: usize, value: &glib::Value, spec: &glib::ParamSpec) {
         match spec.name() {
+            "time-source" if self.obj().current_state() >= gst::State::Paused => {
+                gst::element_imp_warning!(
+                    self,
+                    gst::ResourceError::Settings,
+                    ("property \"time-source\" stays as it was: the times of a stream follow one clock; set it in NULL or READY")
+                );
+            }
             "time-source" => *self.time_source.lock() = value.get().unwrap_or_default(),
             name => gst::warning!(CAT, imp = self, "no property {name}"),
         }

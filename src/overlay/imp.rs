@@ -7,14 +7,14 @@ use super::draw::Drawer;
 use super::layout::{FORMATS, FrameLayout};
 use super::settings::{Colors, Only, Settings};
 use super::{Mode, Position};
+use crate::frame::{self, Mapped};
 use crate::meta::Masks;
 use crate::pads;
-use anyhow::Context;
 use gst::glib;
 use gst::prelude::*;
+use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
 use gst_base::subclass::prelude::*;
-use gst_video::prelude::*;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
@@ -234,6 +234,7 @@ impl BaseTransformImpl for GclipOverlay {
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
         self.parent_propose_allocation(decide_query, query)?;
+        frame::refuse_crop_metadata(query);
         // Frames are read by their own strides and offsets.
         if query.find_allocation_meta::<gst_video::VideoMeta>().is_none() {
             query.add_allocation_meta::<gst_video::VideoMeta>(None);
@@ -249,7 +250,11 @@ impl BaseTransformImpl for GclipOverlay {
             return Ok(GenerateOutputSuccess::Buffer(buffer));
         };
         let settings = self.settings.lock().clone();
-        let compose = settings.composition && settings.mode.is_paint() && self.takes_compositions();
+        // A composition lies over what is stored, of which crop metadata leave a part.
+        let compose = settings.composition
+            && settings.mode.is_paint()
+            && buffer.meta::<gst_video::VideoCropMeta>().is_none()
+            && self.takes_compositions();
         let drawn = match self.state.lock().as_mut() {
             Some(state) if compose => {
                 state.compositor.attach(&masks, &settings, &mut state.palette, buffer.make_mut())
@@ -290,11 +295,7 @@ impl State {
         masks: &Masks,
         buffer: &mut gst::BufferRef,
     ) -> anyhow::Result<()> {
-        let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &self.info)
-            .context("its buffer cannot be mapped as the video that the caps describe")?;
-        let strides = frame.plane_stride().to_vec();
-        let planes = frame.planes_data_mut().into_iter().zip(strides);
-        let mut memory = planes.map(|(data, stride)| (data, stride.max(0) as usize)).collect();
-        self.drawer.draw(masks, settings, &mut self.palette, &mut memory)
+        let mut frame = Mapped::write(buffer, &self.info)?;
+        self.drawer.draw(masks, settings, &mut self.palette, &mut frame.planes_mut())
     }
 }

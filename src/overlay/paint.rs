@@ -29,7 +29,7 @@ pub struct Plane<'a> {
 }
 
 impl Plane<'_> {
-    /// Whether the memory holds all samples; a frame that does not is left alone.
+    /// Whether the memory holds all samples, as that of a mapped frame does.
     pub fn is_whole(&self) -> bool {
         let row = self.width * self.layout.pixel_stride;
         self.width > 0

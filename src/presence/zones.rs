@@ -91,8 +91,15 @@ impl Zone {
     /// The pixels of a mask of `width` x `height` whose centres lie inside. A zone too small for any has the one
     /// that the middle of its corners lies in.
     pub fn raster(&self, width: usize, height: usize) -> Raster {
+        self.raster_within(width, height, [0.0, 0.0, 1.0, 1.0])
+    }
+
+    /// The same for a mask that covers only a part of the picture: left, top, width, height, 0..1. What lies elsewhere
+    /// has no pixels.
+    pub fn raster_within(&self, width: usize, height: usize, [left, top, across, down]: [f64; 4]) -> Raster {
         let mut spans = Vec::new();
-        let corners = || self.corners.iter().map(|&(x, y)| (x * width as f64, y * height as f64));
+        let place = |&(x, y): &Corner| ((x - left) / across * width as f64, (y - top) / down * height as f64);
+        let corners = || self.corners.iter().map(place);
         // From top to bottom, so that two zones with an edge in common compute the same crossings for it.
         let downward = |(a, b): (Corner, Corner)| if a.1 <= b.1 { (a, b) } else { (b, a) };
         let edges: Vec<_> = corners().zip(corners().cycle().skip(1)).map(downward).collect();
@@ -120,8 +127,11 @@ impl Zone {
         if spans.is_empty() && width > 0 && height > 0 {
             let count = self.corners.len() as f64;
             let (x, y) = corners().fold((0.0, 0.0), |sum, corner| (sum.0 + corner.0, sum.1 + corner.1));
-            let column = ((x / count) as usize).min(width - 1);
-            spans.push(Span { row: ((y / count) as usize).min(height - 1), columns: column..column + 1 });
+            let (x, y) = (x / count, y / count);
+            if (0.0..=width as f64).contains(&x) && (0.0..=height as f64).contains(&y) {
+                let column = (x as usize).min(width - 1);
+                spans.push(Span { row: (y as usize).min(height - 1), columns: column..column + 1 });
+            }
         }
         let pixels = spans.iter().map(|span| span.columns.len()).sum();
         Raster { spans, pixels }
@@ -180,6 +190,16 @@ mod tests {
         }
         assert_eq!(pixels, raster.pixels());
         rows.into_iter().map(String::from_iter).collect()
+    }
+
+    #[test]
+    fn a_mask_of_a_part_of_the_picture_has_that_part_of_a_zone() {
+        let left = zone(&[(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]);
+        let middle = [0.25, 0.25, 0.5, 0.5];
+        let columns: Vec<_> = left.raster_within(4, 2, middle).spans().collect();
+        assert_eq!(columns, [(0, 0..2), (1, 0..2)]);
+        let corner = zone(&[(0.0, 0.0), (0.01, 0.0), (0.01, 0.01)]);
+        assert_eq!((corner.raster(4, 4).pixels(), corner.raster_within(4, 4, middle).pixels()), (1, 0));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! Is this frame the same picture as that one? Answered from a thumbnail of each, in a tenth of a millisecond.
 //! Plain Rust: no GStreamer, no torch.
 
+use crate::frame::{Component, Samples};
+
 /// Cells of a thumbnail: few enough to be cheap, and so many that something of a hundredth of the frame's side that
 /// moves changes one of them.
 const COLUMNS: usize = 64;
@@ -11,17 +13,6 @@ const SAMPLES: usize = 8;
 /// A cell whose mean differs by more than this many of 255 levels has changed. The noise of a camera, a few levels
 /// in each pixel, is below half a level in the mean of a cell.
 const SAME: f32 = 2.0;
-
-/// One component of a picture: its bytes, where they lie, and how many there are.
-#[derive(Clone, Copy)]
-pub struct Component<'a> {
-    pub data: &'a [u8],
-    /// Bytes between rows, and between neighbours in a row.
-    pub row_step: usize,
-    pub pixel_step: usize,
-    pub width: usize,
-    pub height: usize,
-}
 
 /// Means of cells, for each component of the picture.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,7 +34,22 @@ impl Thumbnail {
 }
 
 fn means(component: Component) -> Option<Vec<f32>> {
-    let Component { data, row_step, pixel_step, width, height } = component;
+    match component.samples {
+        Samples::Bytes => means_of(component, 1.0, |data, at| data.get(at).map(|&byte| u32::from(byte))),
+        Samples::Words(below) => means_of(component, (1u32 << below) as f32, |data, at| {
+            let &[low, high] = data.get(at..)?.first_chunk()?;
+            Some(u32::from(u16::from_le_bytes([low, high])))
+        }),
+    }
+}
+
+/// `level` of the samples' steps are one of 255 levels; `sample` reads the one at a byte.
+fn means_of(
+    component: Component,
+    level: f32,
+    sample: impl Fn(&[u8], usize) -> Option<u32>,
+) -> Option<Vec<f32>> {
+    let Component { data, row_step, pixel_step, width, height, .. } = component;
     let (rows, columns) = (cells(height, ROWS), cells(width, COLUMNS));
     // The columns that are looked at, with the cell of each: the same in every row.
     let across: Vec<(usize, usize)> = columns
@@ -57,10 +63,10 @@ fn means(component: Component) -> Option<Vec<f32>> {
         for &y in samples {
             let row = data.get(y * row_step..)?;
             for &(offset, cell) in &across {
-                sums[cell] += u32::from(*row.get(offset)?);
+                sums[cell] += sample(row, offset)?;
             }
         }
-        let counts = columns.iter().map(|column| (column.len() * samples.len()) as f32);
+        let counts = columns.iter().map(|column| (column.len() * samples.len()) as f32 * level);
         means.extend(sums.iter().zip(counts).map(|(&sum, count)| sum as f32 / count));
     }
     Some(means)
@@ -83,7 +89,14 @@ mod tests {
 
     fn thumbnail(pixels: &[u8], width: usize) -> Thumbnail {
         let height = pixels.len() / width;
-        let component = Component { data: pixels, row_step: width, pixel_step: 1, width, height };
+        let component = Component {
+            data: pixels,
+            row_step: width,
+            pixel_step: 1,
+            width,
+            height,
+            samples: Samples::Bytes,
+        };
         Thumbnail::of([component]).unwrap()
     }
 
@@ -134,8 +147,14 @@ mod tests {
             row.repeat(4)
         };
         let of = |data: &[u8]| {
-            let component =
-                |at: usize| Component { data: &data[at..], row_step: 37, pixel_step: 4, width: 8, height: 4 };
+            let component = |at: usize| Component {
+                data: &data[at..],
+                row_step: 37,
+                pixel_step: 4,
+                width: 8,
+                height: 4,
+                samples: Samples::Bytes,
+            };
             Thumbnail::of([0, 1, 2].map(component)).unwrap()
         };
         let red = of(&frame(200, 10, 1));
@@ -146,9 +165,33 @@ mod tests {
 
     #[test]
     fn short_data_is_no_picture() {
-        let component = Component { data: &[0; 10], row_step: 4, pixel_step: 1, width: 4, height: 4 };
+        let samples = Samples::Bytes;
+        let component =
+            Component { data: &[0; 10], row_step: 4, pixel_step: 1, width: 4, height: 4, samples };
         assert_eq!(Thumbnail::of([component]), None);
-        let empty = Component { data: &[], row_step: 0, pixel_step: 1, width: 0, height: 0 };
+        let empty = Component { data: &[], row_step: 0, pixel_step: 1, width: 0, height: 0, samples };
         assert!(Thumbnail::of([empty]).is_some());
+    }
+
+    /// The low byte of a deep sample is noise, or always zero; the levels are in the high bits.
+    #[test]
+    fn deep_samples_count_by_their_high_bits() {
+        for below in [2, 4, 8] {
+            let of = |level: u16| {
+                let data = (level << below).to_le_bytes().repeat(64);
+                let samples = Samples::Words(below);
+                Thumbnail::of([Component {
+                    data: &data,
+                    row_step: 16,
+                    pixel_step: 2,
+                    width: 8,
+                    height: 8,
+                    samples,
+                }])
+                .unwrap()
+            };
+            assert!(of(70).is_same(&of(72)), "{below}");
+            assert!(!of(70).is_same(&of(73)), "{below}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use gstgclip::model::{InferOptions, Request, Segmentation};
+use image::RgbImage;
 
 use super::Args;
 use super::confusion::Confusion;
@@ -15,6 +16,8 @@ use super::report::{self, Report, Timing};
 use super::truth::Truth;
 use super::values;
 use crate::model_args::Ready;
+use crate::picture::{Opened, Turn};
+use crate::say::complain;
 use crate::{picture, progress};
 
 pub fn run(args: &Args, images: &Path, labels: &Path, truth: &Truth) -> Result<()> {
@@ -64,7 +67,7 @@ fn look(
     for pair in batch {
         truths.push(truth.rules.read(&pair.labels)?);
         requests.push(Request {
-            picture: picture::for_model(&picture::read(&pair.picture)?)?,
+            picture: picture::for_model(&read(&pair.picture)?)?,
             vocabulary: ready.vocabulary.clone(),
             options: options.clone(),
         });
@@ -75,6 +78,15 @@ fn look(
         format!("cannot segment {}", names.join(", "))
     })?;
     Ok((truths, answers, start.elapsed()))
+}
+
+/// As stored, and not as EXIF says: the labels follow the stored pixels.
+fn read(path: &Path) -> Result<RgbImage> {
+    let Opened { image, doubt } = picture::read(path, Turn::AsStored)?;
+    if let Some(doubt) = doubt {
+        complain!("gclip: {}: {doubt}", path.display());
+    }
+    Ok(image)
 }
 
 fn predicted(truth: &Truth, answer: &Segmentation, labels: &Labels) -> Result<Vec<u16>> {

@@ -24,10 +24,11 @@ use truth::Truth;
 /// names the label value that means background.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of pictures (VOC, ADE20K, Cityscapes and CamVid layouts are known).
+    /// Folder of pictures (VOC, ADE20K, Cityscapes and CamVid layouts are known). They are looked at as they are stored, as
+    /// labels follow the stored pixels: EXIF orientation is not heeded.
     #[arg(long, value_name = "FOLDER", required_unless_present = "video", requires = "labels")]
     images: Option<PathBuf>,
-    /// A video file: how steady its masks are. With --labels, one PNG a frame in the order of their names, mVC8 and
+    /// A video file, turned as it says: how steady its masks are. With --labels, one PNG a frame in the order of their names, mVC8 and
     /// mVC16; always the flicker of pixels that stand still.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "list", "batch_size"])]
     video: Option<PathBuf>,

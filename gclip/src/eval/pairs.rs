@@ -78,7 +78,8 @@ pub fn read_list(path: &Path) -> Result<BTreeSet<String>> {
     Ok(first.map(|name| stem(Path::new(name)).to_string()).collect())
 }
 
-/// Files with one of the endings, relative to `folder`, sorted; sub-folders too.
+/// Files with one of the endings, relative to `folder`, sorted; sub-folders too. Names that begin with a dot are left out:
+/// what macOS and others keep beside pictures (`._a.jpg`, `.thumbnails`, `.ipynb_checkpoints`).
 pub fn files_below(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::new()];
@@ -88,6 +89,9 @@ pub fn files_below(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
             std::fs::read_dir(&path).with_context(|| format!("cannot read the folder {}", path.display()))?;
         for entry in entries {
             let entry = entry.with_context(|| format!("cannot read the folder {}", path.display()))?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             let name = inner.join(entry.file_name());
             // A link to a folder is followed by metadata(); one that leads nowhere is no picture.
             let Ok(kind) = std::fs::metadata(entry.path()) else { continue };

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
-use gst_video::prelude::*;
+use gstgclip::frame::Mapped;
 use gstgclip::meta::Masks;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -21,7 +21,7 @@ use super::pairs::files_below;
 use super::report::{percent, write_json};
 use super::truth::Truth;
 use crate::say::say;
-use crate::video::{readable, uri_of};
+use crate::video::{UPRIGHT, readable, uri_of};
 use crate::{progress, property, video};
 
 /// Shares from 0 to 1; `null` where there was nothing to measure.
@@ -105,9 +105,11 @@ fn label_files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn build(args: &Args, video: &Path, truth: &Truth) -> Result<gst::Pipeline> {
-    let description = "uridecodebin name=source expose-all-streams=false caps=video/x-raw ! videoconvert \
-         ! video/x-raw,format=RGB ! gclipsegment name=segment ! fakesink sync=false";
-    let pipeline = gst::parse::launch(description)
+    let description = format!(
+        "uridecodebin name=source expose-all-streams=false caps=video/x-raw ! videoconvert ! {UPRIGHT} ! videoconvert \
+         ! video/x-raw,format=RGB ! gclipsegment name=segment ! fakesink sync=false"
+    );
+    let pipeline = gst::parse::launch(&description)
         .context("a GStreamer element is missing (scripts/setup.sh installs them all)")?
         .downcast::<gst::Pipeline>()
         .map_err(|_| anyhow!("the description is not a pipeline"))?;
@@ -245,11 +247,10 @@ impl Watch {
 /// Width and height, and the pixels without padding.
 fn packed_rgb(buffer: &gst::BufferRef, caps: &gst::Caps) -> Result<((usize, usize), Vec<u8>)> {
     let info = gst_video::VideoInfo::from_caps(caps).context("its caps are no video")?;
-    let frame =
-        gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).context("it cannot be read")?;
-    let (width, height) = (info.width() as usize, info.height() as usize);
-    let stride = usize::try_from(frame.plane_stride()[0])?;
-    let rows = frame.plane_data(0)?.chunks(stride).take(height);
+    let frame = Mapped::read(buffer, &info).context("it cannot be read")?;
+    let (width, height) = (frame.width(), frame.height());
+    let pixels = frame.rows(0).context("it has no pixels")?;
+    let rows = pixels.data.chunks(pixels.stride);
     Ok(((width, height), rows.flat_map(|row| &row[..width * 3]).copied().collect()))
 }
 

@@ -99,13 +99,19 @@ mod tests {
     #[test]
     fn folders_keep_their_inner_structure() {
         let folder = tempfile::tempdir().unwrap();
-        for file in ["in/a.jpg", "in/sub/b.PNG", "in/notes.txt"] {
+        let hidden = ["in/._a.jpg", "in/.thumbnails/a.png", "in/sub/.ipynb_checkpoints/b-checkpoint.png"];
+        for file in ["in/a.jpg", "in/sub/b.PNG", "in/notes.txt"].into_iter().chain(hidden) {
             let path = folder.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, b"").unwrap();
         }
         let (inputs, many) = collect(&[folder.path().join("in")]).unwrap();
         assert!(many);
+        assert_eq!(
+            collect(&[folder.path().join("in/._a.jpg")]).unwrap().0.len(),
+            1,
+            "given by name they are read"
+        );
         let target = Target::new(&folder.path().join("out"), many).unwrap();
         let files: Vec<PathBuf> = inputs.iter().map(|input| target.file(input, "png").unwrap()).collect();
         assert_eq!(files, [folder.path().join("out/a.png"), folder.path().join("out/sub/b.png")]);

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use gstgclip::model::{InferOptions, Prompts, Request};
 
 use crate::model_args::{LookArgs, ModelArgs, Ready, WordArgs};
+use crate::picture::{Opened, Turn};
 use crate::say::{complain, say};
 use crate::{output, picture, progress};
 use inputs::{Input, Target};
@@ -22,7 +23,8 @@ use record::Record;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// PNG and JPEG files, or folders of them.
+    /// PNG and JPEG files, or folders of them (names that begin with a dot are left out). They are turned as their EXIF
+    /// orientation says.
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
     #[command(flatten)]
@@ -169,7 +171,10 @@ fn one(
     options: &InferOptions,
     targets: &Targets,
 ) -> Result<Record> {
-    let image = picture::read(&input.path)?;
+    let Opened { image, doubt } = picture::read(&input.path, Turn::AsShown)?;
+    if let Some(doubt) = doubt {
+        complain!("gclip: {}: {doubt}", input.path.display());
+    }
     let requests = [Request {
         picture: picture::for_model(&image)?,
         vocabulary: ready.vocabulary.clone(),

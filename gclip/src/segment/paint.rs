@@ -52,6 +52,8 @@ fn legend(image: RgbImage, regions: &[Region]) -> Result<RgbImage> {
             let mut font = pango::FontDescription::from_string("Sans");
             font.set_absolute_size(line * 0.7 * f64::from(pango::SCALE));
             layout.set_font_description(Some(&font));
+            // Right-to-left labels stand beside their swatches too, not at the far end of the width that they may have.
+            layout.set_auto_dir(false);
             layout.set_text(&format!("{}  {:.1} %", region.label, 100.0 * region.area));
             // A label of a thousand characters does not push the box out of the picture.
             layout.set_width((f64::from(width) * 0.6) as i32 * pango::SCALE);
@@ -150,6 +152,27 @@ mod tests {
         let changed = painted.pixels().filter(|pixel| pixel.0 != [10, 200, 30]).count();
         assert!(changed > 500, "{changed} pixels of legend");
         assert!(painted.pixels().any(|pixel| pixel.0 == colour(1)), "the swatch has the colour of the class");
+    }
+
+    /// The columns that the legend changes, first and last.
+    fn extent(label: &str) -> (u32, u32) {
+        let grey = image::Rgb([90, 90, 90]);
+        let image = RgbImage::from_pixel(800, 300, grey);
+        let painted = paint(&image, &answer(800, vec![0; 240_000], &[label]), 0.5).unwrap();
+        let changed = |&x: &u32| (0..300).any(|y| *painted.get_pixel(x, y) != grey);
+        ((0..800).find(changed).unwrap(), (0..800).rev().find(changed).unwrap())
+    }
+
+    #[test]
+    fn labels_of_every_script_stand_inside_the_box() {
+        let (left, right) = extent("tree");
+        for label in ["شجرة", "עץ", "شجرة tree", "樹"] {
+            let found = extent(label);
+            assert!(
+                found.0 == left && found.1 < right + 100,
+                "{label}: {found:?}, a Latin one {left} to {right}"
+            );
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod picture;
 mod report;
+mod shape;
 mod timestamps;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,11 @@ use crate::say::complain;
 use crate::{progress, property, redact, rtsp};
 use picture::Showcase;
 use report::Report;
+use shape::PLAYABLE;
+
+/// Turns pictures as the file says: phones store them as their sensor lies, with a display matrix or an orientation tag beside.
+/// Costs nothing where neither is there.
+pub const UPRIGHT: &str = "videoflip video-direction=auto";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -113,10 +119,10 @@ fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
         "uridecodebin name=source".to_string()
     };
     let description = format!(
-        "{source} ! videoconvert ! queue name=decode max-size-buffers=8 max-size-bytes=0 max-size-time=0 \
+        "{source} ! videoconvert ! {UPRIGHT} ! queue name=decode max-size-buffers=8 max-size-bytes=0 max-size-time=0 \
          ! gclipsegment name=segment ! tee name=masks \
          masks. ! queue name=draw ! gclipoverlay name=overlay ! queue name=encode max-size-bytes=0 \
-         ! videoconvert ! x264enc speed-preset=veryfast bitrate=4096 ! h264parse ! mp4mux ! filesink name=video async=false \
+         ! {PLAYABLE} ! x264enc speed-preset=veryfast bitrate=4096 ! h264parse ! mp4mux ! filesink name=video async=false \
          masks. ! queue name=json ! gclipmeta2json ! filesink name=json_file async=false"
     );
     let pipeline = gst::parse::launch(&description)
@@ -137,6 +143,7 @@ fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
             None
         });
     }
+    shape::make_even(&pipeline)?;
     let segment = element("segment")?;
     segment.set_property("model", &args.model);
     match args.prompts.strip_prefix('@') {

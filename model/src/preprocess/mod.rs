@@ -6,6 +6,7 @@
 //! values. Chroma is taken as centred between its luma pixels.
 
 mod colour;
+mod hdr;
 mod planes;
 mod resize;
 mod size;
@@ -38,11 +39,24 @@ pub enum PixelFormat {
     Yuy2,
 }
 
-/// How Y'CbCr becomes R'G'B'. Ignored for RGB formats.
+/// How Y'CbCr becomes R'G'B' (ignored for RGB formats), and how much light R'G'B' stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Colour {
     pub matrix: ColourMatrix,
     pub full_range: bool,
+    pub transfer: Transfer,
+}
+
+/// From the values of a picture to light.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transfer {
+    /// Any of the curves of pictures whose white is the screen's: checkpoints were trained on such.
+    #[default]
+    Sdr,
+    /// SMPTE ST 2084, "HDR10", with the primaries of BT.2020.
+    Pq,
+    /// Hybrid log-gamma (ARIB STD-B67), with the primaries of BT.2020.
+    Hlg,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +137,11 @@ pub fn preprocess(
     let size = [height as i64, width as i64];
     let parts = alike(pictures, device)
         .map(|pictures| {
-            planes::normalised(pictures, size, normalisation, device).with_context(|| {
+            let read = || {
+                let values = planes::normalised(pictures, size, normalisation, device)?;
+                hdr::to_sdr(values, pictures[0].colour.transfer, normalisation)
+            };
+            read().with_context(|| {
                 let Picture { width, height, format, .. } = pictures[0];
                 format!("cannot read a {width}x{height} {format:?} picture")
             })

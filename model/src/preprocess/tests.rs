@@ -200,7 +200,7 @@ fn without_resize_packed_formats_are_exact() {
 fn flat_colours_are_exact() {
     for matrix in [ColourMatrix::Bt601, ColourMatrix::Bt709, ColourMatrix::Bt2020] {
         for full_range in [false, true] {
-            let colour = Colour { matrix, full_range };
+            let colour = Colour { matrix, full_range, ..Colour::default() };
             for yuv in [
                 [16u8, 128, 128],
                 [235, 128, 128],
@@ -230,13 +230,17 @@ fn flat_colours_are_exact() {
 
 #[test]
 fn colours_everyone_knows() {
-    let limited = |matrix| Colour { matrix, full_range: false };
+    let limited = |matrix| Colour { matrix, full_range: false, ..Colour::default() };
     for (colour, yuv, rgb) in [
         (limited(ColourMatrix::Bt709), [235.0, 128.0, 128.0], [255, 255, 255]),
         (limited(ColourMatrix::Bt709), [63.0, 102.0, 240.0], [255, 0, 0]),
         (limited(ColourMatrix::Bt601), [81.0, 90.0, 240.0], [255, 0, 0]),
         (limited(ColourMatrix::Bt601), [41.0, 240.0, 110.0], [0, 0, 255]),
-        (Colour { matrix: ColourMatrix::Bt601, full_range: true }, [150.0, 44.0, 21.0], [0, 255, 0]),
+        (
+            Colour { matrix: ColourMatrix::Bt601, full_range: true, ..Colour::default() },
+            [150.0, 44.0, 21.0],
+            [0, 255, 0],
+        ),
     ] {
         for (value, expected) in textbook(colour, yuv).into_iter().zip(rgb) {
             assert!((value * 255.0 - f64::from(expected)).abs() < 2.0, "{colour:?} {yuv:?}");

@@ -21,7 +21,10 @@ use gst_video::{VideoFormat, VideoInfo, ffi};
 use tch::Device;
 
 use self::library::{DriverContext, GstCuda, MAP_CUDA, gst_cuda, primary_context};
-use crate::model::cuda::{LentPixels, LentPlane, Stream, Uploader, runtime};
+use super::geometry::Area;
+use super::lent_planes;
+use super::mapped::extents;
+use crate::model::cuda::{LentPixels, Stream, Uploader, runtime};
 
 /// The caps feature of frames in the memory of a GPU.
 pub const FEATURE: &str = "memory:CUDAMemory";
@@ -85,18 +88,19 @@ impl Bridge {
         self.memory(buffer).is_some()
     }
 
-    /// The pixels of a frame in CUDA memory. `sizes` are the bytes a row and the rows of each plane; `uploader` is asked
-    /// for only when the frame has to be copied.
+    /// The pixels of an area of what a frame in CUDA memory stores. `sizes` are the bytes a row and the rows of each plane;
+    /// `uploader` is asked for only when the frame has to be copied.
     pub fn pixels(
         &self,
         buffer: &gst::Buffer,
         info: &VideoInfo,
+        area: Area,
         sizes: &[(usize, usize)],
         uploader: impl FnOnce() -> Result<Arc<Uploader>>,
     ) -> Result<(LentPixels, Way)> {
         let memory = self.memory(buffer).context("the frame is not in CUDA memory")?;
         let mapped = Mapped::new(buffer, info)?;
-        let planes = mapped.planes(sizes)?;
+        let planes = lent_planes(&extents(&mapped.0, info, area)?, sizes)?;
         let context = self.library.context_of(memory)?;
         if context == self.primary {
             let ready = match self.library.stream_of(memory) {
@@ -142,17 +146,6 @@ impl Mapped {
         ensure!(done != 0, "a frame in CUDA memory cannot be mapped on its device");
         // SAFETY: it has been filled in, as `done` says.
         Ok(Mapped(unsafe { frame.assume_init() }))
-    }
-
-    /// Where the planes lie, in the memory of the device.
-    fn planes(&self, sizes: &[(usize, usize)]) -> Result<Vec<LentPlane>> {
-        let of_frame = self.0.data.iter().zip(&self.0.info.stride);
-        let planes = of_frame.zip(sizes).map(|((&address, &stride), &(row_bytes, rows))| {
-            let stride = usize::try_from(stride).context("frames with negative strides are not supported")?;
-            ensure!(!address.is_null() && stride >= row_bytes, "a frame in CUDA memory lacks a plane");
-            Ok(LentPlane { address: address as u64, stride, row_bytes, rows })
-        });
-        planes.collect()
     }
 }
 

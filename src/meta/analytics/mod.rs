@@ -11,6 +11,7 @@
 
 mod compose;
 mod ffi;
+mod part;
 mod read;
 #[cfg(test)]
 mod tests;

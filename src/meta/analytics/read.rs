@@ -8,33 +8,14 @@ use gst_analytics::{
 };
 use gst_video::{VideoFormat, VideoMeta};
 
-use super::compose::{self, Extent};
+use super::compose;
 use super::ffi::{self, SegmentationMtd};
-use super::{Location, Masks, Rect, Region};
+use super::part::{Extent, Name, Part, by_falling_area, extents};
+use super::{Masks, Rect, Region};
 use crate::meta::view::{MaskLayout, MaskView};
 
 type Relations<'a> = gst::MetaRef<'a, AnalyticsRelationMeta>;
 type Classes<'a> = AnalyticsMtdRef<'a, AnalyticsClassificationMtd>;
-
-/// One segmentation on the buffer.
-pub(super) struct Part {
-    /// GRAY8 or GRAY16_LE
-    pub mask: gst::Buffer,
-    /// Of the mask: width, height.
-    size: (usize, usize),
-    pub location: Location,
-    /// Every value of the mask but 0, with its pixels.
-    pub extents: Vec<Extent>,
-    /// As many as `extents`.
-    pub names: Vec<Name>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Name {
-    pub label: String,
-    /// 0..1; 0 where it is not stated.
-    pub confidence: f64,
-}
 
 /// The segmentations of a buffer whose frame has `frame` pixels (width, height); `None` if there are none.
 ///
@@ -77,7 +58,7 @@ impl Part {
         }
         let (size, extents) = {
             let view = MaskView::new(&mask)?;
-            ((view.width(), view.height()), compose::extents(&view))
+            ((view.width(), view.height()), extents(&view))
         };
         let ids = ffi::region_ids(segmentation);
         let related = |relation| {
@@ -111,7 +92,7 @@ impl Part {
         let regions = self.extents.iter().zip(&self.names);
         let mut regions: Vec<_> =
             regions.map(|(extent, name)| extent.region(name.clone(), self.size, rect)).collect();
-        compose::by_falling_area(&mut regions);
+        by_falling_area(&mut regions);
         regions
     }
 }

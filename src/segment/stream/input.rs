@@ -12,7 +12,7 @@ use super::super::prompts::Encoded;
 use super::super::settings::Policy;
 use super::{Frame, Item, Origin, Output, Session, State, Work};
 use crate::engine::Job;
-use crate::frame;
+use crate::frame::{self, Geometry};
 use crate::model::Request;
 use crate::model::temporal::Memory;
 
@@ -93,7 +93,9 @@ impl Segment {
             let running_time = input.segment.to_running_time(buffer.pts()?)?;
             Some(running_time < input.qos_earliest?)
         };
-        let plan = if number % u64::from(policy.inference_interval) != 0 {
+        // What a decoder knows to be damaged, such as what comes before a stream's first key frame, shows what is not there.
+        let damaged = buffer.flags().contains(gst::BufferFlags::CORRUPTED);
+        let plan = if damaged || number % u64::from(policy.inference_interval) != 0 {
             Err(Work::Carry)
         } else if behind || (skips && late_at_sink().unwrap_or(false)) {
             Err(Work::Skip)
@@ -102,9 +104,11 @@ impl Segment {
         };
         let deadline = if skips { measured.deadline(policy, &info) } else { None };
         let generation = if plan.is_ok() { active.generation } else { 0 };
+        // A buffer that is no frame is told when its pixels are asked for.
+        let shown = Geometry::of(buffer, &info).map_or([0.0, 0.0, 1.0, 1.0], |geometry| geometry.covered());
         let admitted = Admitted {
             info,
-            origin: Origin { number, pts: buffer.pts(), arrived, generation },
+            origin: Origin { number, pts: buffer.pts(), arrived, generation, shown },
             deadline: deadline.and_then(|allowed| arrived.checked_add(allowed)),
             memory: input.memory.clone(),
         };

@@ -10,7 +10,7 @@ use super::super::settings::Policy;
 use super::{Newest, Origin, Output};
 use crate::batch::Failure;
 use crate::frame;
-use crate::meta::{Masks, Region, Tag};
+use crate::meta::{Masks, Rect, Region, Tag};
 use crate::model::Segmentation;
 
 /// The masks of the very frame that the model looked at. The mask buffer is made once and then shared.
@@ -28,6 +28,8 @@ pub fn masks_of(segmentation: &Arc<Segmentation>, origin: &Origin) -> Result<Mas
     let tag = |tag: &crate::model::Tag| Tag { label: tag.label.clone(), score: tag.score };
     let regions = segmentation.regions.iter().map(region).collect();
     let masks = Masks::new(origin.generation, frame::mask_buffer(segmentation)?, regions);
+    let [x, y, w, h] = origin.shown;
+    let masks = masks.of_part(Rect { x, y, w, h });
     Ok(Masks { tags: segmentation.tags.iter().map(tag).collect(), ..masks })
 }
 
@@ -107,7 +109,8 @@ mod tests {
     use super::*;
 
     fn origin(pts: Option<u64>, arrived: Instant) -> Origin {
-        Origin { number: 0, pts: pts.map(gst::ClockTime::from_mseconds), arrived, generation: 1 }
+        let pts = pts.map(gst::ClockTime::from_mseconds);
+        Origin { number: 0, pts, arrived, generation: 1, shown: [0.0, 0.0, 1.0, 1.0] }
     }
 
     #[test]

@@ -129,6 +129,8 @@ struct Origin {
     pts: Option<gst::ClockTime>,
     arrived: Instant,
     generation: u64,
+    /// Left, top, width and height of what is shown of it, 0..1: what the model looks at.
+    shown: [f64; 4],
 }
 
 struct Late {

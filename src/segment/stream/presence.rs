@@ -9,7 +9,7 @@ use gst::subclass::prelude::*;
 use super::super::Messages;
 use super::super::imp::Segment;
 use super::super::settings::{Events, Policy};
-use crate::meta::{MaskRow, MaskView, Masks};
+use crate::meta::{MaskRow, MaskView, Masks, Rect};
 use crate::presence::{Change, Raster, Tracker, Zones};
 
 /// What has been seen so far. Only the task uses it.
@@ -26,8 +26,8 @@ pub struct Watched {
 #[derive(Default)]
 struct WatchedZone {
     tracker: Tracker,
-    /// The zone's pixels in masks of this width and height.
-    raster: Option<(usize, usize, Raster)>,
+    /// The zone's pixels in masks of this width and height that cover this part of the picture.
+    raster: Option<((usize, usize, [f64; 4]), Raster)>,
 }
 
 impl Watched {
@@ -54,10 +54,11 @@ impl Watched {
         }
         let Some(view) = masks.view() else { return all };
         for (watched, zone) in self.zones.iter_mut().zip(&self.of.0) {
-            let size = (view.width(), view.height());
+            let Rect { x, y, w, h } = masks.rect;
+            let (width, height, covered) = (view.width(), view.height(), [x, y, w, h]);
             let raster = match watched.raster.take() {
-                Some((width, height, raster)) if (width, height) == size => raster,
-                _ => zone.raster(size.0, size.1),
+                Some((made_for, raster)) if made_for == (width, height, covered) => raster,
+                _ => zone.raster_within(width, height, covered),
             };
             let counts = count(&view, &raster, masks.regions.iter().map(|region| region.value).max());
             let share = |value: u32| {
@@ -67,7 +68,7 @@ impl Watched {
             let seen = masks.regions.iter().map(|region| (region.label.as_str(), share(region.value)));
             let changes = watched.tracker.observe(seen, rule);
             all.extend(changes.into_iter().map(|change| (Some(zone.name.clone()), change)));
-            watched.raster = Some((size.0, size.1, raster));
+            watched.raster = Some(((width, height, covered), raster));
         }
         all
     }

@@ -81,6 +81,7 @@ impl Segment {
     /// Asks downstream for buffers, and for as many more as are held here.
     fn allocate(&self, query: &mut gst::query::Allocation) -> bool {
         let answered = self.srcpad.peer_query(query);
+        frame::refuse_crop_metadata(query);
         let held = self.settings.lock().policy.max_in_flight;
         let raised: Vec<_> = query
             .allocation_pools()

@@ -3,15 +3,12 @@
 
 use std::sync::Arc;
 
-use gst_video::prelude::*;
-
 use super::super::imp::Segment;
 use super::super::prompts::Encoded;
-use super::super::still::{Component, Thumbnail};
+use super::super::still::Thumbnail;
 use super::{Input, State};
+use crate::frame::Mapped;
 use crate::model::{InferOptions, Vocabulary};
-
-type Mapped<'a> = gst_video::VideoFrameRef<&'a gst::BufferRef>;
 
 /// What the model was last asked about.
 pub struct Looked {
@@ -47,8 +44,7 @@ impl Segment {
         prompts: &Encoded,
         options: &InferOptions,
     ) -> Option<u64> {
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).ok()?;
-        let thumbnail = thumbnail(&frame)?;
+        let thumbnail = Thumbnail::of(Mapped::read_shown(buffer, info).ok()?.colours())?;
         let vocabulary = prompts.vocabulary.clone();
         let info = info.clone();
         let looked = &mut self.stream.state.lock().input.looked;
@@ -64,23 +60,4 @@ impl Segment {
         *looked = Some(Looked { number, thumbnail, vocabulary, options: options.clone(), info });
         None
     }
-}
-
-/// Every component of the frame but alpha; `None` if it is shorter than it says.
-fn thumbnail(frame: &Mapped) -> Option<Thumbnail> {
-    let colours = frame.n_components().min(3);
-    let component = |index: u32| {
-        let at = index as usize;
-        let info = frame.format_info();
-        let plane = *info.plane().get(at)?;
-        let offset = usize::try_from(*info.poffset().get(at)?).ok()?;
-        Some(Component {
-            data: frame.plane_data(plane).ok()?.get(offset..)?,
-            row_step: usize::try_from(*frame.plane_stride().get(plane as usize)?).ok()?,
-            pixel_step: usize::try_from(*info.pixel_stride().get(at)?).ok()?,
-            width: frame.comp_width(index) as usize,
-            height: frame.comp_height(index) as usize,
-        })
-    };
-    Thumbnail::of((0..colours).map(component).collect::<Option<Vec<_>>>()?)
 }

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pictures of a shape that every player takes. Between 4:2:0 and H.264's profiles that all of them know there are no odd sizes:
+//! the last column or row of such a picture is left out of the video.
+
+use anyhow::{Context, Result};
+use gst::prelude::*;
+
+/// What goes before the encoder, named as [`make_even`] finds it.
+pub const PLAYABLE: &str = "videoconvert ! video/x-raw,format=I420 ! videocrop name=even";
+
+/// Lets the element `even` cut odd sizes down, before it learns of them.
+pub fn make_even(pipeline: &gst::Pipeline) -> Result<()> {
+    let crop = pipeline.by_name("even").context("the pipeline has no videocrop")?;
+    let sink = crop.static_pad("sink").context("videocrop has no sink pad")?;
+    let crop = crop.downgrade();
+    sink.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
+            && let Some(structure) = caps.caps().structure(0)
+            && let Some(crop) = crop.upgrade()
+        {
+            let odd = |name| structure.get::<i32>(name).map_or(0, |side| side % 2);
+            crop.set_property("right", odd("width"));
+            crop.set_property("bottom", odd("height"));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
