@@ -18,7 +18,7 @@ fn frames_leave_in_order_with_their_own_masks_and_everything_they_came_with() {
         for number in 0..20 {
             let mut buffer = frame(number);
             let fresh = buffer.get_mut().unwrap();
-            fresh.set_flags(gst::BufferFlags::CORRUPTED);
+            fresh.set_flags(gst::BufferFlags::MARKER);
             let stamp = gst::ClockTime::from_seconds(number);
             gst::ReferenceTimestampMeta::add(fresh, &reference, stamp, gst::ClockTime::NONE);
             upstream.push(buffer).unwrap();
@@ -31,7 +31,7 @@ fn frames_leave_in_order_with_their_own_masks_and_everything_they_came_with() {
         assert_eq!(buffer.dts(), buffer.pts());
         assert_eq!(buffer.duration(), Some(gst::ClockTime::from_mseconds(40)));
         assert_eq!(buffer.offset(), number);
-        assert!(buffer.flags().contains(gst::BufferFlags::CORRUPTED));
+        assert!(buffer.flags().contains(gst::BufferFlags::MARKER));
         let stamp = buffer.meta::<gst::ReferenceTimestampMeta>().unwrap();
         assert_eq!(stamp.timestamp(), gst::ClockTime::from_seconds(number));
         let masks = Masks::from_buffer(&buffer).unwrap();
