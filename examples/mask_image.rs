@@ -3,7 +3,7 @@
 //! a picture, one colour for each class, and prints which is which. The application does not link the plugin.
 //!
 //! ```sh
-//! cargo run --example mask_image -- street.png "filesrc location=street.mp4 ! decodebin ! videoconvert \
+//! cargo run --example mask_image -- street.png "filesrc location=street.mp4 ! decodebin ! videoconvert ! videoflip video-direction=auto \
 //!   ! gclipsegment model=models/demo prompts=\"road; car; sky\" ! appsink name=out"
 //! ```
 

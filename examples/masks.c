@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Reads the masks in C with stock GStreamer: prints the regions of each frame that reaches the appsink `out`.
 //   cc masks.c $(pkg-config --cflags --libs gstreamer-1.0 gstreamer-video-1.0) -o masks
-//   ./masks "filesrc location=a.mp4 ! decodebin ! videoconvert ! gclipsegment model=DIR prompts=cat ! appsink name=out"
+//   ./masks "filesrc location=a.mp4 ! decodebin ! videoconvert ! videoflip video-direction=auto ! gclipsegment model=DIR prompts=cat ! appsink name=out"
 #include <gst/gst.h>
 #include <gst/video/video.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 """Reads the masks in Python with stock GStreamer and numpy: prints the regions of each frame that reaches the appsink
 `out`. Needs python3-gst-1.0 (its `map` gives a memoryview, plain python3-gi a copy) and python3-numpy.
 
-    python3 masks.py "filesrc location=a.mp4 ! decodebin ! videoconvert
+    python3 masks.py "filesrc location=a.mp4 ! decodebin ! videoconvert ! videoflip video-direction=auto
         ! gclipsegment model=DIR prompts=cat ! appsink name=out"
 """
 import contextlib

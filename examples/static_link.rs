@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     gstgclip::plugin_register_static()?;
 
     let pipeline = gst::parse::launch(
-        "filesrc name=file ! decodebin ! videoconvert ! gclipsegment name=segment ! appsink name=out sync=false",
+        "filesrc name=file ! decodebin ! videoconvert ! videoflip video-direction=auto ! gclipsegment name=segment ! appsink name=out sync=false",
     )?;
     let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| "no pipeline")?;
     let element = |name| pipeline.by_name(name).ok_or("an element of our own pipeline");

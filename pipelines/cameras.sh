@@ -5,9 +5,9 @@
 #   SRC=rtsp://gate SRC2=rtsp://yard PROMPTS="person" PROMPTS2="car; truck" bash pipelines/cameras.sh
 . "$(dirname "$0")/env.sh"
 exec gst-launch-1.0 -e \
-  uridecodebin uri="$(uri "$SRC")" ! videoconvert \
+  uridecodebin uri="$(uri "$SRC")" ! videoconvert ! $UPRIGHT \
   ! gclipsegment model="$MODEL" model-instance-id=shared prompts="${PROMPTS:-person}" \
   ! gclipoverlay legend=true ! videoconvert ! $SINK \
-  uridecodebin uri="$(uri "${SRC2:-$SRC}")" ! videoconvert \
+  uridecodebin uri="$(uri "${SRC2:-$SRC}")" ! videoconvert ! $UPRIGHT \
   ! gclipsegment model="$MODEL" model-instance-id=shared prompts="${PROMPTS2:-car; truck; bus}" \
   ! gclipoverlay legend=true ! videoconvert ! ${SINK2:-$SINK}

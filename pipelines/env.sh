@@ -17,5 +17,8 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 MODEL=${MODEL:-$root/models/demo}
 SRC=${SRC:-$root/models/demo/demo.mp4}
 SINK=${SINK:-autovideosink}
+# Pictures as they are shown: phones store them as their sensor lies, with a display matrix beside. Masks go by what the
+# element sees, so this comes before it; without such a matrix it does nothing.
+UPRIGHT="videoflip video-direction=auto"
 # A file as well as rtsp://, http:// and so on, as `uridecodebin` takes them.
 uri() { case $1 in *://*) echo "$1" ;; *) echo "file://$(realpath "$1")" ;; esac; }

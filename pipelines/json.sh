@@ -3,6 +3,6 @@
 # Prints one JSON object a frame: what is where, how much of the picture, how sure.
 #   SRC=street.mp4 PROMPTS="car; person" bash pipelines/json.sh | jq .regions
 . "$(dirname "$0")/env.sh"
-exec gst-launch-1.0 -q filesrc location="$SRC" ! decodebin ! videoconvert \
+exec gst-launch-1.0 -q filesrc location="$SRC" ! decodebin ! videoconvert ! $UPRIGHT \
   ! gclipsegment model="$MODEL" prompts="${PROMPTS:-road; car, automobile; person; tree; building; sky}" \
   ! gclipmeta2json ! fdsink fd=1

@@ -7,7 +7,7 @@
 # SIZE=frame records them at the size of the video instead.
 . "$(dirname "$0")/env.sh"
 MASKS=${MASKS:-masks}
-exec gst-launch-1.0 -e uridecodebin uri="$(uri "$SRC")" ! videoconvert \
+exec gst-launch-1.0 -e uridecodebin uri="$(uri "$SRC")" ! videoconvert ! $UPRIGHT \
   ! gclipsegment model="$MODEL" prompts="${PROMPTS:-road; car, automobile; person; tree; building; sky}" \
   ! tee name=masks \
   masks. ! queue ! gclipmask mode=ids size="${SIZE:-mask}" ! avenc_ffv1 ! matroskamux \

@@ -40,7 +40,8 @@ packages=(build-essential pkg-config ca-certificates python3 python3-pip
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav)
 [ $tests = no ] || packages+=(gstreamer1.0-x python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgstreamer-plugins-bad1.0-dev
-  libgstrtspserver-1.0-dev mosquitto openssl glib-networking python3-gst-1.0 python3-numpy)
+  libgstrtspserver-1.0-dev mosquitto openssl glib-networking python3-gst-1.0 python3-numpy
+  valgrind ges1.0-tools gstreamer1.0-nice gir1.2-gst-rtsp-server-1.0)
 
 # libtorch_version FOLDER: as its own headers say.
 libtorch_version() {

@@ -2,7 +2,7 @@
 //! Element `gclipmask`: turns the masks on a stream into a video of their own.
 //!
 //! ```sh
-//! gst-launch-1.0 filesrc location=models/demo/demo.mp4 ! decodebin ! videoconvert \
+//! gst-launch-1.0 filesrc location=models/demo/demo.mp4 ! decodebin ! videoconvert ! videoflip video-direction=auto \
 //!   ! gclipsegment model=models/demo prompts="car; tree; road; sky" \
 //!   ! gclipmask mode=matte only=car size=frame ! videoconvert ! autovideosink
 //! ```

@@ -7,7 +7,7 @@
 //! GAP event.
 //!
 //! ```text
-//! gst-launch-1.0 filesrc location=street.mp4 ! decodebin ! videoconvert \
+//! gst-launch-1.0 filesrc location=street.mp4 ! decodebin ! videoconvert ! videoflip video-direction=auto \
 //!   ! gclipsegment model=models/demo prompts="car; person" ! gclipmeta2json mask=rle ! filesink location=street.jsonl
 //! ```
 

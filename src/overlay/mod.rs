@@ -2,7 +2,7 @@
 //! Element `gclipoverlay`: draws the masks that `gclipsegment` attached, in place.
 //!
 //! ```sh
-//! gst-launch-1.0 filesrc location=models/demo/demo.mp4 ! decodebin ! videoconvert \
+//! gst-launch-1.0 filesrc location=models/demo/demo.mp4 ! decodebin ! videoconvert ! videoflip video-direction=auto \
 //!   ! gclipsegment model=models/demo prompts="car; tree; road; sky" \
 //!   ! gclipoverlay opacity=0.5 ! videoconvert ! autovideosink
 //! ```

@@ -3,7 +3,7 @@
 //! [`GclipSegmentationMeta`](crate::meta). The pixels pass untouched, on the buffers they came in.
 //!
 //! ```text
-//! gst-launch-1.0 filesrc location=street.mp4 ! decodebin ! videoconvert \
+//! gst-launch-1.0 filesrc location=street.mp4 ! decodebin ! videoconvert ! videoflip video-direction=auto \
 //!     ! gclipsegment model=./clip-vit-base-patch16 prompts="person; car, truck; sky" \
 //!     ! gclipoverlay ! videoconvert ! autovideosink
 //! ```
