@@ -159,12 +159,12 @@ fn every_property_states_its_mutability_and_its_purpose() {
     }
 }
 
-/// The README's table of `gclipsegment` properties names each one with its true default, and no other.
+/// The table of `gclipsegment`'s properties in docs/properties.md names each one with its true default, and no other.
 #[test]
-fn the_readme_lists_the_properties() {
+fn the_document_lists_the_properties() {
     init();
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let rows: Vec<(&str, &str)> = readme
+    let document = std::fs::read_to_string(root().join("docs/properties.md")).unwrap();
+    let rows: Vec<(&str, &str)> = document
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
         .filter_map(|(name, rest)| Some((name, rest.split_once(" |")?.0.trim_matches('`'))))
@@ -175,12 +175,12 @@ fn the_readme_lists_the_properties() {
             let default = default_text(&property);
             let row = rows.iter().find(|(row, _)| *row == property.name());
             let (_, written) = row
-                .unwrap_or_else(|| panic!("README.md does not list {name}'s property {}", property.name()));
+                .unwrap_or_else(|| panic!("docs/properties.md does not list {name}'s property {}", property.name()));
             let default = default.trim_matches('"');
             assert_eq!(
                 *written,
                 if default == "NULL" { "" } else { default },
-                "README.md, {}",
+                "docs/properties.md, {}",
                 property.name()
             );
         }

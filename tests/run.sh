@@ -34,7 +34,14 @@ export GST_REGISTRY=$own/registry.bin XDG_CACHE_HOME=$own/cache
 if [ $checks = all ]; then
   cargo fmt --all --check
   cargo clippy --workspace --all-targets $features -- -D warnings
+  bash tests/setup.sh
   cargo test --workspace $features
+  # tests/crates.rs holds licences and sources to the same rules; this knows more, where it is installed.
+  if cargo deny --version >/dev/null 2>&1; then
+    cargo deny --offline --log-level error check licenses bans sources
+  else
+    echo "run.sh: SKIPPED cargo deny, which is not installed (cargo install --locked cargo-deny)" >&2
+  fi
 else
   echo "checks of what depends on GStreamer, with $(pkg-config --modversion gstreamer-1.0) ${features:-(no analytics library)}"
   # What only such a build compiles has not been linted yet.
