@@ -29,21 +29,26 @@ image=target/packages/gclip-image
 name=$(basename "$package")
 version=$(dpkg-deb --field "$package" Version)
 step "a tree of Debian $suite with $name"
-# Left out: manuals, translations, what draws on screens and speaks to GPUs of other makers (Mesa, LLVM), which the
-# packages of GStreamer's plugins bring and `gclip` never loads.
-mmdebstrap --variant=apt --skip=cleanup/reproducible --aptopt='Acquire::Check-Valid-Until "false"' \
-  --aptopt='APT::Install-Recommends "false"' \
-  --dpkgopt='path-exclude=/usr/share/{doc,man,info,locale,help,gtk-doc,bug,lintian}/*' \
-  --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-  --dpkgopt='path-include=/usr/share/doc/gst-plugin-gclip/*' \
-  --dpkgopt='path-exclude=/usr/lib/x86_64-linux-gnu/dri/*' \
-  --dpkgopt='path-exclude=/usr/lib/x86_64-linux-gnu/libLLVM*' \
-  --dpkgopt='path-exclude=/usr/lib/x86_64-linux-gnu/libicudata.so.*.a' \
+# Left out: manuals, translations, icons, Perl's modules, and the drivers of screens (Mesa, LLVM) and of Intel's video
+# units, which GStreamer's plugins bring along and `gclip` never opens.
+skipped=()
+for path in doc man info locale help gtk-doc bug lintian icons sounds themes; do
+  skipped+=(--dpkgopt="path-exclude=/usr/share/$path/*")
+done
+unused='usr/share/perl usr/share/perl5 usr/lib/x86_64-linux-gnu/perl usr/lib/x86_64-linux-gnu/dri usr/lib/x86_64-linux-gnu/mfx
+  usr/lib/x86_64-linux-gnu/libLLVM* usr/lib/x86_64-linux-gnu/libz3.so* var/lib/apt/lists/* var/cache/apt/* var/log/*.log var/log/apt
+  etc/resolv.conf etc/hostname'
+mmdebstrap --variant=apt --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
+  "${skipped[@]}" --dpkgopt='path-include=/usr/share/doc/*/copyright' --dpkgopt='path-include=/usr/share/doc/gst-plugin-gclip/*' \
   --include=ca-certificates,systemd-standalone-sysusers \
   --customize-hook="copy-in '$package' /tmp" \
-  --customize-hook='chroot "$1" apt-get install -y -q --no-install-recommends "/tmp/'"$name"'"' \
-  --customize-hook='rm -f "$1/tmp/'"$name"'" "$1/etc/resolv.conf" "$1/etc/hostname"; rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
+  --customize-hook="chroot \"\$1\" apt-get install -y -q --no-install-recommends /tmp/$name" \
+  --customize-hook='chroot "$1" install -d -o gclip -g gclip /var/lib/gclip /var/cache/gclip' \
+  --customize-hook="rm \"\$1/tmp/$name\"; cd \"\$1\" && rm -rf $(echo $unused)" \
   "$suite" "$work/tree.tar" >"$work/log" 2>&1 || { tail -n 15 "$work/log" >&2; die "mmdebstrap failed"; }
+# By number, so that whoever runs it can see that it is not root.
+user=$(tar -xOf "$work/tree.tar" ./etc/passwd | awk -F: '$1 == "gclip" { print $3 ":" $4 }')
+[ -n "$user" ] || die "the package has made no user"
 unpacked=$(($(stat -c %s "$work/tree.tar") / 1048576))
 
 step "an OCI layout of it"
@@ -51,7 +56,7 @@ rm -rf "$work/oci"
 umoci init --layout "$work/oci"
 umoci new --image "$work/oci:latest"
 umoci raw add-layer --image "$work/oci:latest" "$work/tree.tar"
-umoci config --image "$work/oci:latest" --config.entrypoint gclip --config.user gclip --config.workingdir /var/lib/gclip \
+umoci config --image "$work/oci:latest" --config.entrypoint gclip --config.user "$user" --config.workingdir /var/lib/gclip \
   --config.env PATH=/usr/local/bin:/usr/bin:/bin --config.env HF_HOME=/var/lib/gclip/models --config.env OMP_WAIT_POLICY=passive \
   --config.env LANG=C.UTF-8 --config.env XDG_CACHE_HOME=/var/cache/gclip --author "The gst-plugin-gclip developers" \
   --config.label org.opencontainers.image.title=gclip --config.label "org.opencontainers.image.version=$version"

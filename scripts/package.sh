@@ -3,13 +3,14 @@
 # Makes the Debian package, for the Debian that this machine runs: the plugin, the program, libtorch for the CPU, the service.
 # usage: scripts/package.sh [--debian-13]     leaves target/packages/gst-plugin-gclip_VERSION_amd64.deb
 #   --debian-13   for Debian 13, in a tree that is made for it (as root; see scripts/debian-tree.sh)
+# GCLIP_LICENCES=         (empty) also the texts of the crates' licences, which handing the package on asks for; needs cargo-about
 # GCLIP_DEB_COMPRESSION   options of dpkg-deb; default: -Zxz -z1 (a minute; -z6 takes several and saves a fifth)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in
   '') ;;
   --debian-13) bash scripts/setup.sh --cpu && exec bash scripts/debian-tree.sh trixie bash scripts/package.sh ;;
-  -h | --help) sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '3,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "package: unknown option $1 (see scripts/package.sh --help)" >&2; exit 2 ;;
 esac
 die() { echo "package: $*" >&2; exit 1; }
@@ -88,7 +89,7 @@ site=$(dirname "$libtorch")
 cat "$site"/torch-"$torch".dist-info/licenses/{LICENSE,NOTICE} >"$work/libtorch.txt"
 cat "$site"/nvidia_cuda_*.dist-info/licenses/* >"$work/nvidia.txt"
 for file in libtorch nvidia; do put 644 "$work/$file.txt" "$documents/$file.txt"; done
-bash scripts/licences.sh "$work/third-party-licences.txt"
+bash scripts/licences.sh ${GCLIP_LICENCES---list} "$work/third-party-licences.txt"
 put 644 "$work/third-party-licences.txt" "$documents/third-party-licences.txt"
 
 # The package ----------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ mkdir -p "$packages"
 step "licences and sources of crates"
 cargo deny check licenses bans sources
 step "packages"
+export GCLIP_LICENCES=
 export GCLIP_DEB_COMPRESSION=${GCLIP_DEB_COMPRESSION:--Zxz -z6}
 bash scripts/package.sh
 bash scripts/package.sh --debian-13
