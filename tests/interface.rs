@@ -174,8 +174,9 @@ fn the_document_lists_the_properties() {
         for property in own_properties(&element) {
             let default = default_text(&property);
             let row = rows.iter().find(|(row, _)| *row == property.name());
-            let (_, written) = row
-                .unwrap_or_else(|| panic!("docs/properties.md does not list {name}'s property {}", property.name()));
+            let (_, written) = row.unwrap_or_else(|| {
+                panic!("docs/properties.md does not list {name}'s property {}", property.name())
+            });
             let default = default.trim_matches('"');
             assert_eq!(
                 *written,
