@@ -21,6 +21,7 @@ pub mod method;
 pub mod preprocess;
 mod probe;
 pub mod refine;
+pub mod reuse;
 mod segmenter;
 pub mod tagclip;
 pub mod temporal;
@@ -39,13 +40,13 @@ use anyhow::{Context, Result};
 use tch::Kind;
 
 pub use config::Architecture;
-pub use decode::{DecodeOptions, Ids, MaskSize, Region, Segmentation};
+pub use decode::{DecodeOptions, Ids, MaskSize, Region, Segmentation, Tag};
 pub use device::{DeviceChoice, PrecisionChoice};
 pub use method::MethodSpec;
 pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat, Pixels};
 pub use refine::Refine;
+pub use reuse::Reuse;
 pub use segmenter::{Look, Segmenter};
-pub use tagclip::Tag;
 pub use temporal::Temporal;
 pub use text::TextEncoder;
 pub use vision::Positions;
@@ -111,6 +112,7 @@ pub struct InferOptions {
     pub refine: Refine,
     pub decode: DecodeOptions,
     pub temporal: Temporal,
+    pub reuse: Reuse,
     /// Also score how sure it is that each class is in the picture at all: at least one more forward.
     pub tags: bool,
 }

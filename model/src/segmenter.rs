@@ -2,6 +2,7 @@
 //! The vision half of a model at work: a batch of requests in, one segmentation each out.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,15 +10,16 @@ use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::cuda::clock::{Clock, Mark};
-use super::decode::{Job, MaskSizes, Segmentation, decode_at, decode_batch};
+use super::decode::{Job, MaskSizes, Segmentation, Tag, decode_at, decode_batch};
 use super::method::Method;
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
 use super::refine::Refined;
-use super::tagclip::{Tag, TagOptions, tag_scores};
+use super::reuse::{self, Key, Looked, Reuse, Seen, Since, State, pass};
+use super::tagclip::{TagOptions, tag_scores};
 use super::temporal::{self, PatchLogits};
-use super::vision::VisionTower;
+use super::vision::{Trunk, VisionTower};
 use super::windows::slide;
-use super::{InputSize, Refine, Request, StageTimes, Vocabulary};
+use super::{InputSize, Refine, Request, StageTimes, Vocabulary, Window};
 
 /// Windows of one picture in one forward.
 const WINDOWS_AT_A_TIME: i64 = 16;
@@ -87,6 +89,8 @@ pub struct Segmenter {
     normalisation: Normalisation,
     device: Device,
     tag_options: TagOptions,
+    /// Tells the streams' memories this model from others.
+    number: u64,
     /// Query features on the device, `[Q, E]`, for as long as someone holds the vocabulary.
     queries: Vec<(Weak<Vocabulary>, Tensor)>,
 }
@@ -99,7 +103,9 @@ impl Segmenter {
         device: Device,
         tag_options: TagOptions,
     ) -> Segmenter {
-        Segmenter { tower, method, normalisation, device, tag_options, queries: Vec::new() }
+        static MODELS: AtomicU64 = AtomicU64::new(0);
+        let number = MODELS.fetch_add(1, Ordering::Relaxed);
+        Segmenter { tower, method, normalisation, device, tag_options, number, queries: Vec::new() }
     }
 
     /// Runs a batch; one segmentation per request, in order.
@@ -184,9 +190,8 @@ impl Segmenter {
         marks.preprocess.push((start, looked_at));
 
         let start = marks.clock.mark()?;
-        let vocabularies: Vec<&Arc<Vocabulary>> =
-            requests.iter().map(|request| &request.vocabulary).collect();
-        let logits = self.logits(&input, &vocabularies)?;
+        let asked: Vec<Asked> = requests.iter().map(|request| Asked::whole(request)).collect();
+        let logits = self.logits_asked(&input, &asked)?;
         marks.forward.push((start, marks.clock.mark()?));
 
         let patch = self.tower.config.patch_size as usize;
@@ -210,10 +215,18 @@ impl Segmenter {
         let start = marks.clock.mark()?;
         let patch = self.tower.config.patch_size as usize;
         let stitched = slide(&input, window, patch, |crops| {
-            let mut logits = Vec::new();
-            for crops in crops.f_split(WINDOWS_AT_A_TIME, 0)? {
-                let vocabularies = vec![vocabulary; crops.size()[0] as usize];
-                logits.extend(self.logits(&crops, &vocabularies)?);
+            let (mut logits, count) = (Vec::new(), crops.size()[0] as usize);
+            let asked: Vec<Asked> = (0..count)
+                .map(|index| Asked {
+                    vocabulary,
+                    reuse: &options.reuse,
+                    index,
+                    windows: Some((window, count)),
+                })
+                .collect();
+            let batches = crops.f_split(WINDOWS_AT_A_TIME, 0)?;
+            for (crops, asked) in batches.iter().zip(asked.chunks(WINDOWS_AT_A_TIME as usize)) {
+                logits.extend(self.logits_asked(crops, asked)?);
             }
             Ok(Tensor::f_stack(&logits, 0)?) // crops x [Q, h, w] -> [crops, Q, h, w]
         })?;
@@ -242,14 +255,91 @@ impl Segmenter {
     pub fn logits(&mut self, input: &Tensor, vocabularies: &[&Arc<Vocabulary>]) -> Result<Vec<Tensor>> {
         tch::no_grad(|| {
             let trunk = self.tower.trunk(input, &self.method.wanted())?;
-            let features = self.method.features(&self.tower, &trunk)?; // [N, h w, E]
-            let mut logits = Vec::with_capacity(vocabularies.len());
-            for (n, vocabulary) in (0..).zip(vocabularies) {
-                let queries = self.queries(vocabulary)?;
-                logits.push(self.method.logits(&self.tower, &trunk, &features, n, &queries)?);
-            }
-            Ok(logits)
+            self.logits_of(&trunk, vocabularies)
         })
+    }
+
+    /// The last block of each picture, and its patches' cosines.
+    fn logits_of(&mut self, trunk: &Trunk, vocabularies: &[&Arc<Vocabulary>]) -> Result<Vec<Tensor>> {
+        let features = self.method.features(&self.tower, trunk)?; // [N, h w, E]
+        let mut logits = Vec::with_capacity(vocabularies.len());
+        for (n, vocabulary) in (0..).zip(vocabularies) {
+            let queries = self.queries(vocabulary)?;
+            logits.push(self.method.logits(&self.tower, trunk, &features, n, &queries)?);
+        }
+        Ok(logits)
+    }
+
+    /// As [`Segmenter::logits`], with what streams remember of their frames before.
+    fn logits_asked(&mut self, input: &Tensor, asked: &[Asked]) -> Result<Vec<Tensor>> {
+        let mut logits: Vec<Option<Tensor>> = asked.iter().map(|_| None).collect();
+        for round in rounds(asked, self.tokens(input)?) {
+            let part = match round.members.len() == asked.len() {
+                true => input.shallow_clone(),
+                false => {
+                    let members: Vec<i64> = round.members.iter().map(|&member| member as i64).collect();
+                    input.f_index_select(0, &Tensor::f_from_slice(&members)?.f_to_device(self.device)?)?
+                }
+            };
+            let vocabularies: Vec<_> = round.members.iter().map(|&member| asked[member].vocabulary).collect();
+            let found = match round.remembered {
+                false => self.logits(&part, &vocabularies)?,
+                true => self.logits_of_changes(&part, &round.members, asked)?,
+            };
+            for (&member, found) in round.members.iter().zip(found) {
+                logits[member] = Some(found);
+            }
+        }
+        logits.into_iter().map(|logits| logits.context("a picture without logits")).collect()
+    }
+
+    /// Tokens of a picture of the batch `[N, 3, H, W]`, summed over the blocks.
+    fn tokens(&self, input: &Tensor) -> Result<u64> {
+        let (_, _, height, width) = input.size4()?;
+        let patch = self.tower.config.patch_size;
+        Ok((1 + (height / patch) * (width / patch)) as u64 * self.tower.blocks.len() as u64)
+    }
+
+    /// Of pictures of different streams, `[N, 3, H, W]`: works on the tokens that have changed.
+    fn logits_of_changes(
+        &mut self,
+        input: &Tensor,
+        members: &[usize],
+        asked: &[Asked],
+    ) -> Result<Vec<Tensor>> {
+        let mut before: Vec<(State, Option<Since>)> = Vec::with_capacity(members.len());
+        for &member in members {
+            let asked = &asked[member];
+            let past = asked
+                .reuse
+                .memory
+                .as_ref()
+                .and_then(|memory| memory.take(asked.index, &asked.key(input, self.number), asked.reuse));
+            let (state, since) = past.map_or((State::default(), None), |past| {
+                let (state, since) = past.open();
+                (state, Some(since))
+            });
+            before.push((state, since));
+        }
+        let mut pictures = Vec::with_capacity(members.len());
+        for ((state, since), &member) in before.iter_mut().zip(members) {
+            pictures.push(Seen::new(state, asked[member].reuse.threshold, reuse::CUT, since.is_none())?);
+        }
+        let tokens = self.tokens(input)?;
+        let embedded = self.tower.embed(input)?;
+        let trunk = pass(&self.tower, &self.method.wanted(), input, embedded, &mut pictures)?;
+        let vocabularies: Vec<_> = members.iter().map(|&member| asked[member].vocabulary).collect();
+        let logits = self.logits_of(&trunk, &vocabularies)?;
+        let work: Vec<(u64, bool)> =
+            pictures.iter().map(|picture| (picture.worked as u64, picture.whole)).collect();
+        for (((state, since), &member), (worked, whole)) in before.into_iter().zip(members).zip(work) {
+            let asked = &asked[member];
+            let Some(memory) = &asked.reuse.memory else { continue };
+            let key = asked.key(input, self.number);
+            let look = Looked { state, key, since, worked, tokens, whole };
+            memory.keep(asked.index, asked.reuse, look);
+        }
+        Ok(logits)
     }
 
     /// TagCLIP's score of each class of the vocabulary, its best synonym's: is it in the picture at all?
@@ -299,4 +389,68 @@ impl Segmenter {
         self.queries.push((Arc::downgrade(vocabulary), queries.shallow_clone()));
         Ok(queries)
     }
+}
+
+/// One picture of a forward, or one window of a picture.
+struct Asked<'a> {
+    vocabulary: &'a Arc<Vocabulary>,
+    reuse: &'a Reuse,
+    /// Which window of its picture it is, of how many of which kind.
+    index: usize,
+    windows: Option<(Window, usize)>,
+}
+
+impl<'a> Asked<'a> {
+    fn whole(request: &'a Request) -> Asked<'a> {
+        let Request { vocabulary, options, .. } = request;
+        Asked { vocabulary, reuse: &options.reuse, index: 0, windows: None }
+    }
+
+    /// What its past must be of; `input` is the batch `[N, 3, H, W]`.
+    fn key(&self, input: &Tensor, model: u64) -> Key {
+        let size = input.size().split_off(1);
+        let threshold = self.reuse.threshold;
+        Key { model, size, windows: self.windows, threshold, vocabulary: Arc::downgrade(self.vocabulary) }
+    }
+}
+
+/// Pictures that go through the tower together.
+struct Round {
+    /// Their places in the batch.
+    members: Vec<usize>,
+    /// Whether they are compared with their streams' frames before.
+    remembered: bool,
+}
+
+/// Which pictures go through the tower together: first all that remember nothing, then a frame of each stream at a time,
+/// as it is compared with the one before it. `tokens` is how many a picture has, summed over the blocks.
+fn rounds(asked: &[Asked], tokens: u64) -> Vec<Round> {
+    let mut plain = Vec::new();
+    let mut remembered: Vec<(Round, Vec<(*const reuse::Memory, usize)>)> = Vec::new();
+    for (member, Asked { reuse, index, .. }) in asked.iter().enumerate() {
+        let Some(memory) = &reuse.memory else {
+            plain.push(member);
+            continue;
+        };
+        if reuse.threshold <= 0.0 {
+            memory.forget();
+            plain.push(member);
+        } else if memory.rests() {
+            memory.count_whole(tokens);
+            plain.push(member);
+        } else {
+            let stream = (Arc::as_ptr(memory), *index);
+            match remembered.iter_mut().find(|(_, streams)| !streams.contains(&stream)) {
+                Some((round, streams)) => {
+                    round.members.push(member);
+                    streams.push(stream);
+                }
+                None => {
+                    remembered.push((Round { members: vec![member], remembered: true }, vec![stream]));
+                }
+            }
+        }
+    }
+    let plain = (!plain.is_empty()).then_some(Round { members: plain, remembered: false });
+    plain.into_iter().chain(remembered.into_iter().map(|(round, _)| round)).collect()
 }

@@ -26,14 +26,6 @@ const AGREEING: usize = 4;
 /// Bias of what the class token must not attend to.
 const UNSEEN: f64 = -1000.0;
 
-/// How sure it is that a class is in a picture at all, whether or not it wins a pixel.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tag {
-    pub label: String,
-    /// 0 to 1.
-    pub score: f64,
-}
-
 /// What differs between the published runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TagOptions {

@@ -14,7 +14,7 @@ use super::weights::Weights;
 /// QuickGELU(x) = x * sigmoid(1.702 x).
 const QUICK_GELU: f64 = 1.702;
 
-const NOT_ATTENDED: &str = "attention without a result that it was asked for";
+pub const NOT_ATTENDED: &str = "attention without a result that it was asked for";
 
 /// Takes weights out of a checkpoint, onto a device, in a precision. Short number formats are for the many large products
 /// only. What is cheap stays in f32: the residual stream, layer norms, attention maps, and the last block's attention and
@@ -185,9 +185,14 @@ pub struct Attention {
 impl Attention {
     /// `[N, L, D] -> 3 x [N, H, L, D / H]`
     pub fn qkv(&self, x: &Tensor) -> Result<Qkv> {
-        let (n, l, d) = x.size3()?;
-        let joined = self.in_proj.forward(x)?; // [N, L, 3 D]
-        let joined = joined.f_reshape([n, l, 3, self.heads, d / self.heads])?.f_permute([2, 0, 3, 1, 4])?; // [3, N, H, L, D / H]
+        self.split(&self.in_proj.forward(x)?)
+    }
+
+    /// Queries, keys and values side by side, as the projection gives them, apart: `[N, L, 3 D] -> 3 x [N, H, L, D / H]`.
+    pub fn split(&self, joined: &Tensor) -> Result<Qkv> {
+        let (n, l, width) = joined.size3()?;
+        let head_width = width / 3 / self.heads;
+        let joined = joined.f_reshape([n, l, 3, self.heads, head_width])?.f_permute([2, 0, 3, 1, 4])?; // [3, N, H, L, D / H]
         let [q, k, v] = [0, 1, 2].map(|part| joined.f_select(0, part));
         Ok(Qkv { q: q?, k: k?, v: v? })
     }
@@ -220,25 +225,25 @@ pub fn scores(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(a.f_matmul(&b.f_to_kind(Kind::Float)?.f_transpose(-2, -1)?)?)
 }
 
-/// Attention map `softmax(a b^T / sqrt(D / H))` in f32: two `[N, H, L, D / H] -> [N, H, L, L]`.
+/// Attention map `softmax(a b^T / sqrt(D / H))` in f32: two `[N, H, L, D / H] -> [N, H, L, L]`; `a` may have other rows.
 pub fn attention_map(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(scores(a, b)?.f_softmax(-1, Kind::Float)?)
 }
 
 /// Mean over the heads of [`attention_map`]: two `[N, H, L, D / H] -> [N, L, L]`.
 pub fn mean_attention_map(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if cpu::attention_is_available(a) {
+    if cpu::attention_is_available(a) && a.size() == b.size() {
         return cpu::attention(a, b, None, true)?.mean_map.context(NOT_ATTENDED);
     }
     if a.device().is_cuda() {
         return mean_map(a, b);
     }
     // Head by head, a map stays in the processor's cache: about 2.5 times as fast as all heads at once.
-    let (n, heads, l, _) = a.size4()?;
+    let ((n, heads, rows, _), (_, _, keys, _)) = (a.size4()?, b.size4()?);
     let mut pictures = Vec::with_capacity(n as usize);
     for picture in 0..n {
         let (a, b) = (a.f_narrow(0, picture, 1)?, b.f_narrow(0, picture, 1)?);
-        let mut sum = Tensor::f_zeros([1, 1, l, l], (Kind::Float, a.device()))?;
+        let mut sum = Tensor::f_zeros([1, 1, rows, keys], (Kind::Float, a.device()))?;
         for head in 0..heads {
             sum = sum.f_add_(&attention_map(&a.f_narrow(1, head, 1)?, &b.f_narrow(1, head, 1)?)?)?;
         }
@@ -323,6 +328,11 @@ impl Block {
     /// `[N, L, D] -> 3 x [N, H, L, D / H]`
     pub fn qkv(&self, x: &Tensor) -> Result<Qkv> {
         self.attn.qkv(&self.ln_1.forward(x)?)
+    }
+
+    /// As [`Block::qkv`], side by side: `[N, L, D] -> [N, L, 3 D]`.
+    pub fn joined_qkv(&self, x: &Tensor) -> Result<Tensor> {
+        self.attn.in_proj.forward(&self.ln_1.forward(x)?)
     }
 
     /// Adds what attention gathered and then the MLP: `[N, L, D]`, `[N, H, L, D / H] -> [N, L, D]`.

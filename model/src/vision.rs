@@ -53,6 +53,14 @@ impl FromStr for Positions {
     }
 }
 
+/// The input of the first block.
+pub struct Embedded {
+    /// `[N, L, D]`, f32.
+    pub x: Tensor,
+    /// Rows and columns of the patch grid.
+    pub grid: (i64, i64),
+}
+
 /// What a method asks the tower to keep from the blocks before the last, by block index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -147,7 +155,7 @@ impl VisionTower {
     }
 
     /// Patches and class token with their positions, through `ln_pre`: `[N, 3, H, W] -> [N, L, D]` and the grid.
-    fn embed(&self, input: &Tensor) -> Result<(Tensor, (i64, i64))> {
+    pub fn embed(&self, input: &Tensor) -> Result<Embedded> {
         let (n, _, height, width) = input.size4()?;
         let patch = self.config.patch_size;
         if height < patch || width < patch || height % patch != 0 || width % patch != 0 {
@@ -159,7 +167,7 @@ impl VisionTower {
         let class = self.class_embedding.f_expand([n, 1, d], false)?;
         let x = Tensor::f_cat(&[class, x], 1)?; // [N, L, D]
         let x = self.ln_pre.forward(&x.f_add(&self.positional_embedding((h, w))?)?)?;
-        Ok((x, (h, w)))
+        Ok(Embedded { x, grid: (h, w) })
     }
 
     /// `[1, L, D]` for this grid.
@@ -199,7 +207,7 @@ impl VisionTower {
 
     /// Runs all blocks but the last: `[N, 3, H, W] -> ` what the method wants.
     pub fn trunk(&self, input: &Tensor, wanted: &Wanted) -> Result<Trunk> {
-        let (mut x, grid) = self.embed(input)?;
+        let Embedded { mut x, grid } = self.embed(input)?;
         let (mut mean_maps, mut head_maps) = (HashMap::new(), HashMap::new());
         let (mut outputs, mut earlier_qkv) = (HashMap::new(), HashMap::new());
         let last = self.last_block()?;
@@ -247,7 +255,7 @@ impl VisionTower {
 
     /// CLIP's own picture feature, not normalised, f32: `[N, 3, H, W] -> [N, E]`.
     pub fn encode_image(&self, input: &Tensor) -> Result<Tensor> {
-        let (mut x, _) = self.embed(input)?;
+        let Embedded { mut x, .. } = self.embed(input)?;
         for block in &self.blocks {
             x = block.forward(&x, false)?;
         }
@@ -256,7 +264,7 @@ impl VisionTower {
 
     /// As [`VisionTower::encode_image`], with `bias` `[L, L]` added to the attention scores of every block.
     pub fn encode_image_with_bias(&self, input: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let (mut x, _) = self.embed(input)?;
+        let Embedded { mut x, .. } = self.embed(input)?;
         for block in &self.blocks {
             let Qkv { q, k, v } = block.qkv(&x)?;
             x = block.residual(&x, &attend_with_bias(&q, &k, &v, bias)?)?;

@@ -11,9 +11,11 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, bail};
+use parking_lot::Mutex;
 use tch::{Device, Kind, Tensor};
 
-use super::strips::{Head, OnMapped, Scratch};
+use super::panels::{Head, Panels};
+use super::strips::{OnMapped, Scratch};
 use super::team;
 use super::tile::{LANES, ROWS};
 
@@ -46,47 +48,143 @@ pub fn attention_is_available(q: &Tensor) -> bool {
 /// # Errors
 /// The tensors differ in shape, or are not what [`attention_is_available`] asks for.
 pub fn attention(q: &Tensor, k: &Tensor, v: Option<&Tensor>, with_map: bool) -> Result<Attended> {
-    let (n, heads, tokens, width) = q.size4()?;
     let all: Vec<&Tensor> = [Some(q), Some(k), v].into_iter().flatten().collect();
     if !all.iter().all(|tensor| tensor.size() == q.size() && attention_is_available(tensor)) {
         bail!("attention of {:?} needs keys and values of that shape, in bf16 on the CPU", q.size());
     }
-    let (q_heads, k_heads) = (Heads::of(q)?, Heads::of(k)?);
-    let v_heads = v.map(Heads::of).transpose()?;
+    let (_, _, tokens, _) = q.size4()?;
+    let keys = Keys::Views(Heads::of(k)?, v.map(Heads::of).transpose()?);
+    attend(q, tokens as usize, &keys, v.is_some(), with_map)
+}
+
+/// Keys and values of one picture in the kernel's own layout, for tokens that change one by one.
+pub struct LaidOut {
+    /// One a head.
+    heads: Vec<Panels>,
+    tokens: usize,
+    width: usize,
+}
+
+impl LaidOut {
+    /// For `tokens` tokens of `heads` heads `width` wide each, all zero.
+    pub fn new(heads: usize, tokens: usize, width: usize) -> LaidOut {
+        let panels = (0..heads).map(|_| Panels::new(tokens, width)).collect();
+        LaidOut { heads: panels, tokens, width }
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.heads.iter().map(|panels| 4 * (panels.k.len() + panels.v.len())).sum()
+    }
+
+    /// Puts keys and values, `[1, H, R, D / H]` in bf16, in the places of the tokens `rows`.
+    ///
+    /// # Errors
+    /// The tensors have other sizes, or there is no such token.
+    pub fn put(&mut self, rows: &[i64], k: &Tensor, v: &Tensor) -> Result<()> {
+        let expected = [1, self.heads.len() as i64, rows.len() as i64, self.width as i64];
+        let tokens = 0..self.tokens as i64;
+        if rows.is_empty() || !rows.iter().all(|row| tokens.contains(row)) {
+            bail!("keys of {} tokens do not go into {}", rows.len(), self.tokens);
+        }
+        if ![k, v].iter().all(|tensor| tensor.size() == expected && attention_is_available(tensor)) {
+            bail!("keys of size {:?} do not go into places of size {expected:?}", k.size());
+        }
+        let (k, v) = (Heads::of(k)?, Heads::of(v)?);
+        let heads: Vec<Mutex<&mut Panels>> = self.heads.iter_mut().map(Mutex::new).collect();
+        let next = AtomicUsize::new(0);
+        team::run(&|| {
+            while let Some((head, panels)) = nth(&heads, &next) {
+                let (panels, k, v) = (&mut *panels.lock(), k.head(0, head), v.head(0, head));
+                if rows.len() == panels.tokens && rows.is_sorted() {
+                    panels.pack(k, Some(v));
+                    continue;
+                }
+                for (index, &row) in rows.iter().enumerate() {
+                    panels.put_key(row as usize, k.row(index));
+                    panels.put_value(row as usize, v.row(index));
+                }
+            }
+        })
+    }
+
+    /// Attention of other queries, `[1, H, R, D / H]`, with these keys and values: `[1, H, R, D / H]` and `[1, R, L]`.
+    ///
+    /// # Errors
+    /// The queries are not what [`attention_is_available`] asks for, or of other heads.
+    pub fn attend(&self, q: &Tensor, with_map: bool) -> Result<Attended> {
+        let (n, heads, _, width) = q.size4()?;
+        if !attention_is_available(q) || (n, heads, width) != (1, self.heads.len() as i64, self.width as i64)
+        {
+            bail!(
+                "queries of size {:?} do not go with {} heads of {}",
+                q.size(),
+                self.heads.len(),
+                self.width
+            );
+        }
+        attend(q, self.tokens, &Keys::LaidOut(self), true, with_map)
+    }
+}
+
+/// The next of several things that threads share out among themselves.
+fn nth<'a, T>(things: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    things.get(index).map(|thing| (index, thing))
+}
+
+enum Keys<'a> {
+    /// To be laid out by each task for itself.
+    Views(Heads<'a>, Option<Heads<'a>>),
+    LaidOut(&'a LaidOut),
+}
+
+fn attend(q: &Tensor, tokens: usize, keys: &Keys, with_values: bool, with_map: bool) -> Result<Attended> {
+    let (n, heads, queries, width) = q.size4()?;
+    let q_heads = Heads::of(q)?;
     // Token by token, as the output projection wants it.
-    let gathered = match v {
-        None => None,
-        Some(_) => Some(Tensor::f_empty([n, tokens, heads, width], (Kind::BFloat16, Device::Cpu))?),
+    let gathered = match with_values {
+        false => None,
+        true => Some(Tensor::f_empty([n, queries, heads, width], (Kind::BFloat16, Device::Cpu))?),
     };
     let mean_map = match with_map {
         false => None,
-        true => Some(Tensor::f_zeros([n, tokens, tokens], (Kind::Float, Device::Cpu))?),
+        true => Some(Tensor::f_zeros([n, queries, tokens as i64], (Kind::Float, Device::Cpu))?),
     };
     let out = Out {
         gathered: gathered.as_ref().map(|tensor| tensor.data_ptr().cast()),
         map: mean_map.as_ref().map(|tensor| tensor.data_ptr().cast()),
     };
-    let [n, heads, tokens, width] = [n, heads, tokens, width].map(|side| side as usize);
-    let tasks = Tasks::split(n, heads, tokens, with_map);
+    let [n, heads, queries, width] = [n, heads, queries, width].map(|side| side as usize);
+    // Where each task has to lay the keys out first, few rows are not worth it.
+    let least_rows = if matches!(keys, Keys::LaidOut(_)) { 2 * ROWS } else { 8 * ROWS };
+    let tasks = Tasks::split(n, heads, queries, with_map, least_rows);
     let next = AtomicUsize::new(0);
     team::run(&|| {
         let out = &out;
         let mut scratch = Scratch::new(tokens, width);
-        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let mut own = matches!(keys, Keys::Views(..)).then(|| Panels::new(tokens, width));
+        while let Some((_, task)) = nth(&tasks.0, &next) {
             for head in task.heads.clone() {
-                let v = v_heads.as_ref().map(|v| v.head(task.picture, head));
-                scratch.pack(k_heads.head(task.picture, head), v, tokens);
+                let panels = match (keys, &mut own) {
+                    (Keys::LaidOut(laid_out), _) => &laid_out.heads[head],
+                    (Keys::Views(k, v), Some(own)) => {
+                        own.pack(k.head(task.picture, head), v.as_ref().map(|v| v.head(task.picture, head)));
+                        &*own
+                    }
+                    (Keys::Views(..), None) => continue, // made above
+                };
                 let mut gathered = |row: usize, numbers: &[u16]| {
                     let Some(target) = out.gathered else { return };
-                    let at = ((task.picture * tokens + row) * heads + head) * width;
-                    // SAFETY: the tensor is `[n, tokens, heads, width]`, and each of its rows belongs to one task.
+                    let at = ((task.picture * queries + row) * heads + head) * width;
+                    // SAFETY: the tensor is `[n, queries, heads, width]`, and each of its rows belongs to one task.
                     unsafe { std::slice::from_raw_parts_mut(target.add(at), width) }.copy_from_slice(numbers);
                 };
                 let share = (heads as f32).recip();
                 let mut mapped = |row: usize, exponentials: &[f32], sum: f32| {
                     let Some(target) = out.map else { return };
-                    let at = (task.picture * tokens + row) * tokens;
-                    // SAFETY: the tensor is `[n, tokens, tokens]`, and each of its rows belongs to one task.
+                    let at = (task.picture * queries + row) * tokens;
+                    // SAFETY: the tensor is `[n, queries, tokens]`, and each of its rows belongs to one task.
                     let target = unsafe { std::slice::from_raw_parts_mut(target.add(at), tokens) };
                     let factor = share / sum;
                     target.iter_mut().zip(exponentials).for_each(|(target, value)| *target += factor * value);
@@ -95,7 +193,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: Option<&Tensor>, with_map: bool) -> 
                 let rows = task.rows.clone();
                 let q = q_heads.head(task.picture, head);
                 // SAFETY: the processor has the instructions, which `attention_is_available` asked.
-                unsafe { scratch.attend(q, rows, tokens, out.gathered.is_some(), &mut gathered, mapped) };
+                unsafe { scratch.attend(q, rows, panels, out.gathered.is_some(), &mut gathered, mapped) };
             }
         }
     })?;
@@ -121,13 +219,13 @@ struct Task {
 struct Tasks(Vec<Task>);
 
 impl Tasks {
-    /// A head of a picture each, or, for a map, which sums over the heads, some rows of all heads; in smaller parts where
-    /// there are many threads.
-    fn split(n: usize, heads: usize, tokens: usize, with_map: bool) -> Tasks {
+    /// A head of a picture each, or, for a map, which sums over the heads, some rows of all heads; in smaller parts, but
+    /// not below `least_rows`, where there are many threads.
+    fn split(n: usize, heads: usize, tokens: usize, with_map: bool, least_rows: usize) -> Tasks {
         let wanted = 4 * tch::get_num_threads().max(1) as usize;
         let per_task = if with_map { heads } else { 1 };
         let whole = n * heads / per_task;
-        let parts = wanted.div_ceil(whole).min(tokens.div_ceil(8 * ROWS));
+        let parts = wanted.div_ceil(whole).min(tokens.div_ceil(least_rows));
         let rows = tokens.div_ceil(parts).next_multiple_of(ROWS);
         let mut tasks = Vec::new();
         for picture in 0..n {
@@ -139,10 +237,6 @@ impl Tasks {
             }
         }
         Tasks(tasks)
-    }
-
-    fn get(&self, index: usize) -> Option<&Task> {
-        self.0.get(index)
     }
 }
 

@@ -16,3 +16,24 @@ pub fn attention_is_available(_: &Tensor) -> bool {
 pub fn attention(q: &Tensor, _: &Tensor, _: Option<&Tensor>, _: bool) -> Result<Attended> {
     bail!("no attention kernel for this processor, asked for queries of {:?}", q.size())
 }
+
+/// Never made: [`attention_is_available`] says no.
+pub struct LaidOut;
+
+impl LaidOut {
+    pub fn new(_: usize, _: usize, _: usize) -> LaidOut {
+        LaidOut
+    }
+
+    pub fn bytes(&self) -> usize {
+        0
+    }
+
+    pub fn put(&mut self, _: &[i64], k: &Tensor, _: &Tensor) -> Result<()> {
+        bail!("no attention kernel for this processor, given keys of {:?}", k.size())
+    }
+
+    pub fn attend(&self, q: &Tensor, _: bool) -> Result<Attended> {
+        bail!("no attention kernel for this processor, asked for queries of {:?}", q.size())
+    }
+}

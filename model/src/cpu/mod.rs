@@ -10,6 +10,8 @@
 mod attention;
 mod packed;
 #[cfg(target_arch = "x86_64")]
+mod panels;
+#[cfg(target_arch = "x86_64")]
 mod softmax;
 #[cfg(target_arch = "x86_64")]
 mod strips;
@@ -27,7 +29,7 @@ use std::sync::LazyLock;
 
 use libloading::os::unix::{Library, RTLD_NOW};
 
-pub use attention::{Attended, attention, attention_is_available};
+pub use attention::{Attended, LaidOut, attention, attention_is_available};
 pub use packed::{Packed, Then};
 pub use team::sleep_while_waiting;
 

@@ -6,28 +6,9 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
+use super::panels::{Head, Panels, pair};
 use super::softmax::exponentials;
 use super::tile::{LANES, ROWS, tile};
-
-/// One head's rows of bf16 numbers inside a larger tensor.
-#[derive(Clone, Copy)]
-pub struct Head<'a> {
-    pub data: &'a [u16],
-    /// Numbers from one row to the next.
-    pub stride: usize,
-    /// Numbers of a row.
-    pub width: usize,
-}
-
-impl Head<'_> {
-    fn row(&self, index: usize) -> &[u16] {
-        &self.data[index * self.stride..][..self.width]
-    }
-}
-
-fn pair(first: u16, second: u16) -> u32 {
-    u32::from(first) | u32::from(second) << 16
-}
 
 /// Told a query row's index, its exponentials, one a key, and their sum.
 pub type OnMapped<'a> = &'a mut dyn FnMut(usize, &[f32], f32);
@@ -35,10 +16,6 @@ pub type OnMapped<'a> = &'a mut dyn FnMut(usize, &[f32], f32);
 /// What one thread needs while it works, kept from head to head.
 pub struct Scratch {
     keys: usize,
-    /// Keys as panels, `[keys / LANES, width / 2, LANES]` pairs along the width.
-    k: Vec<u32>,
-    /// Values as panels, `[width / LANES, keys / 2, LANES]` pairs along the keys.
-    v: Vec<u32>,
     /// `[ROWS, width / 2]` pairs
     q: Vec<u32>,
     /// Scores, then their exponentials: `[ROWS, keys]`.
@@ -55,8 +32,6 @@ impl Scratch {
         let keys = tokens.next_multiple_of(LANES);
         Scratch {
             keys,
-            k: vec![0; keys * width / 2],
-            v: vec![0; keys * width / 2],
             q: vec![0; ROWS * width / 2],
             scores: vec![0.0; ROWS * keys],
             weights: vec![0; ROWS * keys / 2],
@@ -64,40 +39,14 @@ impl Scratch {
         }
     }
 
-    /// Lays out the keys, and the values if there are any. What was there for keys beyond `tokens` is zero and stays so.
-    pub fn pack(&mut self, k: Head, v: Option<Head>, tokens: usize) {
-        let depth = k.width / 2;
-        for token in 0..tokens {
-            let panel = &mut self.k[token / LANES * depth * LANES..][..depth * LANES];
-            for (place, two) in
-                panel.iter_mut().skip(token % LANES).step_by(LANES).zip(k.row(token).chunks_exact(2))
-            {
-                *place = pair(two[0], two[1]);
-            }
-        }
-        let Some(v) = v else { return };
-        let pairs = self.keys / 2;
-        let nothing = vec![0; v.width];
-        for (number, first) in (0..tokens).step_by(2).enumerate() {
-            let second = if first + 1 < tokens { v.row(first + 1) } else { &nothing };
-            let lanes = v.row(first).chunks_exact(LANES).zip(second.chunks_exact(LANES));
-            for (panel, (first, second)) in lanes.enumerate() {
-                let target = &mut self.v[(panel * pairs + number) * LANES..][..LANES];
-                for ((target, &first), &second) in target.iter_mut().zip(first).zip(second) {
-                    *target = pair(first, second);
-                }
-            }
-        }
-    }
-
-    /// Attention of the queries `rows` with what is packed. `gathered` gets each row's index and its result in bf16, if
-    /// values were packed.
+    /// Attention of the queries `rows` with what is packed, as many keys as this was made for. `gathered` gets each row's
+    /// index and its result in bf16, if values were packed.
     #[target_feature(enable = "avx512f,avx512bf16,avx512vl")]
     pub fn attend(
         &mut self,
         q: Head,
         rows: Range<usize>,
-        tokens: usize,
+        panels: &Panels,
         with_values: bool,
         gathered: &mut dyn FnMut(usize, &[u16]),
         mut mapped: Option<OnMapped>,
@@ -112,23 +61,23 @@ impl Scratch {
                 let source = q.row(first + row.min(strip - 1)).chunks_exact(2);
                 target.iter_mut().zip(source).for_each(|(target, two)| *target = pair(two[0], two[1]));
             }
-            multiply(&self.q, &self.k, depth, &mut self.scores);
+            multiply(&self.q, &panels.k, depth, &mut self.scores);
             let mut sums = [1.0; ROWS];
             let rows =
                 self.scores.chunks_exact_mut(self.keys).zip(self.weights.chunks_exact_mut(self.keys / 2));
             for ((scores, weights), sum) in rows.zip(&mut sums).take(strip) {
-                let (real, padding) = scores.split_at_mut(tokens);
+                let (real, padding) = scores.split_at_mut(panels.tokens);
                 let largest = largest(real);
                 padding.fill(f32::MIN);
                 *sum = exponentials(scores, largest, scale, weights);
             }
             if let Some(mapped) = &mut mapped {
                 for (row, scores) in self.scores.chunks_exact(self.keys).enumerate().take(strip) {
-                    mapped(first + row, &scores[..tokens], sums[row]);
+                    mapped(first + row, &scores[..panels.tokens], sums[row]);
                 }
             }
             if with_values {
-                multiply(&self.weights, &self.v, self.keys / 2, &mut self.gathered);
+                multiply(&self.weights, &panels.v, self.keys / 2, &mut self.gathered);
                 for (row, numbers) in self.gathered.chunks_exact(width).enumerate().take(strip) {
                     round(numbers, sums[row].recip(), &mut short);
                     gathered(first + row, &short);

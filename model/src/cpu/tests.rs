@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Packed, Then, attention, attention_is_available};
+use super::{LaidOut, Packed, Then, attention, attention_is_available};
 
 fn random(shape: &[i64], kind: Kind) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind)
@@ -75,6 +75,38 @@ fn shapes_that_do_not_fit_are_an_error() {
     }
     assert!(!attention_is_available(&q.to_kind(Kind::Float)));
     assert!(!attention_is_available(&random(&[1, 2, 9, 20], Kind::BFloat16)));
+}
+
+#[test]
+fn laid_out_keys_give_the_same_attention_and_take_changes_token_by_token() {
+    tch::manual_seed(8);
+    if !attention_is_available(&random(&[1, 1, 1, 64], Kind::BFloat16)) {
+        println!("skipped: no AVX512-BF16 here");
+        return;
+    }
+    for (heads, tokens, width) in [(1, 1, 16), (2, 17, 32), (3, 130, 64)] {
+        let parts = || random(&[1, heads, tokens, width], Kind::BFloat16);
+        let (q, k, v) = (parts(), parts(), parts());
+        let mut laid_out = LaidOut::new(heads as usize, tokens as usize, width as usize);
+        laid_out.put(&(0..tokens).collect::<Vec<_>>(), &k, &v).unwrap();
+        let expected = attention(&q, &k, Some(&v), true).unwrap();
+        let found = laid_out.attend(&q, true).unwrap();
+        assert_eq!(found.gathered.unwrap(), expected.gathered.unwrap());
+        assert_eq!(found.mean_map.unwrap(), expected.mean_map.unwrap());
+        // Odd and even tokens, and the last; then fewer queries than keys.
+        let rows: Vec<i64> = (0..tokens).filter(|row| row % 5 < 2 || *row == tokens - 1).collect();
+        let index = Tensor::from_slice(&rows);
+        let (new_k, new_v) = (parts().index_select(2, &index), parts().index_select(2, &index));
+        laid_out.put(&rows, &new_k, &new_v).unwrap();
+        let (k, v) = (k.index_copy(2, &index, &new_k), v.index_copy(2, &index, &new_v));
+        let whole = attention(&q, &k, Some(&v), true).unwrap();
+        let some = laid_out.attend(&q.index_select(2, &index), true).unwrap();
+        assert_eq!(some.gathered.unwrap(), whole.gathered.unwrap().index_select(2, &index));
+        assert_eq!(some.mean_map.unwrap(), whole.mean_map.unwrap().index_select(1, &index));
+        assert!(laid_out.put(&[tokens], &k.narrow(2, 0, 1), &v.narrow(2, 0, 1)).is_err());
+        assert!(laid_out.put(&[0], &k.narrow(3, 0, 8), &v.narrow(3, 0, 8)).is_err());
+        assert!(laid_out.attend(&q.to_kind(Kind::Float), false).is_err());
+    }
 }
 
 #[test]

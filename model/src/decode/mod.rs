@@ -14,7 +14,6 @@ mod winner;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::tagclip::Tag;
 use super::vocabulary::Vocabulary;
 
 pub(super) use batch::{Job, decode_batch};
@@ -76,6 +75,14 @@ pub struct Region {
     pub y: f64,
     pub w: f64,
     pub h: f64,
+}
+
+/// How sure it is that a class is in a picture at all, whether or not it wins a pixel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tag {
+    pub label: String,
+    /// 0 to 1.
+    pub score: f64,
 }
 
 /// The answer for one picture.

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One pass of the tower over the tokens of several pictures that have changed: all of them in one matrix a product,
+//! attention picture by picture.
+//!
+//! Shapes: P pictures of L tokens, D width; R rows in all, those of the pictures one after the other.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result};
+use tch::{Kind, Tensor};
+
+use super::keys::Keys;
+use super::rows::{Rows, padded};
+use crate::transformer::{Block, Qkv};
+use crate::vision::{Embedded, Trunk, VisionTower, Wanted};
+
+/// What a picture leaves behind in the tower.
+#[derive(Default)]
+pub struct State {
+    /// Of the blocks before the last.
+    blocks: Vec<BlockState>,
+    /// Input of the last block, `[L, D]`: also its reference.
+    x: Option<Tensor>,
+    /// Queries, keys and values of the last block, `[L, 3 D]`.
+    qkv: Option<Tensor>,
+    kept: Kept,
+}
+
+#[derive(Default)]
+struct BlockState {
+    /// The input that each token was last worked on with, `[L, D]`.
+    reference: Option<Tensor>,
+    keys: Option<Keys>,
+}
+
+/// What the method wants of earlier blocks, by block.
+#[derive(Default)]
+struct Kept {
+    /// `[L, L]`
+    mean_maps: BTreeMap<usize, Option<Tensor>>,
+    /// `[H, L, L]`
+    head_maps: BTreeMap<usize, Option<Tensor>>,
+    /// `[L, D]`
+    outputs: BTreeMap<usize, Option<Tensor>>,
+    /// `[L, 3 D]`
+    qkv: BTreeMap<usize, Option<Tensor>>,
+}
+
+impl State {
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        let of = |tensor: &Option<Tensor>| tensor.as_ref().map_or(0, super::bytes);
+        let blocks = self.blocks.iter();
+        let blocks: usize =
+            blocks.map(|block| of(&block.reference) + block.keys.as_ref().map_or(0, Keys::bytes)).sum();
+        let Kept { mean_maps, head_maps, outputs, qkv } = &self.kept;
+        let kept = [mean_maps, head_maps, outputs, qkv];
+        blocks + of(&self.x) + of(&self.qkv) + kept.iter().flat_map(|of| of.values()).map(of).sum::<usize>()
+    }
+}
+
+/// A picture in the pass.
+pub struct Seen<'a> {
+    pub state: &'a mut State,
+    /// A token is worked on when its input differs by more than this share of the reference's length.
+    pub threshold: f64,
+    /// Share of the tokens above which all of them are worked on.
+    pub cut: f64,
+    /// Whether every token is worked on, whatever it was.
+    pub whole: bool,
+    /// Tokens worked on, summed over the blocks.
+    pub worked: usize,
+    rows: Rows,
+}
+
+impl<'a> Seen<'a> {
+    pub fn new(state: &'a mut State, threshold: f64, cut: f64, whole: bool) -> Result<Seen<'a>> {
+        let rows = Rows::new(Vec::new(), 0, tch::Device::Cpu)?;
+        Ok(Seen { state, threshold, cut, whole, worked: 0, rows })
+    }
+}
+
+/// Runs the tower and gives what the method wants of it, as [`VisionTower::trunk`] does.
+pub fn pass(
+    tower: &VisionTower,
+    wanted: &Wanted,
+    input: &Tensor,
+    embedded: Embedded,
+    pictures: &mut [Seen],
+) -> Result<Trunk> {
+    let Embedded { x, grid } = embedded;
+    let (_, tokens, width) = x.size3()?;
+    let tokens = tokens as usize;
+    let last = tower.blocks.len() - 1;
+    for picture in pictures.iter_mut() {
+        picture.rows = Rows::new((0..tokens as i64).collect(), tokens, tower.device())?;
+        picture.state.blocks.resize_with(last, BlockState::default);
+    }
+    let mut x = x.f_reshape([-1, width])?; // [R, D]
+    for (index, block) in tower.blocks.iter().enumerate() {
+        x = changed(&x, pictures, index, tokens)?;
+        let rows: usize = pictures.iter().map(|picture| picture.rows.len()).sum();
+        if rows == 0 {
+            break;
+        }
+        let mut first = 0;
+        for picture in pictures.iter_mut().filter(|picture| !picture.rows.is_empty()) {
+            let own = x.f_narrow(0, first, picture.rows.len() as i64)?;
+            let state = &mut picture.state;
+            let own = if index < last { own.f_to_kind(tower.kind)? } else { own };
+            let slot = state.blocks.get_mut(index).map_or(&mut state.x, |block| &mut block.reference);
+            picture.rows.put(slot, 0, &own)?;
+            picture.worked += picture.rows.len();
+            first += picture.rows.len() as i64;
+        }
+        let batch = x.f_unsqueeze(0)?; // [1, R, D]
+        let joined = block.joined_qkv(&batch)?; // [1, R, 3 D]
+        if index == last {
+            put_each(pictures, &joined, |state| &mut state.qkv)?;
+            break;
+        }
+        if wanted.qkv.contains(&index) {
+            put_each(pictures, &joined, |state| state.kept.qkv.entry(index).or_default())?;
+        }
+        let gathered = gather(block, &joined, pictures, index, wanted, tokens)?; // [1, H, R, D / H]
+        x = block.residual(&batch, &gathered)?.f_squeeze_dim(0)?;
+        if wanted.outputs.contains(&index) {
+            let outputs = x.f_unsqueeze(0)?;
+            put_each(pictures, &outputs, |state| state.kept.outputs.entry(index).or_default())?;
+        }
+    }
+    trunk(tower, input, grid, pictures)
+}
+
+/// Chooses the tokens that a block works on, and their rows of `x`: `[R, D] -> [R', D]`, filled up to a number of rows
+/// that kernels are prepared for.
+///
+/// Only tokens that the block before worked on can have changed. The class token, whose first input never changes, goes
+/// with any other.
+fn changed(x: &Tensor, pictures: &mut [Seen], index: usize, tokens: usize) -> Result<Tensor> {
+    let device = x.device();
+    let mut positions: Vec<i64> = Vec::new();
+    let moved = moved(x, pictures, index)?;
+    let (mut first, mut flags) = (0i64, moved.into_iter());
+    for picture in pictures.iter_mut() {
+        let count = picture.rows.len();
+        let mut keep: Vec<bool> = match picture.whole {
+            true => vec![true; count],
+            false => flags.by_ref().take(count).collect(),
+        };
+        let mut kept = keep.iter().filter(|keep| **keep).count();
+        if index == 0 && kept as f64 > picture.cut * tokens as f64 {
+            picture.whole = true;
+            keep.fill(true);
+            kept = count;
+        }
+        if kept > 0
+            && let Some(class) = keep.first_mut()
+        {
+            *class = true;
+        }
+        let list = picture.rows.list().iter().zip(&keep);
+        let list: Vec<i64> = list.filter(|(_, keep)| **keep).map(|(&row, _)| row).collect();
+        positions.extend((first..).zip(&keep).filter(|(_, keep)| **keep).map(|(position, _)| position));
+        if list.len() < count {
+            picture.rows = Rows::new(list, tokens, device)?;
+        }
+        first += count as i64;
+    }
+    let rows = positions.len();
+    if rows == first as usize && rows as i64 == x.size()[0] {
+        return Ok(x.shallow_clone());
+    }
+    if let Some(&last) = positions.last() {
+        positions.resize(padded(rows), last);
+    }
+    Ok(x.f_index_select(0, &Tensor::f_from_slice(&positions)?.f_to_device(device)?)?)
+}
+
+/// Which rows of the pictures that are not seen as a whole differ from their reference by more than the threshold.
+fn moved(x: &Tensor, pictures: &[Seen], index: usize) -> Result<Vec<bool>> {
+    let (mut rows, mut references, mut thresholds) = (Vec::new(), Vec::new(), Vec::new());
+    let mut first = 0;
+    for picture in pictures {
+        let count = picture.rows.len() as i64;
+        if !picture.whole && count > 0 {
+            let state = &picture.state;
+            let reference = state.blocks.get(index).map_or(&state.x, |block| &block.reference);
+            let reference = reference.as_ref().context("a picture without a reference")?;
+            references.push(reference.f_index_select(0, picture.rows.index())?);
+            rows.push(x.f_narrow(0, first, count)?);
+            thresholds.extend(std::iter::repeat_n(picture.threshold as f32, count as usize));
+        }
+        first += count;
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let reference = Tensor::f_cat(&references, 0)?.f_to_kind(Kind::Float)?;
+    let length = |x: &Tensor| x.f_norm_scalaropt_dim(2, [-1], false);
+    let difference = length(&Tensor::f_cat(&rows, 0)?.f_sub(&reference)?)?;
+    let limit = length(&reference)?.f_mul(&Tensor::f_from_slice(&thresholds)?.f_to_device(x.device())?)?;
+    Ok(Vec::<bool>::try_from(difference.f_gt_tensor(&limit)?.f_to_device(tch::Device::Cpu)?)?)
+}
+
+/// Attention of every picture's own queries with its own keys.
+fn gather(
+    block: &Block,
+    joined: &Tensor,
+    pictures: &mut [Seen],
+    index: usize,
+    wanted: &Wanted,
+    tokens: usize,
+) -> Result<Tensor> {
+    let (with_heads, with_mean) = (wanted.head_maps.contains(&index), wanted.mean_maps.contains(&index));
+    let mut gathered = Vec::with_capacity(pictures.len() + 1);
+    let mut first = 0;
+    for picture in pictures.iter_mut().filter(|picture| !picture.rows.is_empty()) {
+        let (rows, State { blocks, kept, .. }) = (&picture.rows, &mut *picture.state);
+        let qkv = block.attn.split(&joined.f_narrow(1, first, rows.len() as i64)?)?;
+        first += rows.len() as i64;
+        let keys = &mut blocks.get_mut(index).context("a picture without this block")?.keys;
+        let keys = match keys {
+            Some(keys) => {
+                keys.put(rows, &qkv)?;
+                keys
+            }
+            None => keys.insert(Keys::new(&qkv, tokens, with_heads)?),
+        };
+        let own = if with_heads {
+            let (own, maps) = keys.attend_with_head_maps(&qkv.q)?; // [1, H, R, L]
+            rows.put(kept.head_maps.entry(index).or_default(), 1, &maps.f_squeeze_dim(0)?)?;
+            if with_mean {
+                let mean = maps.f_mean_dim([1i64].as_slice(), false, Kind::Float)?.f_squeeze_dim(0)?;
+                rows.put(kept.mean_maps.entry(index).or_default(), 0, &mean)?;
+            }
+            own
+        } else if with_mean {
+            let (own, map) = keys.attend_with_mean_map(&qkv.q)?; // [1, R, L]
+            rows.put(kept.mean_maps.entry(index).or_default(), 0, &map.f_squeeze_dim(0)?)?;
+            own
+        } else {
+            keys.attend(&qkv.q)?
+        };
+        gathered.push(own.f_transpose(1, 2)?); // [1, R, H, D / H]
+    }
+    let filled = joined.size()[1] - first;
+    if filled > 0
+        && let Some(some) = gathered.first()
+    {
+        let [_, _, heads, width] = some.size()[..] else { anyhow::bail!("attention of {:?}", some.size()) };
+        gathered.push(some.f_new_zeros([1, filled, heads, width], (some.kind(), some.device()))?);
+    }
+    Ok(Tensor::f_cat(&gathered, 1)?.f_transpose(1, 2)?)
+}
+
+/// Puts each picture's rows of `[1, R, ...]` into its state.
+fn put_each(
+    pictures: &mut [Seen],
+    values: &Tensor,
+    slot: impl Fn(&mut State) -> &mut Option<Tensor>,
+) -> Result<()> {
+    let mut first = 0;
+    for picture in pictures.iter_mut().filter(|picture| !picture.rows.is_empty()) {
+        let count = picture.rows.len() as i64;
+        let own = values.f_select(0, 0)?.f_narrow(0, first, count)?;
+        picture.rows.put(slot(picture.state), 0, &own)?;
+        first += count;
+    }
+    Ok(())
+}
+
+/// The pictures' states side by side.
+fn trunk(tower: &VisionTower, input: &Tensor, grid: (i64, i64), pictures: &[Seen]) -> Result<Trunk> {
+    let attention = &tower.last_block()?.attn;
+    let qkv_of = |joined: &Tensor| -> Result<Qkv> { attention.split(joined) };
+    let of = |part: fn(&Kept) -> &BTreeMap<usize, Option<Tensor>>| -> Result<HashMap<usize, Tensor>> {
+        let Some(first) = pictures.first() else { return Ok(HashMap::new()) };
+        let blocks = part(&first.state.kept).keys();
+        blocks
+            .map(|block| Ok((*block, stack(pictures, |state| part(&state.kept).get(block)?.as_ref())?)))
+            .collect()
+    };
+    let earlier = of(|kept| &kept.qkv)?;
+    Ok(Trunk {
+        input: input.shallow_clone(),
+        grid,
+        x: stack(pictures, |state| state.x.as_ref())?,
+        qkv: qkv_of(&stack(pictures, |state| state.qkv.as_ref())?)?,
+        mean_maps: of(|kept| &kept.mean_maps)?,
+        head_maps: of(|kept| &kept.head_maps)?,
+        outputs: of(|kept| &kept.outputs)?,
+        earlier_qkv: earlier
+            .iter()
+            .map(|(&block, joined)| Ok((block, qkv_of(joined)?)))
+            .collect::<Result<_>>()?,
+    })
+}
+
+fn stack<'a>(pictures: &'a [Seen], part: impl Fn(&'a State) -> Option<&'a Tensor>) -> Result<Tensor> {
+    let parts: Option<Vec<&Tensor>> = pictures.iter().map(|picture| part(picture.state)).collect();
+    let parts = parts.context("a picture was not seen as a whole")?;
+    match parts[..] {
+        [only] => Ok(only.f_unsqueeze(0)?),
+        _ => Ok(Tensor::f_stack(&parts, 0)?),
+    }
+}
