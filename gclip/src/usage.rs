@@ -2,6 +2,7 @@
 //! What this process uses, by Linux's account: CPU time of each thread, memory.
 
 use std::path::Path;
+use std::time::Duration;
 
 /// USER_HZ, fixed in Linux's user-space interface.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -26,4 +27,10 @@ pub fn memory(line: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let value = status.lines().find_map(|text| text.strip_prefix(line))?;
     Some(1024 * value.trim().strip_suffix(" kB")?.parse::<u64>().ok()?)
+}
+
+/// CPU time of all threads of the process, those that have ended too; zero where there is no such account.
+pub fn cpu_time() -> Duration {
+    let seconds = thread(Path::new("/proc/self")).map_or(0.0, |(_, seconds)| seconds);
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

@@ -326,10 +326,13 @@ impl Segmenter {
             pictures.push(Seen::new(state, asked[member].reuse.threshold, reuse::CUT, since.is_none())?);
         }
         let tokens = self.tokens(input)?;
-        let embedded = self.tower.embed(input)?;
-        let trunk = pass(&self.tower, &self.method.wanted(), input, embedded, &mut pictures)?;
-        let vocabularies: Vec<_> = members.iter().map(|&member| asked[member].vocabulary).collect();
-        let logits = self.logits_of(&trunk, &vocabularies)?;
+        let trunks = pass(&self.tower, &self.method.wanted(), input, &mut pictures)?;
+        let mut logits = Vec::with_capacity(members.len());
+        for ((trunk, picture), &member) in trunks.iter().zip(&mut pictures).zip(members) {
+            let features = reuse::features(&self.tower, &*self.method, trunk, picture)?; // [1, h w, E]
+            let queries = self.queries(asked[member].vocabulary)?;
+            logits.push(self.method.logits(&self.tower, trunk, &features, 0, &queries)?);
+        }
         let work: Vec<(u64, bool)> =
             pictures.iter().map(|picture| (picture.worked as u64, picture.whole)).collect();
         for (((state, since), &member), (worked, whole)) in before.into_iter().zip(members).zip(work) {

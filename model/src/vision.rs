@@ -170,6 +170,28 @@ impl VisionTower {
         Ok(Embedded { x, grid: (h, w) })
     }
 
+    /// Rows and columns of patches of a picture `[..., H, W]`.
+    pub fn grid(&self, input: &Tensor) -> Result<(i64, i64)> {
+        let [.., height, width] = input.size()[..] else { bail!("a picture of size {:?}", input.size()) };
+        Ok((height / self.config.patch_size, width / self.config.patch_size))
+    }
+
+    /// As [`VisionTower::embed`], of some tokens of one picture, in order: `[3, H, W]`, `rows` of it, `[R, D]`.
+    pub fn embed_rows(&self, input: &Tensor, rows: &Tensor) -> Result<Tensor> {
+        let ((h, w), patch) = (self.grid(input)?, self.config.patch_size);
+        let d = self.class_embedding.numel() as i64;
+        let is_patch = rows.f_gt(0)?;
+        let place = rows.f_sub_scalar(1)?.f_clamp_min(0)?;
+        let (row, column) = (place.f_div_scalar_mode(w, "floor")?, place.f_remainder(w)?);
+        let patches = input.f_view([3, h, patch, w, patch])?.f_permute([1, 3, 0, 2, 4])?; // [h, w, 3, patch, patch]
+        let patches = patches.f_index(&[Some(row), Some(column)])?.f_flatten(1, 3)?; // [R, 3 patch patch]
+        let x = patches.f_linear::<&Tensor>(&self.conv1.f_flatten(1, 3)?, None)?; // [R, D]
+        let class = self.class_embedding.f_reshape([1, d])?;
+        let x = x.f_where_self(&is_patch.f_unsqueeze(1)?, &class)?;
+        let positions = self.positional_embedding((h, w))?.f_select(0, 0)?.f_index_select(0, rows)?;
+        self.ln_pre.forward(&x.f_add(&positions)?)
+    }
+
     /// `[1, L, D]` for this grid.
     fn positional_embedding(&self, grid: (i64, i64)) -> Result<Tensor> {
         if let Some(known) = self.resized.borrow_mut().get(&grid) {

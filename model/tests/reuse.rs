@@ -134,7 +134,7 @@ fn every_method_takes_part() {
         let mut model = demo(name, options);
         let words = vocabulary(&mut model, "sky; road; car");
         let stream = Stream::new(1e-3);
-        stream.see(&mut model, scene(&[(40, 100, 50, 200)]), &words);
+        let _ = stream.see(&mut model, scene(&[(40, 100, 50, 200)]), &words);
         let found = stream.see(&mut model, scene(&[(60, 100, 50, 200)]), &words);
         assert_eq!(stream.memory.counts().partial, 1, "{name}");
         let expected = fresh(&mut model, scene(&[(60, 100, 50, 200)]), &words);
@@ -157,7 +157,7 @@ fn what_makes_a_stream_another_makes_its_next_look_a_fresh_one() {
         (stream.see(model, picture(), words), fresh(model, picture(), words))
     };
     let (size, small) = ((WIDTH, HEIGHT), (256, 192));
-    stream.see(&mut model, scene(&first), &words);
+    let _ = stream.see(&mut model, scene(&first), &words);
     let (found, expected) = see(&mut model, size, &second, &words);
     assert!(differs(&found, &expected), "the test sees nothing");
     // New prompts.
@@ -183,7 +183,7 @@ fn a_cut_gives_what_a_fresh_stream_gives() {
     let mut model = demo("gclip", "");
     let words = vocabulary(&mut model, "sky; road; car");
     let stream = Stream::new(0.05);
-    stream.see(&mut model, scene(&[]), &words);
+    let _ = stream.see(&mut model, scene(&[]), &words);
     let noise = |seed: i64| {
         tch::manual_seed(seed);
         let size = [(3 * WIDTH * HEIGHT) as i64];
@@ -198,7 +198,7 @@ fn a_cut_gives_what_a_fresh_stream_gives() {
     assert_eq!(stream.memory.counts().partial, 0);
     // And back to quiet.
     for _ in 0..40 {
-        stream.see(&mut model, scene(&[]), &words);
+        let _ = stream.see(&mut model, scene(&[]), &words);
     }
     assert!(stream.memory.counts().partial > 20);
 }
@@ -215,7 +215,7 @@ fn after_the_refresh_the_whole_picture_is_looked_at() {
         request
     };
     let picture = || scene(&[(200, 90, 70, 10)]);
-    cosines(&mut model, &[at(10, scene(&[(40, 60, 60, 250)]))]);
+    let _ = cosines(&mut model, &[at(10, scene(&[(40, 60, 60, 250)]))]);
     let expected = fresh(&mut model, picture(), &words);
     for (second, stale) in [(11, true), (12, true), (13, false), (14, false)] {
         let found = cosines(&mut model, &[at(second, picture())]).remove(0);
@@ -266,7 +266,7 @@ fn windows_remember_each_for_itself() {
         request.options.window = Window::from_sizes(160, 80).unwrap();
         cosines(model, &[request]).remove(0)
     };
-    look(&mut model, &stream, 20);
+    let _ = look(&mut model, &stream, 20);
     let windows = stream.memory.counts().whole;
     assert!(windows > 2, "{windows}");
     // Only the windows over the box change.

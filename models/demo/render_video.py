@@ -2,6 +2,7 @@
 
     python render_video.py --out demo.mp4                 # needs ffmpeg with libx264
     python render_video.py --labels DIR                   # the class ids of every frame, as 8-bit PNG files
+    python render_video.py --fixed --noise 1.5 --out fixed.mp4 --labels DIR   # a camera on a mast, with a sensor's noise
 """
 
 import argparse
@@ -84,24 +85,31 @@ def street():
     return world
 
 
-def frame(world, index, scale=2):
-    """Frame `index` -> (rgb, class ids), drawn `scale` times as large and reduced."""
+def frame(world, index, scale=2, fixed=False, noise=0.0):
+    """Frame `index` -> (rgb, class ids), drawn `scale` times as large and reduced; `noise` in grey levels."""
     time = index / FPS
-    pan = 1.5 * np.sin(2 * np.pi * time / (2 * SECONDS) - np.pi / 2)  # from left to right, gently
+    pan = 0.0 if fixed else 1.5 * np.sin(2 * np.pi * time / (2 * SECONDS) - np.pi / 2)  # from left to right, gently
     rgb, classes, _ = draw(world, HEIGHT * scale, WIDTH * scale, time, pan)
-    return cv2.resize(rgb, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), classes[::scale, ::scale]
+    rgb = cv2.resize(rgb, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    if noise:
+        grain = np.random.default_rng(index).normal(0.0, noise, rgb.shape)
+        rgb = np.clip(np.rint(rgb + grain), 0, 255).astype(np.uint8)
+    return rgb, classes[::scale, ::scale]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", help="the video to write")
     parser.add_argument("--labels", help="folder for the class ids of every frame")
+    parser.add_argument("--fixed", action="store_true", help="the camera does not move")
+    parser.add_argument("--noise", type=float, default=0.0, help="of the camera's sensor, in grey levels")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="length of the video (of 10)")
     parser.add_argument("--still", type=int, help="write only this frame, as PNG, to --out")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     world = street()
     if args.still is not None:
-        cv2.imwrite(args.out, frame(world, args.still)[0][..., ::-1])
+        cv2.imwrite(args.out, frame(world, args.still, fixed=args.fixed, noise=args.noise)[0][..., ::-1])
         return
     encoder = None
     if args.out:
@@ -113,14 +121,15 @@ def main():
         encoder = subprocess.Popen(command, stdin=subprocess.PIPE)
     if args.labels:
         Path(args.labels).mkdir(parents=True, exist_ok=True)
-    for index in range(FPS * SECONDS):
-        rgb, classes = frame(world, index)
+    frames = round(FPS * args.seconds)
+    for index in range(frames):
+        rgb, classes = frame(world, index, fixed=args.fixed, noise=args.noise)
         if encoder:
             encoder.stdin.write(rgb.tobytes())
         if args.labels:
             cv2.imwrite(str(Path(args.labels, f"{index:04d}.png")), classes)
         if (index + 1) % FPS == 0:
-            print(f"{index + 1}/{FPS * SECONDS} frames", flush=True)
+            print(f"{index + 1}/{frames} frames", flush=True)
     if encoder:
         encoder.stdin.close()
         if encoder.wait():

@@ -209,6 +209,23 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(policy.infer.temporal.smoothing)
             .mutable_playing()
             .build(),
+        glib::ParamSpecDouble::builder("token-reuse")
+            .nick("Token reuse")
+            .blurb(
+                "Parts of the picture whose input to a block of the model has changed by no more than this share keep \
+                 what it gave; 0 = off",
+            )
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(policy.infer.reuse.threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("token-refresh")
+            .nick("Token refresh")
+            .blurb("Longest time between looks at the whole picture with token-reuse, in nanoseconds of the stream")
+            .default_value(nanoseconds(policy.infer.reuse.refresh))
+            .mutable_playing()
+            .build(),
         glib::ParamSpecEnum::builder_with_default("on-error", policy.on_error)
             .nick("On error")
             .blurb("What happens when the model fails on a frame")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclip eval`: masks against ground truth. Pictures: mIoU, pixel accuracy, speed. Video: steadiness over time.
 
+mod agreement;
 mod confusion;
 mod consistency;
 mod images;
@@ -52,6 +53,9 @@ pub struct Args {
     /// Any other property of gclipsegment, such as `inference-interval=2` (with --video); may be repeated.
     #[arg(long = "set", value_name = "PROPERTY=VALUE", requires = "video")]
     settings: Vec<String>,
+    /// Play the video twice, first without token reuse, and report how far the masks agree, and both times (with --video).
+    #[arg(long, value_enum, value_name = "RUN", requires = "video")]
+    against: Option<Against>,
     /// Write the numbers as JSON too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -61,6 +65,13 @@ pub struct Args {
     words: WordArgs,
     #[command(flatten)]
     look: LookArgs,
+}
+
+/// What a run over a video is compared with.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Against {
+    /// The same, every frame looked at as a whole.
+    Whole,
 }
 
 pub fn run(args: &Args) -> Result<()> {

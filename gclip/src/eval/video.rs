@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
@@ -14,21 +14,26 @@ use gstgclip::meta::Masks;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::Args;
+use super::agreement::{Agreement, Recording};
 use super::confusion::Confusion;
 use super::consistency::{Consistency, still};
 use super::pairs::files_below;
 use super::report::{percent, write_json};
 use super::truth::Truth;
+use super::{Against, Args};
 use crate::say::say;
 use crate::video::{UPRIGHT, readable, uri_of};
-use crate::{progress, property, video};
+use crate::{progress, property, usage, video};
 
 /// Shares from 0 to 1; `null` where there was nothing to measure.
 #[derive(Serialize)]
 struct Report {
     frames: usize,
     seconds: f64,
+    /// From the first mask to the last; `null` with fewer than two.
+    masks_per_second: Option<f64>,
+    /// CPU time a frame, likewise: of the whole process, decoding and counting included.
+    cpu_ms_per_frame: Option<f64>,
     /// Against labels, windows of 8 and 16 frames (VSPW).
     mvc8: Option<f64>,
     mvc16: Option<f64>,
@@ -39,6 +44,30 @@ struct Report {
     /// As mVC, over the pixels that stand still, without labels.
     still_vc8: Option<f64>,
     still_vc16: Option<f64>,
+    /// Share of the tokens that the model worked on, where tokens are reused.
+    tokens_worked_on: Option<f64>,
+    /// With `--against`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against_whole: Option<AgainstWhole>,
+}
+
+/// The run in which every frame was looked at as a whole, and how far the masks are the same.
+#[derive(Serialize)]
+struct AgainstWhole {
+    /// Mean share of the pixels with the same class, over the frames.
+    agreement: Option<f64>,
+    worst_agreement: Option<f64>,
+    worst_frame: Option<usize>,
+    mean_iou: Option<f64>,
+    masks_per_second: Option<f64>,
+    cpu_ms_per_frame: Option<f64>,
+}
+
+/// What the frames of a run are kept for, or compared with.
+enum Other {
+    Nothing,
+    Record(Recording),
+    Compare(Agreement),
 }
 
 /// What is counted while the video plays.
@@ -49,11 +78,16 @@ struct Watch {
     /// One label picture a frame, in order.
     labels: Option<Vec<PathBuf>>,
     frames: usize,
+    seconds: f64,
     size: (usize, usize),
     before: Option<Before>,
     labelled: Consistency,
     unlabelled: Consistency,
     confusion: Confusion,
+    other: Other,
+    /// When the first and the last mask came, and the CPU time of the process then.
+    span: Option<[(Instant, Duration); 2]>,
+    tokens_worked_on: Option<f64>,
     error: Option<anyhow::Error>,
 }
 
@@ -66,34 +100,80 @@ pub fn run(args: &Args, video: &Path, truth: &Truth) -> Result<()> {
     gst::init().context("GStreamer does not start")?;
     gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
     let labels = args.labels.as_deref().map(label_files).transpose()?;
+    let run = |settings: &[&str], other: Other| run_once(args, video, truth, labels.clone(), settings, other);
+    let report = match args.against {
+        None => Report::new(&run(&[], Other::Nothing)?),
+        Some(Against::Whole) => {
+            let mut whole = run(&["token-reuse=0"], Other::Record(Recording::default()))?;
+            let Other::Record(recording) = std::mem::replace(&mut whole.other, Other::Nothing) else {
+                bail!("the run to compare with kept no masks");
+            };
+            let whole = Report::new(&whole);
+            let run = run(&[], Other::Compare(Agreement::with(recording)))?;
+            let Other::Compare(agreement) = &run.other else { bail!("no masks were compared") };
+            let against_whole = Some(AgainstWhole {
+                agreement: agreement.mean(),
+                worst_agreement: agreement.worst().map(|(share, _)| share),
+                worst_frame: agreement.worst().map(|(_, frame)| frame),
+                mean_iou: whole.mean_iou,
+                masks_per_second: whole.masks_per_second,
+                cpu_ms_per_frame: whole.cpu_ms_per_frame,
+            });
+            Report { against_whole, ..Report::new(&run) }
+        }
+    };
+    report.print();
+    args.json.as_deref().map_or(Ok(()), |path| write_json(&report, path))
+}
+
+/// Plays the video once, with further properties of gclipsegment.
+fn run_once(
+    args: &Args,
+    video: &Path,
+    truth: &Truth,
+    labels: Option<Vec<PathBuf>>,
+    settings: &[&str],
+    other: Other,
+) -> Result<Watch> {
     let limit = args.limit.unwrap_or(usize::MAX);
     let watch = Arc::new(Mutex::new(Watch {
         tolerance: args.still,
         limit,
         labels,
         frames: 0,
+        seconds: 0.0,
         size: (0, 0),
         before: None,
         labelled: Consistency::new(&[8, 16]),
         unlabelled: Consistency::new(&[2, 8, 16]),
         confusion: Confusion::new(truth.labels.len()),
+        other,
+        span: None,
+        tokens_worked_on: None,
         error: None,
         truth: Arc::new(truth.clone()),
     }));
-    let pipeline = build(args, video, truth)?;
+    let pipeline = build(args, video, truth, settings)?;
     watch_output(&pipeline, &watch)?;
     let start = Instant::now();
     let played = play(&pipeline, &watch);
+    let stats: Option<gst::Structure> = pipeline.by_name("segment").map(|segment| segment.property("stats"));
     pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
-    let mut watch = watch.lock();
+    // The pad's probe, which holds it too, goes with the pipeline.
+    drop(pipeline);
+    let mut watch = Arc::into_inner(watch).context("the video is still counted")?.into_inner();
     // What went wrong while counting explains what the pipeline then said.
     watch.error.take().map_or(played, Err)?;
     if watch.frames == 0 {
         bail!("{} has no frames", video.display());
     }
-    let report = Report::new(&watch, start.elapsed().as_secs_f64());
-    report.print();
-    args.json.as_deref().map_or(Ok(()), |path| write_json(&report, path))
+    watch.seconds = start.elapsed().as_secs_f64();
+    watch.tokens_worked_on = stats.and_then(|stats| {
+        let looks = |name| stats.get::<u64>(name).unwrap_or(0);
+        let reused = looks("whole-looks") + looks("partial-looks") > 0;
+        stats.get("token-share").ok().filter(|_| reused)
+    });
+    Ok(watch)
 }
 
 fn label_files(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -104,7 +184,7 @@ fn label_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|file| folder.join(file)).collect())
 }
 
-fn build(args: &Args, video: &Path, truth: &Truth) -> Result<gst::Pipeline> {
+fn build(args: &Args, video: &Path, truth: &Truth, further: &[&str]) -> Result<gst::Pipeline> {
     let description = format!(
         "uridecodebin name=source expose-all-streams=false caps=video/x-raw ! videoconvert ! {UPRIGHT} ! videoconvert \
          ! video/x-raw,format=RGB ! gclipsegment name=segment ! fakesink sync=false"
@@ -137,6 +217,7 @@ fn build(args: &Args, video: &Path, truth: &Truth) -> Result<gst::Pipeline> {
         "late-policy=wait".to_string(),
     ];
     settings.extend(args.settings.iter().cloned());
+    settings.extend(further.iter().map(|setting| setting.to_string()));
     property::set_all(&segment, &settings)?;
     // The classes as the label rules see them: a background line is no class of the mask.
     segment.set_property("prompts", truth.prompts.to_string());
@@ -236,6 +317,13 @@ impl Watch {
             let labels_before = before.and_then(|before| before.labels.as_deref());
             self.labelled.add_labelled(&prediction, labels, labels_before);
         }
+        match &mut self.other {
+            Other::Nothing => {}
+            Other::Record(recording) => recording.add(&prediction),
+            Other::Compare(agreement) => agreement.add(&prediction)?,
+        }
+        let now = (Instant::now(), usage::cpu_time());
+        self.span = Some([self.span.map_or(now, |[first, _]| first), now]);
         let quiet = before.map(|before| still(&before.rgb, &rgb, self.tolerance)).unwrap_or_default();
         self.unlabelled.add(&prediction, |pixel| quiet.get(pixel).copied().unwrap_or(false), |_| true);
         self.before = Some(Before { rgb, labels });
@@ -263,10 +351,15 @@ fn mask_values(masks: &Masks) -> Result<((usize, usize), Vec<u16>)> {
 }
 
 impl Report {
-    fn new(watch: &Watch, seconds: f64) -> Report {
+    fn new(watch: &Watch) -> Report {
+        let span = watch.span.filter(|_| watch.frames > 1);
+        let frames = watch.frames.saturating_sub(1) as f64;
         Report {
             frames: watch.frames,
-            seconds,
+            seconds: watch.seconds,
+            masks_per_second: span
+                .map(|[(first, _), (last, _)]| frames / (last - first).as_secs_f64().max(1e-9)),
+            cpu_ms_per_frame: span.map(|[(_, first), (_, last)]| 1e3 * (last - first).as_secs_f64() / frames),
             mvc8: watch.labelled.mean(8),
             mvc16: watch.labelled.mean(16),
             mean_iou: watch.confusion.mean_iou(),
@@ -274,6 +367,8 @@ impl Report {
             flicker: watch.unlabelled.flicker(2),
             still_vc8: watch.unlabelled.mean(8),
             still_vc16: watch.unlabelled.mean(16),
+            tokens_worked_on: watch.tokens_worked_on,
+            against_whole: None,
         }
     }
 
@@ -286,6 +381,23 @@ impl Report {
         line("VC8 of pixels that stand still", self.still_vc8);
         line("VC16 of pixels that stand still", self.still_vc16);
         line("flicker: still pixels that change class", self.flicker);
+        if let Some(share) = self.tokens_worked_on {
+            line("tokens that were worked on", Some(share));
+        }
+        if let Some(whole) = &self.against_whole {
+            line("agreement with the whole forward, mean", whole.agreement);
+            line("agreement with the whole forward, worst frame", whole.worst_agreement);
+            if whole.mean_iou.is_some() {
+                line("mIoU of the whole forward", whole.mean_iou);
+            }
+            let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
+            for (name, now, whole) in [
+                ("masks a second", self.masks_per_second, whole.masks_per_second),
+                ("CPU time a frame, ms", self.cpu_ms_per_frame, whole.cpu_ms_per_frame),
+            ] {
+                say!("{name:<44} {:>8}, of the whole forward {}", number(now), number(whole));
+            }
+        }
         say!(
             "\n{} frames in {:.1} s: {:.1} frames/s, start-up and counting included",
             self.frames,

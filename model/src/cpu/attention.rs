@@ -43,16 +43,17 @@ pub fn attention_is_available(q: &Tensor) -> bool {
         && *PROCESSOR
 }
 
-/// `softmax(q k^T / sqrt(D / H)) v` of `[N, H, L, D / H]` each, which may be views.
+/// `softmax(q k^T / sqrt(D / H)) v` of `[N, H, L, D / H]` each, which may be views; there may be fewer or more queries.
 ///
 /// # Errors
 /// The tensors differ in shape, or are not what [`attention_is_available`] asks for.
 pub fn attention(q: &Tensor, k: &Tensor, v: Option<&Tensor>, with_map: bool) -> Result<Attended> {
-    let all: Vec<&Tensor> = [Some(q), Some(k), v].into_iter().flatten().collect();
-    if !all.iter().all(|tensor| tensor.size() == q.size() && attention_is_available(tensor)) {
+    let (n, heads, _, width) = q.size4()?;
+    let (_, _, tokens, _) = k.size4()?;
+    let fits = |tensor: &Tensor| tensor.size() == [n, heads, tokens, width] && attention_is_available(tensor);
+    if !attention_is_available(q) || !fits(k) || !v.is_none_or(fits) {
         bail!("attention of {:?} needs keys and values of that shape, in bf16 on the CPU", q.size());
     }
-    let (_, _, tokens, _) = q.size4()?;
     let keys = Keys::Views(Heads::of(k)?, v.map(Heads::of).transpose()?);
     attend(q, tokens as usize, &keys, v.is_some(), with_map)
 }

@@ -71,6 +71,7 @@ fn shapes_that_do_not_fit_are_an_error() {
     let q = random(&[1, 2, 9, 64], Kind::BFloat16);
     if attention_is_available(&q) {
         assert!(attention(&q, &q.narrow(2, 0, 8), Some(&q), false).is_err());
+        assert!(attention(&q.narrow(1, 0, 1), &q, Some(&q), false).is_err());
         assert!(attention(&q, &q.transpose(2, 3), Some(&q), false).is_err());
     }
     assert!(!attention_is_available(&q.to_kind(Kind::Float)));

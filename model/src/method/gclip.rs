@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 
 use super::emergence::first_global_block;
 use super::{Method, Options};
-use crate::transformer::{Mlp, attention_map, gather, join_heads, mean_attention_map};
+use crate::transformer::{Mlp, attention_map, gather, join_heads, mean_attention_map, unit_rows};
 use crate::vision::{Trunk, VisionTower, Wanted};
 
 /// The paper's numbers are for towers of this depth; others find theirs.
@@ -127,6 +127,19 @@ impl Method for Gclip {
             attn.out_proj.forward(&gather(&map, &join_heads(v)?)?)? // [N, L, D]
         };
         tower.patch_features(&x)
+    }
+
+    fn features_of(&self, tower: &VisionTower, trunk: &Trunk, rows: &Tensor) -> Result<Option<Tensor>> {
+        if self.per_head {
+            return Ok(None);
+        }
+        let q = trunk.qkv.q.f_to_kind(tower.kind)?;
+        let own = mean_attention_map(&q.f_index_select(2, rows)?, &q)?; // [1, R, L]
+        let earlier = trunk.mean_maps.iter().map(|(&block, map)| Ok((block, map.f_index_select(1, rows)?)));
+        let map = self.fused(&own, &earlier.collect::<Result<_>>()?)?;
+        let gathered = gather(&map, &join_heads(&trunk.qkv.v)?)?; // [1, R, D]
+        let x = tower.last_block()?.attn.out_proj.forward(&gathered)?;
+        Ok(Some(unit_rows(&tower.project(&x.f_select(0, 0)?)?)?))
     }
 
     fn describe(&self) -> String {

@@ -53,6 +53,13 @@ pub trait Method: Send {
     /// Patch features `[N, h w, E]`, f32, rows of unit length.
     fn features(&self, tower: &VisionTower, trunk: &Trunk) -> Result<Tensor>;
 
+    /// As [`Method::features`] for a batch of one picture, of some of its tokens: `rows` `[R]`, where 0 is the class token and
+    /// none is asked for, `[R, E]`. `None`: this method's last block needs all of them.
+    fn features_of(&self, tower: &VisionTower, trunk: &Trunk, rows: &Tensor) -> Result<Option<Tensor>> {
+        let _ = (tower, trunk, rows);
+        Ok(None)
+    }
+
     /// Logits of picture `n` of the batch against queries `[Q, E]`: `[Q, h, w]`, f32, on the scale of cosines; `[Q, H, W]`
     /// of the input's size where a method decides by the pixel. `features` is what the method of that name returned.
     fn logits(

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use tch::Tensor;
 
 use super::{Vocabulary, Window};
-pub use pass::{Seen, State, pass};
+pub use pass::{Seen, State, features, pass};
 
 /// Share of the patches above which all are worked on. Then half of the work would be spared at most, and the patches that
 /// are kept have little around them that they were computed with.
@@ -92,7 +92,11 @@ impl Counts {
 
 /// What a stream's frames leave behind for the next. A new one is empty.
 #[derive(Default)]
-pub struct Memory(Mutex<Inner>);
+pub struct Memory {
+    inner: Mutex<Inner>,
+    /// Of all memories that the stream has had.
+    counts: Arc<Mutex<Counts>>,
+}
 
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -104,7 +108,6 @@ impl std::fmt::Debug for Memory {
 struct Inner {
     /// By window; a picture that is looked at as a whole is its own only one.
     pasts: Vec<Option<Past>>,
-    counts: Counts,
     /// Looks in a row that were cuts, and how many more looks rest for that.
     cuts: u32,
     rest: u32,
@@ -164,20 +167,24 @@ impl Moment {
 
 impl Memory {
     pub fn counts(&self) -> Counts {
-        let inner = self.0.lock();
-        let pasts = inner.pasts.iter().flatten();
-        Counts { bytes: pasts.map(|past| past.state.bytes() as u64).sum(), ..inner.counts }
+        let bytes = self.inner.lock().pasts.iter().flatten().map(|past| past.state.bytes() as u64).sum();
+        Counts { bytes, ..*self.counts.lock() }
+    }
+
+    /// An empty one for the same stream, whose frames to come have nothing to do with those before; it counts on.
+    pub fn successor(&self) -> Memory {
+        Memory { inner: Mutex::default(), counts: self.counts.clone() }
     }
 
     /// Lets go of what the stream's frames have left; the counts stay.
     pub fn forget(&self) {
-        let pasts = std::mem::take(&mut self.0.lock().pasts);
+        let pasts = std::mem::take(&mut self.inner.lock().pasts);
         drop(pasts);
     }
 
     /// Whether the next look is not worth comparing, as all before it changed as a whole.
     pub fn rests(&self) -> bool {
-        let inner = &mut *self.0.lock();
+        let inner = &mut *self.inner.lock();
         let rests = inner.rest > 0;
         inner.rest = inner.rest.saturating_sub(1);
         rests
@@ -185,7 +192,7 @@ impl Memory {
 
     /// Takes what a window left, if it is of use still.
     pub fn take(&self, window: usize, key: &Key, reuse: &Reuse) -> Option<Past> {
-        let past = self.0.lock().pasts.get_mut(window)?.take()?;
+        let past = self.inner.lock().pasts.get_mut(window)?.take()?;
         let age = Moment::of(reuse).since(past.whole)?;
         (past.key == *key && age < reuse.refresh).then_some(past)
     }
@@ -193,17 +200,12 @@ impl Memory {
     /// Keeps what a window leaves, after a look at the whole or at parts of it; `past` is the one that was taken before.
     pub fn keep(&self, window: usize, reuse: &Reuse, look: Looked) {
         let Looked { state, key, since, worked, tokens, whole } = look;
-        let inner = &mut *self.0.lock();
+        let inner = &mut *self.inner.lock();
         let cut = whole && since.is_some();
         if inner.pasts.len() <= window {
             inner.pasts.resize_with(window + 1, || None);
         }
-        match whole {
-            true => inner.counts.whole += 1,
-            false => inner.counts.partial += 1,
-        }
-        inner.counts.worked += worked;
-        inner.counts.tokens += tokens;
+        self.count(whole, worked, tokens);
         inner.cuts = if cut { inner.cuts + 1 } else { inner.cuts * u32::from(since.is_none()) };
         // One cut is a cut; after two the camera moves.
         inner.rest = if cut { ((1 << inner.cuts.min(5)) / 4).min(LONGEST_REST) } else { 0 };
@@ -215,9 +217,16 @@ impl Memory {
 
     /// Counts a look at the whole of a picture for which nothing was compared or kept.
     pub fn count_whole(&self, tokens: u64) {
-        let counts = &mut self.0.lock().counts;
-        counts.whole += 1;
-        counts.worked += tokens;
+        self.count(true, tokens, tokens);
+    }
+
+    fn count(&self, whole: bool, worked: u64, tokens: u64) {
+        let mut counts = self.counts.lock();
+        match whole {
+            true => counts.whole += 1,
+            false => counts.partial += 1,
+        }
+        counts.worked += worked;
         counts.tokens += tokens;
     }
 }

@@ -11,8 +11,9 @@ use tch::{Kind, Tensor};
 
 use super::keys::Keys;
 use super::rows::{Rows, padded};
-use crate::transformer::{Block, Qkv};
-use crate::vision::{Embedded, Trunk, VisionTower, Wanted};
+use crate::method::Method;
+use crate::transformer::Block;
+use crate::vision::{Trunk, VisionTower, Wanted};
 
 /// What a picture leaves behind in the tower.
 #[derive(Default)]
@@ -24,6 +25,10 @@ pub struct State {
     /// Queries, keys and values of the last block, `[L, 3 D]`.
     qkv: Option<Tensor>,
     kept: Kept,
+    /// The normalised picture, `[3, H, W]`.
+    input: Option<Tensor>,
+    /// What the method's last block gave, `[h w, E]`, where it goes by rows.
+    features: Option<Tensor>,
 }
 
 #[derive(Default)]
@@ -55,7 +60,8 @@ impl State {
             blocks.map(|block| of(&block.reference) + block.keys.as_ref().map_or(0, Keys::bytes)).sum();
         let Kept { mean_maps, head_maps, outputs, qkv } = &self.kept;
         let kept = [mean_maps, head_maps, outputs, qkv];
-        blocks + of(&self.x) + of(&self.qkv) + kept.iter().flat_map(|of| of.values()).map(of).sum::<usize>()
+        let own = [&self.x, &self.qkv, &self.input, &self.features].map(of).iter().sum::<usize>();
+        blocks + own + kept.iter().flat_map(|of| of.values()).map(of).sum::<usize>()
     }
 }
 
@@ -80,23 +86,21 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Runs the tower and gives what the method wants of it, as [`VisionTower::trunk`] does.
+/// Runs the tower over pictures `[P, 3, H, W]` and gives what the method wants of each, as [`VisionTower::trunk`] does of
+/// all.
 pub fn pass(
     tower: &VisionTower,
     wanted: &Wanted,
     input: &Tensor,
-    embedded: Embedded,
     pictures: &mut [Seen],
-) -> Result<Trunk> {
-    let Embedded { x, grid } = embedded;
-    let (_, tokens, width) = x.size3()?;
-    let tokens = tokens as usize;
+) -> Result<Vec<Trunk>> {
+    let grid = tower.grid(input)?;
+    let tokens = (1 + grid.0 * grid.1) as usize;
     let last = tower.blocks.len() - 1;
+    let mut x = embed(tower, input, pictures, tokens)?; // [R, D]
     for picture in pictures.iter_mut() {
-        picture.rows = Rows::new((0..tokens as i64).collect(), tokens, tower.device())?;
         picture.state.blocks.resize_with(last, BlockState::default);
     }
-    let mut x = x.f_reshape([-1, width])?; // [R, D]
     for (index, block) in tower.blocks.iter().enumerate() {
         x = changed(&x, pictures, index, tokens)?;
         let rows: usize = pictures.iter().map(|picture| picture.rows.len()).sum();
@@ -129,7 +133,79 @@ pub fn pass(
             put_each(pictures, &outputs, |state| state.kept.outputs.entry(index).or_default())?;
         }
     }
-    trunk(tower, input, grid, pictures)
+    let pictures = (0..).zip(pictures.iter());
+    pictures.map(|(n, picture)| trunk(tower, &input.f_narrow(0, n, 1)?, grid, picture)).collect()
+}
+
+/// What the method's last block gives for a picture that went through [`pass`], `[1, h w, E]`: for the tokens that the pass
+/// worked on in the last block, where the method can; else for all.
+pub fn features(
+    tower: &VisionTower,
+    method: &dyn Method,
+    trunk: &Trunk,
+    picture: &mut Seen,
+) -> Result<Tensor> {
+    let (state, rows) = (&mut *picture.state, &picture.rows);
+    if let Some(kept) = state.features.as_mut().filter(|_| !picture.whole) {
+        let patches = rows.len().saturating_sub(1) as i64;
+        if patches > 0 {
+            let rows = rows.index().f_narrow(0, 1, patches)?; // without the class token
+            let found = method.features_of(tower, trunk, &rows)?;
+            let found = found.context("a method's last block goes by rows no more")?;
+            let _ = kept.f_index_copy_(0, &rows.f_sub_scalar(1)?, &found)?;
+        }
+        return Ok(kept.f_unsqueeze(0)?);
+    }
+    let features = method.features(tower, trunk)?;
+    let none = rows.index().f_narrow(0, 0, 0)?;
+    let by_rows = method.features_of(tower, trunk, &none)?.is_some();
+    state.features = if by_rows { Some(features.f_select(0, 0)?.f_detach_copy()?) } else { None };
+    Ok(features)
+}
+
+/// The tokens whose pixels are not what they were, the class token with them: their input of the first block, `[R, D]`.
+fn embed(tower: &VisionTower, input: &Tensor, pictures: &mut [Seen], tokens: usize) -> Result<Tensor> {
+    let device = tower.device();
+    let mut parts = Vec::with_capacity(pictures.len());
+    for (n, picture) in (0..).zip(pictures.iter_mut()) {
+        let own = input.f_select(0, n)?; // [3, H, W]
+        let list = match picture.state.input.as_ref().filter(|_| !picture.whole) {
+            None => (0..tokens as i64).collect(),
+            Some(before) => moved_patches(&own, before, tower.config.patch_size)?,
+        };
+        let whole = list.len() as f64 > picture.cut * tokens as f64;
+        parts.push(match list.len() {
+            0 => None,
+            _ if whole => Some(tower.embed(&own.f_unsqueeze(0)?)?.x.f_select(0, 0)?),
+            _ => Some(tower.embed_rows(&own, Rows::new(list.clone(), tokens, device)?.index())?),
+        });
+        let list = if whole { (0..tokens as i64).collect() } else { list };
+        picture.rows = Rows::new(list, tokens, device)?;
+        if !picture.rows.is_empty() {
+            picture.state.input = Some(own.f_detach_copy()?);
+        }
+    }
+    let parts: Vec<Tensor> = parts.into_iter().flatten().collect();
+    match &parts[..] {
+        [] => Ok(input.f_new_zeros([0, 1], (Kind::Float, device))?),
+        [only] => Ok(only.shallow_clone()),
+        _ => Ok(Tensor::f_cat(&parts, 0)?),
+    }
+}
+
+/// Tokens of patches with a pixel that differs between two pictures `[3, H, W]`, and the class token if there are any.
+fn moved_patches(now: &Tensor, before: &Tensor, patch: i64) -> Result<Vec<i64>> {
+    let differs = now.f_ne_tensor(before)?.f_any_dim(0, false)?; // [H, W]
+    let (height, width) = differs.size2()?;
+    let patches = differs.f_view([height / patch, patch, width / patch, patch])?;
+    let patches = patches.f_any_dim(3, false)?.f_any_dim(1, false)?; // [h, w]
+    let flags = Vec::<bool>::try_from(patches.f_flatten(0, -1)?.f_to_device(tch::Device::Cpu)?)?;
+    let moved = (1..).zip(flags).filter(|(_, moved)| *moved).map(|(token, _)| token);
+    let mut list: Vec<i64> = std::iter::once(0).chain(moved).collect();
+    if list.len() == 1 {
+        list.clear();
+    }
+    Ok(list)
 }
 
 /// Chooses the tokens that a block works on, and their rows of `x`: `[R, D] -> [R', D]`, filled up to a number of rows
@@ -149,7 +225,7 @@ fn changed(x: &Tensor, pictures: &mut [Seen], index: usize, tokens: usize) -> Re
             false => flags.by_ref().take(count).collect(),
         };
         let mut kept = keep.iter().filter(|keep| **keep).count();
-        if index == 0 && kept as f64 > picture.cut * tokens as f64 {
+        if index == 0 && count == tokens && kept as f64 > picture.cut * tokens as f64 {
             picture.whole = true;
             keep.fill(true);
             kept = count;
@@ -189,7 +265,9 @@ fn moved(x: &Tensor, pictures: &[Seen], index: usize) -> Result<Vec<bool>> {
             let reference = reference.as_ref().context("a picture without a reference")?;
             references.push(reference.f_index_select(0, picture.rows.index())?);
             rows.push(x.f_narrow(0, first, count)?);
-            thresholds.extend(std::iter::repeat_n(picture.threshold as f32, count as usize));
+            // What reaches the last block is near the cosines, and few rows: every change is taken over.
+            let threshold = if index < state.blocks.len() { picture.threshold } else { 0.0 };
+            thresholds.extend(std::iter::repeat_n(threshold as f32, count as usize));
         }
         first += count;
     }
@@ -270,38 +348,26 @@ fn put_each(
     Ok(())
 }
 
-/// The pictures' states side by side.
-fn trunk(tower: &VisionTower, input: &Tensor, grid: (i64, i64), pictures: &[Seen]) -> Result<Trunk> {
+/// A picture's state as a batch of one.
+fn trunk(tower: &VisionTower, input: &Tensor, grid: (i64, i64), picture: &Seen) -> Result<Trunk> {
+    const NOT_WHOLE: &str = "a picture was not seen as a whole";
+    let State { x, qkv, kept, .. } = &*picture.state;
     let attention = &tower.last_block()?.attn;
-    let qkv_of = |joined: &Tensor| -> Result<Qkv> { attention.split(joined) };
-    let of = |part: fn(&Kept) -> &BTreeMap<usize, Option<Tensor>>| -> Result<HashMap<usize, Tensor>> {
-        let Some(first) = pictures.first() else { return Ok(HashMap::new()) };
-        let blocks = part(&first.state.kept).keys();
-        blocks
-            .map(|block| Ok((*block, stack(pictures, |state| part(&state.kept).get(block)?.as_ref())?)))
-            .collect()
+    let one = |tensor: &Option<Tensor>| -> Result<Tensor> {
+        Ok(tensor.as_ref().context(NOT_WHOLE)?.f_unsqueeze(0)?)
     };
-    let earlier = of(|kept| &kept.qkv)?;
+    let all = |kept: &BTreeMap<usize, Option<Tensor>>| -> Result<HashMap<usize, Tensor>> {
+        kept.iter().map(|(&block, tensor)| Ok((block, one(tensor)?))).collect()
+    };
+    let earlier = kept.qkv.iter().map(|(&block, joined)| Ok((block, attention.split(&one(joined)?)?)));
     Ok(Trunk {
         input: input.shallow_clone(),
         grid,
-        x: stack(pictures, |state| state.x.as_ref())?,
-        qkv: qkv_of(&stack(pictures, |state| state.qkv.as_ref())?)?,
-        mean_maps: of(|kept| &kept.mean_maps)?,
-        head_maps: of(|kept| &kept.head_maps)?,
-        outputs: of(|kept| &kept.outputs)?,
-        earlier_qkv: earlier
-            .iter()
-            .map(|(&block, joined)| Ok((block, qkv_of(joined)?)))
-            .collect::<Result<_>>()?,
+        x: one(x)?,
+        qkv: attention.split(&one(qkv)?)?,
+        mean_maps: all(&kept.mean_maps)?,
+        head_maps: all(&kept.head_maps)?,
+        outputs: all(&kept.outputs)?,
+        earlier_qkv: earlier.collect::<Result<_>>()?,
     })
-}
-
-fn stack<'a>(pictures: &'a [Seen], part: impl Fn(&'a State) -> Option<&'a Tensor>) -> Result<Tensor> {
-    let parts: Option<Vec<&Tensor>> = pictures.iter().map(|picture| part(picture.state)).collect();
-    let parts = parts.context("a picture was not seen as a whole")?;
-    match parts[..] {
-        [only] => Ok(only.f_unsqueeze(0)?),
-        _ => Ok(Tensor::f_stack(&parts, 0)?),
-    }
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The pass against the tower that sees every picture as a whole, on the demo model's six blocks.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::transformer::Loader;
+use crate::transformer::{Loader, Qkv};
 use crate::vision::{Positions, Trunk, VisionTower, Wanted};
 use crate::weights::Checkpoint;
 
@@ -31,7 +32,26 @@ fn pictures(count: i64, height: i64, width: i64) -> Tensor {
 }
 
 fn run(tower: &VisionTower, input: &Tensor, pictures: &mut [Seen]) -> Trunk {
-    pass(tower, &wanted(), input, tower.embed(input).unwrap(), pictures).unwrap()
+    let trunks = pass(tower, &wanted(), input, pictures).unwrap();
+    let cat = |part: &dyn Fn(&Trunk) -> &Tensor| Tensor::cat(&trunks.iter().map(part).collect::<Vec<_>>(), 0);
+    let qkv = |of: &dyn Fn(&Trunk) -> &Qkv| Qkv {
+        q: cat(&|trunk| &of(trunk).q),
+        k: cat(&|trunk| &of(trunk).k),
+        v: cat(&|trunk| &of(trunk).v),
+    };
+    let maps = |of: &dyn Fn(&Trunk) -> &HashMap<usize, Tensor>| -> HashMap<usize, Tensor> {
+        of(&trunks[0]).keys().map(|block| (*block, cat(&|trunk| &of(trunk)[block]))).collect()
+    };
+    Trunk {
+        input: input.shallow_clone(),
+        grid: trunks[0].grid,
+        x: cat(&|trunk| &trunk.x),
+        qkv: qkv(&|trunk| &trunk.qkv),
+        mean_maps: maps(&|trunk| &trunk.mean_maps),
+        head_maps: maps(&|trunk| &trunk.head_maps),
+        outputs: maps(&|trunk| &trunk.outputs),
+        earlier_qkv: [(3, qkv(&|trunk| &trunk.earlier_qkv[&3]))].into(),
+    }
 }
 
 /// Largest difference, relative to the largest number.

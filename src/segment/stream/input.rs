@@ -13,8 +13,7 @@ use super::super::settings::Policy;
 use super::{Frame, Item, Origin, Output, Session, State, Work};
 use crate::engine::Job;
 use crate::frame::{self, Geometry};
-use crate::model::Request;
-use crate::model::temporal::Memory;
+use crate::model::{Request, StreamMemory};
 
 /// Name of the event that changes the prompts exactly at the next buffer.
 const PROMPTS_EVENT: &str = "application/x-gclip-prompts";
@@ -24,7 +23,7 @@ struct Admitted {
     info: gst_video::VideoInfo,
     origin: Origin,
     deadline: Option<Instant>,
-    memory: Arc<Memory>,
+    memory: Arc<StreamMemory>,
 }
 
 /// The prompts to score a frame with, unless it takes an earlier mask.
@@ -126,7 +125,7 @@ impl Segment {
     ) -> Work {
         let Admitted { info, origin, memory, .. } = admitted;
         let mut options = policy.infer.clone();
-        options.temporal.memory = Some(memory.clone()).filter(|_| options.temporal.smoothing > 0.0);
+        memory.remember(&mut options, origin.pts.map(Into::into));
         if policy.skip_static
             && let Some(number) = self.repeats(buffer, info, origin.number, &prompts, &options)
         {

@@ -12,6 +12,8 @@ impl Segment {
             self.stream.state.lock().flow = Ok(gst::FlowSuccess::Ok);
         } else {
             self.end_flow(gst::FlowError::Flushing);
+            // Waits for no frame to come: what they left in the model is tens of megabytes.
+            self.stream.state.lock().input.forget_pictures();
         }
     }
 

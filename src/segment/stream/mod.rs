@@ -49,8 +49,7 @@ use super::settings::Wish;
 use crate::batch::{Session as BatchSession, Ticket};
 use crate::engine::{Job, Weights};
 use crate::meta::Masks;
-use crate::model::Segmentation;
-use crate::model::temporal::Memory;
+use crate::model::{Segmentation, StreamMemory};
 
 pub type Session = BatchSession<Job, Arc<Segmentation>>;
 
@@ -97,7 +96,7 @@ struct Input {
     /// What the model was last asked about, as long as its answer may still come.
     looked: Option<Looked>,
     /// What the stream's frames leave behind in the model for the next; a new one forgets it.
-    memory: Arc<Memory>,
+    memory: Arc<StreamMemory>,
 }
 
 /// What the task knows.

@@ -29,11 +29,12 @@ pub struct Counts {
 
 impl Segment {
     pub fn stats(&self) -> gst::Structure {
-        let (counts, generation, level) = {
+        let (counts, generation, level, memory) = {
             let state = self.stream.state.lock();
             let generation = state.prompts.active.as_ref().map_or(0, |active| active.generation);
-            (state.counts, generation, state.frames as u64)
+            (state.counts, generation, state.frames as u64, state.input.memory.clone())
         };
+        let reuse = memory.reuse_counts();
         let stats = gst::Structure::builder("application/x-gclip-stats")
             .field("frames", counts.frames)
             .field("inferred", counts.inferred)
@@ -41,6 +42,10 @@ impl Segment {
             .field("dropped", counts.dropped)
             .field("skipped-late", counts.skipped)
             .field("skipped-static", counts.skipped_static)
+            .field("whole-looks", reuse.whole)
+            .field("partial-looks", reuse.partial)
+            .field("token-share", reuse.share())
+            .field("token-memory", reuse.bytes)
             .field("errors", counts.errors)
             .field("prompt-generation", generation)
             .field("queue-level", level);

@@ -22,7 +22,7 @@ pub struct Looked {
 impl Input {
     /// What comes next has nothing to do with what was before.
     pub fn forget_pictures(&mut self) {
-        (self.looked, self.memory) = (None, Arc::default());
+        (self.looked, self.memory) = (None, Arc::new(self.memory.successor()));
     }
 }
 
