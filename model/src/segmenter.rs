@@ -10,52 +10,19 @@ use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::cuda::clock::{Clock, Mark};
-use super::decode::{Job, MaskSizes, Segmentation, Tag, decode_at, decode_batch};
+use super::decode::{Job, MaskSizes, Segmentation, Tag, decode_batch};
+use super::look::Look;
 use super::method::Method;
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
-use super::refine::Refined;
 use super::reuse::{self, Key, Looked, Reuse, Seen, Since, State, pass};
 use super::tagclip::{TagOptions, tag_scores};
-use super::temporal::{self, PatchLogits};
+use super::temporal;
 use super::vision::{Trunk, VisionTower};
 use super::windows::slide;
-use super::{InputSize, Refine, Request, StageTimes, Vocabulary, Window};
+use super::{InputSize, Request, StageTimes, Vocabulary, Window};
 
 /// Windows of one picture in one forward.
 const WINDOWS_AT_A_TIME: i64 = 16;
-
-/// One picture, looked at: its logits, ready to be decoded.
-pub struct Look {
-    /// Cosines of every query, at any size.
-    pub logits: Box<dyn PatchLogits>,
-    /// `[1, 3, H, W]`, the normalised picture that the tower saw.
-    pub input: Tensor,
-    pub sizes: MaskSizes,
-}
-
-impl Look {
-    /// Refines, upsamples and decides, as the request asks.
-    pub fn decode(&self, Request { vocabulary, options, .. }: &Request) -> Result<Segmentation> {
-        tch::no_grad(|| {
-            let mask = self.sizes.of(options.decode.mask_size);
-            match options.refine {
-                Refine::None => decode_at(&*self.logits, vocabulary, &options.decode, mask),
-                Refine::Pamr => {
-                    let refined = Refined::new(&*self.logits, &self.input, mask)?;
-                    decode_at(&refined, vocabulary, &options.decode, mask)
-                }
-            }
-        })
-    }
-
-    /// What can be decoded together with other pictures of the batch: whole pictures on a GPU.
-    fn job<'a>(&'a self, Request { vocabulary, options, .. }: &'a Request) -> Option<Job<'a>> {
-        let logits = self.logits.grid().filter(|grid| grid.device().is_cuda())?;
-        let size = self.sizes.of(options.decode.mask_size);
-        let job = Job { logits, vocabulary, options: &options.decode, size };
-        (options.refine == Refine::None && job.suits()).then_some(job)
-    }
-}
 
 /// When the stages of a batch began and ended. On a GPU, all of it lies in the future at first.
 struct Marks {

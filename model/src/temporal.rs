@@ -15,8 +15,7 @@ use anyhow::Result;
 use parking_lot::Mutex;
 use tch::{Kind, Tensor};
 
-use super::decode::Logits;
-use super::segmenter::Look;
+use super::look::Look;
 use super::{Request, Vocabulary};
 
 /// Mean difference of the normalised pixels of a patch at which a third (1/e) of the past is kept: about 14 of 255
@@ -52,7 +51,7 @@ pub struct Memory(Mutex<Option<Past>>);
 struct Past {
     /// `[1, 3, H, W]`, the normalised picture.
     input: Tensor,
-    /// The averaged cosines, as [`PatchLogits::patches`] gives them.
+    /// The averaged cosines, as [`PatchLogits::patches`](super::decode::PatchLogits) gives them.
     mean: Tensor,
     /// The queries that the cosines are of.
     vocabulary: Weak<Vocabulary>,
@@ -73,34 +72,6 @@ impl Past {
             && self.input.size() == look.input.size()
             && self.input.device() == look.input.device()
             && self.mean.size() == look.logits.patches().size()
-    }
-}
-
-/// Logits that were computed patch by patch, and can be replaced so.
-pub trait PatchLogits: Logits {
-    /// Cosines, `[..., Q, rows, columns]`.
-    fn patches(&self) -> &Tensor;
-
-    /// The same look with other cosines of the same size.
-    fn with_patches(&self, patches: Tensor) -> Box<dyn PatchLogits>;
-
-    /// The mean of a map `[1, 1, H, W]` over each patch's pixels, to be broadcast over [`patches`](Self::patches).
-    fn per_patch(&self, map: &Tensor) -> Result<Tensor>;
-}
-
-/// A whole picture, `[Q, h, w]`.
-impl PatchLogits for Tensor {
-    fn patches(&self) -> &Tensor {
-        self
-    }
-
-    fn with_patches(&self, patches: Tensor) -> Box<dyn PatchLogits> {
-        Box::new(patches)
-    }
-
-    fn per_patch(&self, map: &Tensor) -> Result<Tensor> {
-        let [_, rows, columns] = self.size()[..] else { anyhow::bail!("logits of {} axes", self.dim()) };
-        Ok(map.f_adaptive_avg_pool2d([rows, columns])?.f_squeeze_dim(0)?) // [1, 1, H, W] -> [1, h, w]
     }
 }
 

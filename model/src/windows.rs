@@ -4,8 +4,7 @@
 use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
-use super::decode::Logits;
-use super::temporal::PatchLogits;
+use super::decode::{Logits, PatchLogits};
 
 /// Sliding windows over the resized picture, in its pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -314,6 +314,6 @@ fn random_videos_stay_close_to_the_whole_forward() {
         100.0 * mean,
         100.0 * worst
     );
-    assert!(mean > 0.97 && worst > 0.88, "mean {mean}, worst {worst}");
+    assert!(mean > 0.96 && worst > 0.85, "mean {mean}, worst {worst}");
     assert!(share < 0.6, "{share} of the tokens were worked on");
 }

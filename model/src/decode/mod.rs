@@ -6,6 +6,7 @@
 
 mod batch;
 mod fused;
+mod patches;
 mod regions;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 use super::vocabulary::Vocabulary;
 
 pub(super) use batch::{Job, decode_batch};
+pub use patches::PatchLogits;
 use regions::{Counts, Row, Tally};
 use winner::Winner;
 

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use tch::Tensor;
 
-use super::rows::Rows;
+use super::rows::{Rows, bytes};
 use crate::cpu::{self, Attended, LaidOut};
 use crate::transformer::{NOT_ATTENDED, Qkv, attend, attention_map, mean_attention_map};
 
@@ -73,7 +73,7 @@ impl Keys {
     pub fn bytes(&self) -> usize {
         match self {
             Keys::LaidOut(laid_out) => laid_out.bytes(),
-            Keys::Plain { k, v } => super::bytes(k) + super::bytes(v),
+            Keys::Plain { k, v } => bytes(k) + bytes(v),
         }
     }
 }

@@ -27,7 +27,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tch::Tensor;
 
 use super::{Vocabulary, Window};
 pub use pass::{Seen, State, features, pass};
@@ -251,8 +250,4 @@ pub struct Looked {
     pub worked: u64,
     pub tokens: u64,
     pub whole: bool,
-}
-
-fn bytes(tensor: &Tensor) -> usize {
-    tensor.numel() * tensor.kind().elt_size_in_bytes()
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
 use super::keys::Keys;
-use super::rows::{Rows, padded};
+use super::rows::{Rows, bytes, padded};
 use crate::method::Method;
 use crate::transformer::Block;
 use crate::vision::{Trunk, VisionTower, Wanted};
@@ -54,7 +54,7 @@ struct Kept {
 impl State {
     /// Memory that it takes.
     pub fn bytes(&self) -> usize {
-        let of = |tensor: &Option<Tensor>| tensor.as_ref().map_or(0, super::bytes);
+        let of = |tensor: &Option<Tensor>| tensor.as_ref().map_or(0, bytes);
         let blocks = self.blocks.iter();
         let blocks: usize =
             blocks.map(|block| of(&block.reference) + block.keys.as_ref().map_or(0, Keys::bytes)).sum();

@@ -58,3 +58,8 @@ pub fn padded(rows: usize) -> usize {
     };
     rows.next_multiple_of(step)
 }
+
+/// Memory that a tensor takes.
+pub fn bytes(tensor: &Tensor) -> usize {
+    tensor.numel() * tensor.kind().elt_size_in_bytes()
+}

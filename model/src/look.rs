@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What comes out of the tower for one picture, before it becomes a mask.
+
+use anyhow::Result;
+use tch::Tensor;
+
+use super::decode::{Job, MaskSizes, PatchLogits, Segmentation, decode_at};
+use super::refine::Refined;
+use super::{Refine, Request};
+
+/// One picture, looked at: its logits, ready to be decoded.
+pub struct Look {
+    /// Cosines of every query, at any size.
+    pub logits: Box<dyn PatchLogits>,
+    /// `[1, 3, H, W]`, the normalised picture that the tower saw.
+    pub input: Tensor,
+    pub sizes: MaskSizes,
+}
+
+impl Look {
+    /// Refines, upsamples and decides, as the request asks.
+    pub fn decode(&self, Request { vocabulary, options, .. }: &Request) -> Result<Segmentation> {
+        tch::no_grad(|| {
+            let mask = self.sizes.of(options.decode.mask_size);
+            match options.refine {
+                Refine::None => decode_at(&*self.logits, vocabulary, &options.decode, mask),
+                Refine::Pamr => {
+                    let refined = Refined::new(&*self.logits, &self.input, mask)?;
+                    decode_at(&refined, vocabulary, &options.decode, mask)
+                }
+            }
+        })
+    }
+
+    /// What can be decoded together with other pictures of the batch: whole pictures on a GPU.
+    pub(super) fn job<'a>(&'a self, Request { vocabulary, options, .. }: &'a Request) -> Option<Job<'a>> {
+        let logits = self.logits.grid().filter(|grid| grid.device().is_cuda())?;
+        let size = self.sizes.of(options.decode.mask_size);
+        let job = Job { logits, vocabulary, options: &options.decode, size };
+        (options.refine == Refine::None && job.suits()).then_some(job)
+    }
+}
