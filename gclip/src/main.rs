@@ -4,7 +4,9 @@
 // Printing may fail: `say` is for that.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+mod address;
 mod eval;
+mod failure;
 mod info;
 mod manual;
 mod model_args;
@@ -18,6 +20,7 @@ mod rtsp;
 mod say;
 mod segment;
 mod text;
+mod trouble;
 mod usage;
 mod video;
 mod watch;
@@ -25,6 +28,8 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+
+use failure::Failure;
 
 /// Segment pictures and video by text.
 #[derive(Parser)]
@@ -59,22 +64,22 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Completions(args) => manual::completions(&args, Cli::command()),
-        Command::Eval(args) => eval::run(&args),
-        Command::Info(args) => info::run(&args),
-        Command::Man(args) => manual::man(&args, Cli::command()),
-        Command::Pull(args) => pull::run(&args),
-        Command::Segment(args) => segment::run(&args),
-        Command::Text(args) => text::run(&args),
-        Command::Video(args) => video::run(&args),
+        Command::Completions(args) => manual::completions(&args, Cli::command()).map_err(Failure::from),
+        Command::Eval(args) => eval::run(&args).map_err(Failure::from),
+        Command::Info(args) => info::run(&args).map_err(Failure::from),
+        Command::Man(args) => manual::man(&args, Cli::command()).map_err(Failure::from),
+        Command::Pull(args) => pull::run(&args).map_err(Failure::from),
+        Command::Segment(args) => segment::run(&args).map_err(Failure::from),
+        Command::Text(args) => text::run(&args).map_err(Failure::from),
+        Command::Video(args) => video::run(&args).map_err(Failure::from),
         Command::Watch(args) => watch::run(&args),
     };
-    match result.and_then(|()| say::finish()) {
+    match result.and_then(|()| say::finish().map_err(Failure::from)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(Failure { error, code }) => {
             // One line, outermost context first: `what: why: root cause`.
             say::complain!("gclip: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(code)
         }
     }
 }

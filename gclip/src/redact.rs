@@ -32,6 +32,11 @@ impl Secrets {
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
+    pub fn add_all(&mut self, others: &Secrets) {
+        self.add(others.0.iter().cloned());
+        self.0.dedup();
+    }
+
     /// The text without secrets and without what [`urls`] leaves out.
     pub fn hide(&self, text: &str) -> String {
         let known = self.0.iter().fold(text.to_string(), |text, secret| text.replace(secret, "***"));

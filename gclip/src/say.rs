@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow};
 
@@ -24,7 +25,11 @@ pub(crate) use {complain, say};
 /// What went wrong with stdout; nothing is written to it after that.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
+/// Whether anything was said there.
+static SPOKEN: AtomicBool = AtomicBool::new(false);
+
 pub fn on_stdout(text: fmt::Arguments) {
+    SPOKEN.store(true, Ordering::Relaxed);
     if FAILURE.get().is_none()
         && let Err(error) = writeln!(io::stdout().lock(), "{text}")
     {
@@ -43,7 +48,10 @@ pub fn on_stderr(text: fmt::Arguments) {
 /// # Errors
 /// Something that was said did not get written. A reader who has left has read enough: that is none.
 pub fn finish() -> Result<()> {
-    if let Err(error) = io::stdout().flush() {
+    // Somebody else may hold stdout, and wait for a reader for ever.
+    if SPOKEN.load(Ordering::Relaxed)
+        && let Err(error) = io::stdout().flush()
+    {
         let _ = FAILURE.set(error);
     }
     match FAILURE.get() {

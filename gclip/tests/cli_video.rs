@@ -98,6 +98,142 @@ fn torn_packets_do_not_crash_it() {
     }
 }
 
+/// What a service manager, a container's end or a terminal that closes sends must not cost the recording.
+#[test]
+fn every_signal_that_asks_for_the_end_keeps_the_recording() {
+    let Some(mut server) = rtsp::Server::start() else { return };
+    server.serve("gate", (160, 90), 20);
+    for signal in ["TERM", "HUP", "INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = command(folder.path(), &server.url("gate"), &[]);
+        let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // What is being written bears another name; the index of frames grows with them.
+        let growing = || {
+            let files = std::fs::read_dir(folder.path()).into_iter().flatten().flatten();
+            let json = files.map(|file| file.path()).find(|path| path.to_string_lossy().contains(".jsonl"));
+            json.and_then(|path| std::fs::metadata(path).ok()).is_some_and(|file| file.len() > 0)
+        };
+        let start = Instant::now();
+        while !growing() {
+            assert!(start.elapsed() < Duration::from_secs(60), "no frame");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{signal}"), &run.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let output = run.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "SIG{signal}: {}", text(&output.stderr));
+        let json = std::fs::read_to_string(folder.path().join("video.jsonl")).unwrap();
+        assert!(json.lines().count() > 3 && json.ends_with('\n'), "SIG{signal}: {json}");
+        let video = std::fs::read(folder.path().join("video.mp4")).unwrap();
+        assert!(video.windows(4).any(|name| name == b"moov"), "SIG{signal}: the video has no index");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+}
+
+#[test]
+fn what_a_camera_sent_before_it_broke_off_is_kept() {
+    let Some(mut server) = rtsp::Server::start() else { return };
+    server.serve("gate", (160, 90), 20);
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = command(folder.path(), &server.url("gate"), &[]);
+    let run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let start = Instant::now();
+    while server.say("clients gate") == "0" {
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not play");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    server.say("remove gate");
+    let output = run.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    // A camera may also say goodbye properly.
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{said}");
+    let json = std::fs::read_to_string(folder.path().join("video.jsonl")).unwrap();
+    assert!(json.lines().count() > 3, "{said}");
+    let video = std::fs::read(folder.path().join("video.mp4")).unwrap();
+    assert!(video.windows(4).any(|name| name == b"moov"), "the video has no index: {said}");
+}
+
+#[test]
+fn results_that_cannot_all_get_into_place_leave_the_old_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["video.mp4", "video.png"] {
+        std::fs::write(path(name), "old").unwrap();
+    }
+    // A folder that holds something cannot be replaced by a file on the way that others are.
+    std::fs::create_dir(path("video.jsonl")).unwrap();
+    let output = Command::new("chattr").arg("+i").arg(path("video.jsonl")).output();
+    if !output.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no attributes on this file system");
+        return;
+    }
+    let output = gclip(folder.path(), "demo", &["--seconds", "0.2"]);
+    let freed = Command::new("chattr").arg("-i").arg(path("video.jsonl")).status().unwrap();
+    assert!(freed.success());
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("video.jsonl"), "{said}");
+    for name in ["video.mp4", "video.png"] {
+        assert_eq!(std::fs::read_to_string(path(name)).unwrap(), "old");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn a_reader_who_leaves_early_costs_nothing_but_his_own_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = command(folder.path(), "demo", &["--seconds", "0.2"]);
+    let mut run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(run.stdout.take());
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let output = command(folder.path(), "demo", &["--seconds", "0.2"]).stdout(full).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write to standard output") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn what_is_wrong_with_a_camera_is_told_as_gclip_watch_tells_it() {
+    let Some(mut server) = rtsp::Server::start() else { return };
+    server.serve("gate", (160, 90), 20);
+    server.say("launch sound ( audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 )");
+    let folder = tempfile::tempdir().unwrap();
+    let port = rtsp::free_port();
+    let sound = folder.path().join("sound.ogg");
+    let made = Command::new("gst-launch-1.0")
+        .args(["-q", "audiotestsrc", "num-buffers=20", "!", "vorbisenc", "!", "oggmux", "!", "filesink"])
+        .arg(format!("location={}", sound.display()))
+        .status();
+    assert!(made.unwrap().success());
+    let cases = [
+        (server.url("missing"), "is not there (404)"),
+        (format!("rtsp://user:secret@127.0.0.1:{port}/x"), "Connection refused"),
+        ("rtsp://no-such-host.invalid/x".to_string(), "there is no host called no-such-host.invalid"),
+        (sound.display().to_string(), "it holds no video that can be decoded"),
+        (server.url("sound"), "no video"),
+    ];
+    for (source, words) in cases {
+        let output = gclip(&folder.path().join("out"), &source, &[]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{source}: {said}");
+        assert!(said.contains(words) && !said.contains("secret"), "{source}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
 #[test]
 fn a_camera_that_says_nothing_is_left_at_the_first_signal() {
     let camera = TcpListener::bind("127.0.0.1:0").unwrap();

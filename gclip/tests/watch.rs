@@ -3,9 +3,12 @@
 //! made by the test. Everything listens on 127.0.0.1, on free ports.
 
 // Of the program: what GStreamer cannot bear must not end the tests either.
+#[allow(dead_code)]
 #[path = "../src/rtsp/mod.rs"]
 mod rtsp_guard;
 
+#[path = "watch/endless.rs"]
+mod endless;
 #[path = "watch/harness.rs"]
 mod harness;
 #[path = "watch/leaving.rs"]
@@ -18,9 +21,15 @@ mod mistakes;
 mod mqtt;
 #[path = "watch/outages.rs"]
 mod outages;
+#[path = "watch/random.rs"]
+mod random;
 #[path = "watch/secrets.rs"]
 mod secrets;
 #[path = "watch/server.rs"]
 mod server;
 #[path = "watch/stopping.rs"]
 mod stopping;
+#[path = "watch/surroundings.rs"]
+mod surroundings;
+#[path = "watch/webhook.rs"]
+mod webhook;

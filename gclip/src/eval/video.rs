@@ -22,8 +22,9 @@ use super::report::{percent, write_json};
 use super::truth::Truth;
 use super::{Against, Args};
 use crate::say::say;
-use crate::video::{UPRIGHT, readable, uri_of};
-use crate::{progress, property, usage, video};
+use crate::trouble::{first_error, readable};
+use crate::video::{UPRIGHT, uri_of};
+use crate::{progress, property, usage};
 
 /// Shares from 0 to 1; `null` where there was nothing to measure.
 #[derive(Serialize)]
@@ -257,7 +258,7 @@ fn play(pipeline: &gst::Pipeline, watch: &Mutex<Watch>) -> Result<()> {
     let bus = pipeline.bus().context("the pipeline has no bus")?;
     let bar = progress::counter(0)?;
     if pipeline.set_state(gst::State::Playing).is_err() {
-        return Err(video::first_error(&bus));
+        return Err(first_error(&bus));
     }
     loop {
         let wait = gst::ClockTime::from_mseconds(50);

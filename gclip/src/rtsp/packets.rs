@@ -4,6 +4,8 @@
 //! gigabytes. One camera's torn packet would end the program.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gst::prelude::*;
 
@@ -29,13 +31,21 @@ impl Encoding {
     }
 }
 
-/// Drops torn packets on a pad of `rtspsrc`.
-pub fn guard(pad: &gst::Pad) {
+/// A number that is only ever counted up.
+pub type Counter = Arc<AtomicU64>;
+
+/// Drops torn packets on a pad of `rtspsrc`, and counts the frames that come in.
+pub fn guard(pad: &gst::Pad, frames: Counter) {
     let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
-    pad.add_probe(kinds, |pad, info| {
+    pad.add_probe(kinds, move |pad, info| {
         let encoding = Encoding::of(pad);
         let whole = |packet: &gst::BufferRef| {
-            packet.map_readable().is_ok_and(|bytes| is_whole(encoding, bytes.as_slice()))
+            packet.map_readable().is_ok_and(|bytes| {
+                if ends_frame(&bytes) {
+                    frames.fetch_add(1, Ordering::Relaxed);
+                }
+                is_whole(encoding, bytes.as_slice())
+            })
         };
         match &mut info.data {
             // Not Drop: after gstreamer-rs has freed the buffer, GStreamer would try to free it once more.
@@ -48,6 +58,11 @@ pub fn guard(pad: &gst::Pad) {
         }
         gst::PadProbeReturn::Ok
     });
+}
+
+/// RTP's marker: with all kinds of video, the packet is the last of its frame.
+fn ends_frame(packet: &[u8]) -> bool {
+    packet.get(1).is_some_and(|second| second & 0x80 != 0)
 }
 
 /// Whether a packet holds at least a byte behind the headers that it says it has.

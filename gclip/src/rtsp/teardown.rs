@@ -7,13 +7,9 @@ use gst::prelude::*;
 
 use super::is_made_by;
 
-/// Keeps this `rtspsrc` from saying anything to a camera that its pipeline leaves before the first packet.
-pub fn guard(source: &gst::Element) {
-    source.connect("before-send", false, |arguments| {
-        let source = arguments.first().and_then(|source| source.get::<gst::Element>().ok());
-        let silent = source.is_some_and(|source| is_leaving(&source) && !has_packets(&source));
-        Some((!silent).to_value())
-    });
+/// Whether nothing may be said to the camera: its pipeline leaves it before the first packet.
+pub fn is_silent(source: &gst::Element) -> bool {
+    is_leaving(source) && !has_packets(source)
 }
 
 /// Whether the pipeline is on its way to NULL. What is in it goes there state by state, and does not know the aim.

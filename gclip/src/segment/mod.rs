@@ -83,7 +83,7 @@ impl PromptArgs {
             .with_context(|| format!("cannot use the prompts file {name}"))?;
         let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
         if let Some(line) = Prompts::first_shared_line(&text).filter(|_| lines > 1) {
-            eprintln!(
+            complain!(
                 "gclip: note: line {line} of {name} holds several classes, as `;` separates classes; synonyms are \
                  separated by commas ({} classes in all)",
                 prompts.classes.len()

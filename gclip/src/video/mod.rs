@@ -11,11 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use gst::prelude::*;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::address::Address;
+use crate::output::Results;
+use crate::redact::Secrets;
+use crate::rtsp::Counter;
 use crate::say::complain;
-use crate::{progress, property, redact, rtsp};
+use crate::{progress, property, redact, rtsp, trouble};
 use picture::Showcase;
 use report::Report;
 use shape::PLAYABLE;
@@ -55,10 +60,17 @@ pub struct Args {
 }
 
 /// Paths of the three results.
-struct Results {
+struct Paths {
     video: PathBuf,
     picture: PathBuf,
     json: PathBuf,
+}
+
+/// How a run ended that has results.
+enum End {
+    Whole,
+    /// The source broke off; what came before is whole.
+    BrokenOff(Error),
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -67,9 +79,13 @@ pub fn run(args: &Args) -> Result<()> {
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let file = |ending: &str| args.out.join(format!("{}.{ending}", args.name));
-    let results = Results { video: file("mp4"), picture: file("png"), json: file("jsonl") };
-    // Written under other names and renamed at the end: a run that fails leaves no half-written result.
-    let partial = Results { video: file("mp4.part"), picture: file("png"), json: file("jsonl.part") };
+    let paths = Paths { video: file("mp4"), picture: file("png"), json: file("jsonl") };
+    let mut results = Results::default();
+    let partial = Paths {
+        video: results.add(&paths.video)?,
+        picture: results.add(&paths.picture)?,
+        json: results.add(&paths.json)?,
+    };
 
     let pipeline = build(args, &partial)?;
     let segment = pipeline.by_name("segment").context("the pipeline has no gclipsegment")?;
@@ -85,33 +101,35 @@ pub fn run(args: &Args) -> Result<()> {
         limit(&segment, gst::ClockTime::try_from(length)?, time_is_up.clone())?;
     }
 
-    let outcome = play(&pipeline, &report, &time_is_up);
+    let outcome = play(&pipeline, args, &report, &time_is_up);
     let finished = report.finish(&segment);
     // After an error the pipeline may still hold open files; NULL closes them either way.
     pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
-    if let Err(error) = outcome {
-        let _ = (std::fs::remove_file(&partial.video), std::fs::remove_file(&partial.json));
-        let why = redact::urls(&format!("{error:#}"));
-        return Err(anyhow!("cannot segment {}: {why}", redact::urls(&args.source)));
-    }
-    for (from, to) in [(&partial.video, &results.video), (&partial.json, &results.json)] {
-        std::fs::rename(from, to).with_context(|| format!("cannot write {}", to.display()))?;
-    }
-    showcase.write(&results.picture)?;
+    let why = |error: Error| redact::urls(&format!("{error:#}"));
+    let end =
+        outcome.map_err(|error| anyhow!("cannot segment {}: {}", redact::urls(&args.source), why(error)))?;
+    showcase.write(&partial.picture, &paths.picture)?;
+    results.put_in_place()?;
     match retimed.load(Ordering::Relaxed) {
         0 => {}
         frames => complain!(
             "gclip: the time stamps of {frames} frames are missing or do not rise; each was put behind the frame before"
         ),
     }
-    finished.print(&[&results.video, &results.picture, &results.json]);
-    Ok(())
+    finished.print(&[&paths.video, &paths.picture, &paths.json]);
+    match end {
+        End::Whole => Ok(()),
+        End::BrokenOff(error) => {
+            let (source, frames) = (redact::urls(&args.source), finished.frames());
+            bail!("{source} broke off after {frames} frames, which are in the results: {}", why(error))
+        }
+    }
 }
 
 /// The whole pipeline. Each branch has a queue, so that decoding, the model, drawing and encoding run beside
 /// each other; the queues' names become the threads' names, by which the report tells CPU time apart.
 /// The encoder looks seconds ahead, so the sinks must not wait for each other's first buffer (async=false).
-fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
+fn build(args: &Args, results: &Paths) -> Result<gst::Pipeline> {
     let source = if args.source.starts_with("/dev/video") {
         "v4l2src name=source".to_string()
     } else {
@@ -139,7 +157,8 @@ fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
         let source = element("source")?;
         source.set_property("uri", uri_of(&args.source)?);
         source.connect("source-setup", false, |arguments| {
-            rtsp::guard(&arguments.get(1)?.get().ok()?);
+            // Nobody asks what is counted.
+            rtsp::guard(&arguments.get(1)?.get().ok()?, Counter::default());
             None
         });
     }
@@ -156,6 +175,14 @@ fn build(args: &Args, results: &Results) -> Result<gst::Pipeline> {
     property::set_all(&segment, &args.settings)?;
     property::set_all(&element("overlay")?, &args.drawing)?;
     Ok(pipeline)
+}
+
+impl Args {
+    /// Whether what is lost is lost for ever.
+    fn is_live(&self) -> bool {
+        self.source.starts_with("rtsp") && self.source.contains("://")
+            || self.source.starts_with("/dev/video")
+    }
 }
 
 fn path_text(path: &Path) -> Result<&str> {
@@ -186,30 +213,60 @@ fn limit(element: &gst::Element, length: gst::ClockTime, time_is_up: Arc<AtomicB
     Ok(())
 }
 
-/// Plays to the end of the stream, to the time limit or to Ctrl-C, whichever is first.
-fn play(pipeline: &gst::Pipeline, report: &Report, time_is_up: &AtomicBool) -> Result<()> {
+/// Signals that end a recording properly: Ctrl-C, and what a service manager or a terminal that closes sends.
+const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// A request to end. The first signal ends the stream properly, or at once where there is none yet; the second ends
+/// the program.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in ENDING {
+        // In this order: the default action is taken if the flag has been set before this signal.
+        signal_hook::flag::register_conditional_default(signal, stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    Ok(stop)
+}
+
+/// Plays to the end of the stream, to the time limit or to a signal, whichever is first.
+fn play(pipeline: &gst::Pipeline, args: &Args, report: &Report, time_is_up: &AtomicBool) -> Result<End> {
     let bus = pipeline.bus().context("the pipeline has no bus")?;
     let segment = pipeline.by_name("segment").and_then(|segment| segment.static_pad("sink"));
     let frames_in = segment.context("the pipeline has no gclipsegment")?;
     let progress = progress::video()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    // The first Ctrl-C ends the stream properly, or at once where there is none yet; the second ends the program.
-    signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, stop.clone())?;
-    signal_hook::flag::register(signal_hook::consts::SIGINT, stop.clone())?;
-
+    let stop = stop_on_signals()?;
     if pipeline.set_state(gst::State::Playing).is_err() {
-        return Err(first_error(&bus));
+        return Err(trouble::first_error(&bus));
     }
     let started = Instant::now();
-    let mut ending = false;
+    let (mut ending, mut broken) = (false, None);
     loop {
         let message = bus.timed_pop_filtered(
             gst::ClockTime::from_mseconds(100),
-            &[gst::MessageType::Eos, gst::MessageType::Error, gst::MessageType::Warning],
+            &[
+                gst::MessageType::Eos,
+                gst::MessageType::Error,
+                gst::MessageType::Warning,
+                gst::MessageType::Element,
+            ],
         );
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => break,
-            Some(gst::MessageView::Error(error)) => return Err(readable(error)),
+            Some(gst::MessageView::Error(error)) => {
+                let from_source = error.src().is_some_and(|src| is_in_source(src, pipeline));
+                let why = explain(error, &args.source);
+                if !args.is_live() || !from_source || broken.is_some() || report.frames() == 0 {
+                    return Err(broken.unwrap_or(why));
+                }
+                // What a camera has sent so far is not lost with it.
+                (ending, broken) = (true, Some(why));
+                frames_in.send_event(gst::event::Eos::new());
+            }
+            Some(gst::MessageView::Element(element)) => {
+                if let Some(what) = element.structure().and_then(trouble::missing_decoder) {
+                    bail!("{what}");
+                }
+            }
             Some(gst::MessageView::Warning(warning)) => {
                 progress.println(format!("gclip: {}", redact::urls(&warning.error().to_string())))
             }
@@ -236,19 +293,22 @@ fn play(pipeline: &gst::Pipeline, report: &Report, time_is_up: &AtomicBool) -> R
         }
     }
     progress.finish_and_clear();
-    Ok(())
+    Ok(broken.map_or(End::Whole, End::BrokenOff))
 }
 
-pub fn first_error(bus: &gst::Bus) -> anyhow::Error {
-    let wait = gst::ClockTime::from_mseconds(Duration::from_secs(2).as_millis() as u64);
-    match bus.timed_pop_filtered(wait, &[gst::MessageType::Error]).as_ref().map(|message| message.view()) {
-        Some(gst::MessageView::Error(error)) => readable(error),
-        _ => anyhow!("the pipeline does not start"),
+/// Whether something is part of what reads and decodes.
+fn is_in_source(object: &gst::Object, pipeline: &gst::Pipeline) -> bool {
+    pipeline.by_name("source").is_some_and(|source| *object == source || object.has_as_ancestor(&source))
+}
+
+/// An error in the words that `gclip watch` has for cameras.
+fn explain(error: &gst::message::Error, source: &str) -> Error {
+    match Address::parse(source, &["rtsp", "rtsps"]) {
+        Ok(address) => {
+            let mut secrets = Secrets::default();
+            secrets.add(address.secrets.iter().cloned());
+            trouble::explain(error, &address, &|text| secrets.hide(text))
+        }
+        Err(_) => trouble::readable(error),
     }
-}
-
-/// GStreamer's message in one sentence with its source; the debug text only helps developers.
-pub fn readable(error: &gst::message::Error) -> anyhow::Error {
-    let source = error.src().map(|source| source.name().to_string()).unwrap_or_default();
-    if source.is_empty() { anyhow!("{}", error.error()) } else { anyhow!("{source}: {}", error.error()) }
 }

@@ -52,8 +52,9 @@ impl Showcase {
         }
     }
 
-    /// Writes the best frame; nothing when no frame came by.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    /// Writes the best frame, and flushes it to the disk, under another name than the one that it will have; nothing
+    /// when no frame came by.
+    pub fn write(&self, path: &Path, place: &Path) -> Result<()> {
         let Some(best) = self.best.lock().take() else { return Ok(()) };
         let caps = gst_video::VideoCapsBuilder::new().format(gst_video::VideoFormat::Rgb).build();
         let sample = gst_video::convert_sample(&best.sample, &caps, Some(gst::ClockTime::from_seconds(10)))
@@ -70,6 +71,6 @@ impl Showcase {
         image::RgbImage::from_raw(width, height, pixels)
             .context("the picture has an odd size")?
             .save_with_format(path, image::ImageFormat::Png)
-            .with_context(|| format!("cannot write {}", path.display()))
+            .with_context(|| format!("cannot write {}", place.display()))
     }
 }

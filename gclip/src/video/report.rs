@@ -83,6 +83,10 @@ impl Report {
 }
 
 impl Finished {
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
     pub fn print(&self, files: &[&Path]) {
         let frames = self.frames.max(1) as f64;
         say!("\n{:<24} {:>12} {:>14} {:>8}", "class", "in frames", "mean share", "score");

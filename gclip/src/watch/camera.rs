@@ -6,24 +6,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::config::Camera;
 use super::heap;
 use super::line::Presence;
-use super::pipeline;
+use super::pipeline::{self, Connection};
 use super::report::Reporter;
 use super::retry::Retry;
 use super::state::{Count, Phase};
 use super::stop::Stop;
-use super::trouble::explain;
 use crate::redact;
-use crate::video::first_error;
+use crate::rtsp::Talk;
+use crate::trouble::{Refused, explain, first_error};
 
 /// A camera that stays away is told about again after this long.
 const REMIND: Duration = Duration::from_secs(600);
 /// How often a thread that waits for messages looks at the clock.
 const LOOK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+/// A camera is given this long to be left in peace; then its connection ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 pub struct Watcher {
     pub camera: Camera,
@@ -51,7 +53,11 @@ impl Watcher {
             if was_up && started.elapsed() > self.camera.timeout {
                 retry.reset();
             }
-            let wait = retry.next_wait();
+            let mut wait = retry.next_wait();
+            // Cameras lock out who is wrong too often, and then the operator too.
+            if error.downcast_ref::<Refused>().is_some() {
+                wait = wait.max(self.camera.retry_login);
+            }
             state.count(Count::Failures);
             state.enter(Phase::Waiting { until: Instant::now() + wait, why: why.clone() });
             if was_up || told.is_none() {
@@ -64,27 +70,30 @@ impl Watcher {
             }
             self.stop.wait(wait);
         }
+        if state.is_up() {
+            self.reporter.connection("lost", Some("stopped"));
+        }
         state.enter(Phase::Stopped);
     }
 
     /// One connection. Returns when the program stops; everything else is an error that says why it is over.
     fn watch(&self) -> Result<()> {
-        let pipeline = pipeline::build(&self.camera, &self.model, &self.reporter)?;
-        *self.segment.lock() = pipeline.by_name(&pipeline::segment_name(&self.camera));
-        let outcome = self.play(&pipeline);
+        let connection = pipeline::build(&self.camera, &self.model, &self.reporter)?;
+        *self.segment.lock() = Some(connection.segment.clone());
+        let outcome = self.play(&connection);
         self.segment.lock().take();
-        // A state change to NULL cannot fail.
-        let _ = pipeline.set_state(gst::State::Null);
+        leave(&connection.pipeline, connection.talk.as_deref());
         outcome
     }
 
-    fn play(&self, pipeline: &gst::Pipeline) -> Result<()> {
+    fn play(&self, connection: &Connection) -> Result<()> {
+        let Connection { pipeline, segment, talk } = connection;
         let bus = pipeline.bus().context("the pipeline has no bus")?;
+        let address = &self.camera.address;
         if pipeline.set_state(gst::State::Playing).is_err() {
             let why = format!("{:#}", first_error(&bus));
             bail!("{}", self.reporter.console.hide(&why));
         }
-        let segment = pipeline::segment_name(&self.camera);
         while !self.stop.is_requested() {
             let wanted = [
                 gst::MessageType::Eos,
@@ -94,32 +103,68 @@ impl Watcher {
                 gst::MessageType::Latency,
             ];
             let message = bus.timed_pop_filtered(LOOK, &wanted);
+            if let Some(trouble) = talk.as_ref().and_then(|talk| talk.trouble()) {
+                bail!("{address} {trouble}");
+            }
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Eos(_)) => bail!("the camera has ended the stream"),
                 Some(gst::MessageView::Error(error)) => {
-                    return Err(anyhow!("{}", explain(error, &self.camera.address, &self.reporter.console)));
+                    return Err(explain(error, address, &|text| self.reporter.console.hide(text)));
                 }
-                Some(gst::MessageView::Element(element)) => self.take(element.structure()),
+                Some(gst::MessageView::Element(element)) => self.take(element.structure())?,
                 // Decoders post them too, for frames that they leave out.
-                Some(gst::MessageView::Qos(qos)) if qos.src().is_some_and(|src| src.name() == segment) => {
+                Some(gst::MessageView::Qos(qos)) if qos.src().is_some_and(|src| src == segment) => {
                     self.reporter.state.count(Count::Skipped);
                 }
                 Some(gst::MessageView::Latency(_)) => pipeline.recalculate_latency().unwrap_or_default(),
                 _ => {}
             }
-            if self.reporter.state.now().alive.elapsed() > self.camera.timeout {
+            if self.reporter.state.silence() > self.camera.timeout {
+                if talk.as_ref().is_some_and(|talk| talk.is_without_video()) {
+                    bail!("{address} sends no video");
+                }
                 bail!("no picture for {}", seconds(self.camera.timeout));
             }
         }
         Ok(())
     }
 
-    fn take(&self, structure: Option<&gst::StructureRef>) {
-        let structure = structure.filter(|structure| structure.name() == "gclip-presence");
-        if let Some(change) = structure.and_then(Presence::from_structure) {
+    fn take(&self, structure: Option<&gst::StructureRef>) -> Result<()> {
+        let Some(structure) = structure else { return Ok(()) };
+        if structure.name() == "gclip-presence"
+            && let Some(change) = Presence::from_structure(structure)
+        {
             self.reporter.change(&change);
         }
+        match crate::trouble::missing_decoder(structure) {
+            Some(what) => Err(anyhow!("{what}")),
+            None => Ok(()),
+        }
     }
+}
+
+/// Takes the pipeline down. A camera that goes on talking in the middle of something cannot keep this thread.
+fn leave(pipeline: &gst::Pipeline, talk: Option<&Talk>) {
+    let (gone, changed) = (Mutex::new(false), Condvar::new());
+    std::thread::scope(|scope| {
+        let cut = || {
+            let mut gone = gone.lock();
+            while !*gone {
+                if changed.wait_for(&mut gone, FAREWELL).timed_out()
+                    && let Some(talk) = talk
+                {
+                    talk.cut();
+                }
+            }
+        };
+        // Without the helper the camera may keep this thread as long as it likes, but no longer than it did before.
+        let helper = std::thread::Builder::new().name("farewell".into()).spawn_scoped(scope, cut);
+        // A state change to NULL cannot fail.
+        let _ = pipeline.set_state(gst::State::Null);
+        *gone.lock() = true;
+        changed.notify_all();
+        drop(helper);
+    });
 }
 
 fn seconds(time: Duration) -> String {

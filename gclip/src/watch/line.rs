@@ -1,9 +1,35 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The JSON lines. Each begins with `time`, `camera` and `type`; what follows depends on the type.
+//! The JSON lines. Each begins with `time`, `camera`, `type`, `run` and `event`; what follows depends on the type.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::console::now;
+
+/// RFC 3339 with microseconds.
+const FORM: &str = "%Y-%m-%dT%H:%M:%S.%fZ";
+
+/// One run of the program: with its name and a line's number a reader knows each line from all others, and one that
+/// arrives twice.
+pub struct Run {
+    name: String,
+    lines: AtomicU64,
+}
+
+impl Run {
+    pub fn begin() -> Run {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Two programs do not start in the same nanosecond with the same number.
+        let name = format!("{:x}-{:x}", since.as_nanos(), std::process::id());
+        Run { name, lines: AtomicU64::new(0) }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
 
 #[derive(Serialize)]
 struct Head<'a> {
@@ -12,12 +38,11 @@ struct Head<'a> {
     camera: &'a str,
     #[serde(rename = "type")]
     kind: &'a str,
-}
-
-impl<'a> Head<'a> {
-    fn new(camera: &'a str, kind: &'a str) -> Head<'a> {
-        Head { time: now("%Y-%m-%dT%H:%M:%S.%fZ"), camera, kind }
-    }
+    run: &'a str,
+    event: u64,
+    /// When the picture was taken, by the camera's clock in UTC, where it tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    captured: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -29,7 +54,7 @@ struct Line<'a, T> {
 }
 
 /// A prompt has entered or left the picture, or a zone of it.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Presence {
     pub state: String,
     pub label: String,
@@ -52,27 +77,51 @@ pub struct Connection<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// One frame, from the line that gclipmeta2json made of it. `None` if that is no object.
-pub fn frame(camera: &str, json: &[u8]) -> Option<Vec<u8>> {
-    let mut line = serde_json::to_vec(&Head::new(camera, "frame")).ok()?;
-    line.pop();
-    line.push(b',');
-    line.extend_from_slice(json.strip_prefix(b"{")?);
-    Some(line)
+/// Makes the lines of one camera.
+pub struct Maker<'a> {
+    pub run: &'a Run,
+    pub camera: &'a str,
+    /// Nanoseconds since 1970 by the camera's clock.
+    pub captured: Option<u64>,
 }
 
-pub fn presence(camera: &str, change: &Presence) -> Option<Vec<u8>> {
-    whole(camera, "presence", change)
+impl Maker<'_> {
+    /// One frame, from the line that gclipmeta2json made of it. `None` if that is no object.
+    pub fn frame(&self, json: &[u8]) -> Option<Vec<u8>> {
+        let mut line = serde_json::to_vec(&self.head("frame")).ok()?;
+        line.pop();
+        line.push(b',');
+        line.extend_from_slice(json.strip_prefix(b"{")?.trim_ascii_end());
+        line.push(b'\n');
+        Some(line)
+    }
+
+    pub fn presence(&self, change: &Presence) -> Option<Vec<u8>> {
+        self.whole("presence", change)
+    }
+
+    pub fn connection(&self, connection: &Connection) -> Option<Vec<u8>> {
+        self.whole("camera", connection)
+    }
+
+    fn whole(&self, kind: &str, body: impl Serialize) -> Option<Vec<u8>> {
+        let mut line = serde_json::to_vec(&Line { head: self.head(kind), body }).ok()?;
+        line.push(b'\n');
+        Some(line)
+    }
+
+    fn head<'b>(&'b self, kind: &'b str) -> Head<'b> {
+        let event = self.run.lines.fetch_add(1, Ordering::Relaxed);
+        let captured = self.captured.and_then(utc);
+        Head { time: now(FORM), camera: self.camera, kind, run: &self.run.name, event, captured }
+    }
 }
 
-pub fn connection(camera: &str, connection: &Connection) -> Option<Vec<u8>> {
-    whole(camera, "camera", connection)
-}
-
-fn whole(camera: &str, kind: &str, body: impl Serialize) -> Option<Vec<u8>> {
-    let mut line = serde_json::to_vec(&Line { head: Head::new(camera, kind), body }).ok()?;
-    line.push(b'\n');
-    Some(line)
+/// Nanoseconds since 1970 in words.
+fn utc(nanoseconds: u64) -> Option<String> {
+    let seconds = i64::try_from(nanoseconds / 1_000_000_000).ok()?;
+    let text = glib::DateTime::from_unix_utc(seconds).ok()?.format("%Y-%m-%dT%H:%M:%S").ok()?;
+    Some(format!("{text}.{:06}Z", nanoseconds / 1000 % 1_000_000))
 }
 
 impl Presence {
@@ -91,5 +140,30 @@ impl Presence {
             stream_time: nanoseconds("stream-time"),
             running_time: nanoseconds("running-time"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_has_a_number_of_its_own_and_the_time_of_its_picture() {
+        let run = Run::begin();
+        let maker = Maker { run: &run, camera: "gate", captured: Some(1_764_399_600_123_456_789) };
+        let frame = maker.frame(b"{\"pts\":1}\n").unwrap();
+        let next = Maker { captured: None, ..maker }
+            .connection(&Connection { state: "lost", reason: Some("x") })
+            .unwrap();
+        let read = |line: &[u8]| -> serde_json::Value {
+            assert!(line.ends_with(b"\n") && !line.ends_with(b"\n\n"));
+            serde_json::from_slice(line).unwrap()
+        };
+        let (frame, next) = (read(&frame), read(&next));
+        assert_eq!((&frame["event"], &next["event"]), (&0.into(), &1.into()));
+        assert_eq!((&frame["run"], &frame["pts"]), (&run.name().into(), &1.into()));
+        assert_eq!(frame["captured"], "2025-11-29T07:00:00.123456Z");
+        assert!(next.get("captured").is_none() && next["reason"] == "x");
+        assert!(maker.frame(b"[]").is_none());
     }
 }

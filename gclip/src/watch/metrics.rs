@@ -1,72 +1,274 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Prometheus metrics over HTTP: the counters of cameras and outputs, and what the shared model does.
+//! Prometheus metrics over HTTP: what was last known of cameras, outputs, the shared model and this process.
 
+use std::convert::Infallible;
+use std::fmt::{self, Display, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, anyhow};
-use metrics::{counter, describe_counter, describe_gauge, gauge};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use anyhow::{Context, Result};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_TYPE;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
-use super::output::Output;
-use super::state::{COUNTERS, CameraState};
+use super::state::{COUNTERS, Status};
+use crate::usage;
+
+/// A client has this long for its question and our answer; one that says nothing is gone after it.
+const CONVERSATION: Duration = Duration::from_secs(10);
+/// Clients at a time; more wait.
+const CLIENTS: usize = 64;
+/// Before the next try to take a client after one that failed, as when this process has too many files open.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Statistics of gclipsegment that are the shared model's: name in the metrics, field, description.
 const OF_THE_MODEL: [(&str, &str, &str); 2] = [
-    ("gclip_model_batches_total", "batches", "Forwards of the shared model"),
-    ("gclip_model_frames_total", "batched-frames", "Frames in them, of all cameras together"),
+    ("gclip_model_batches", "batches", "Forwards of the shared model"),
+    ("gclip_model_frames", "batched-frames", "Frames in them, of all cameras together"),
 ];
+
+/// An output at one moment.
+#[derive(Clone, Debug)]
+pub struct OutputStatus {
+    pub name: String,
+    pub delivered: u64,
+    pub dropped: u64,
+    pub waiting: u64,
+}
+
+/// Everything that is known, at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub started: SystemTime,
+    pub cameras: Vec<Status>,
+    pub outputs: Vec<OutputStatus>,
+    pub model: Option<gst::Structure>,
+}
+
+/// The newest snapshot, for who asks.
+#[derive(Clone)]
+pub struct Board(Arc<RwLock<Snapshot>>);
+
+impl Board {
+    pub fn new(started: SystemTime) -> Board {
+        let nothing = Snapshot { started, cameras: vec![], outputs: vec![], model: None };
+        Board(Arc::new(RwLock::new(nothing)))
+    }
+
+    pub fn put(&self, snapshot: Snapshot) {
+        *self.0.write() = snapshot;
+    }
+
+    fn text(&self) -> String {
+        self.0.read().to_string()
+    }
+}
 
 /// Serves `http://ADDRESS/metrics` from now on.
 ///
 /// # Errors
 /// The address is not free.
-pub fn serve(address: SocketAddr) -> Result<()> {
-    let builder = PrometheusBuilder::new().with_http_listener(address);
-    builder.install().map_err(|error| anyhow!("metrics: cannot listen on {address}: {error}"))?;
-    for (name, description) in COUNTERS {
-        describe_counter!(name, description);
-    }
-    for (name, _, description) in OF_THE_MODEL {
-        describe_counter!(name, description);
-    }
-    describe_gauge!("gclip_camera_up", "1 while the camera gives pictures");
-    describe_gauge!(
-        "gclip_camera_silence_seconds",
-        "Time since the newest picture, or since connecting began"
-    );
-    describe_gauge!("gclip_model_forward_seconds", "Median time of the latest forwards");
-    describe_counter!("gclip_output_lines_total", "Lines that arrived");
-    describe_counter!(
-        "gclip_output_dropped_total",
-        "Lines that were lost, as the output did not take them in time"
-    );
-    describe_gauge!("gclip_output_waiting", "Lines that wait for the output");
+pub fn serve(address: SocketAddr, board: Board) -> Result<()> {
+    let cannot = || format!("metrics: cannot listen on {address}");
+    let listener = std::net::TcpListener::bind(address).with_context(cannot)?;
+    listener.set_nonblocking(true).with_context(cannot)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().with_context(cannot)?;
+    let thread = std::thread::Builder::new().name("metrics".into());
+    thread
+        .spawn(move || {
+            runtime.block_on(async move {
+                // It was one a moment ago.
+                if let Ok(listener) = TcpListener::from_std(listener) {
+                    accept(listener, board).await;
+                }
+            });
+        })
+        .with_context(cannot)?;
     Ok(())
 }
 
-pub fn publish(cameras: &[Arc<CameraState>], outputs: &[Output], model: Option<&gst::Structure>) {
-    for camera in cameras {
-        let labels = [("camera", camera.name.clone())];
-        for ((name, _), value) in COUNTERS.iter().zip(camera.counts()) {
-            counter!(*name, &labels).absolute(value);
+async fn accept(listener: TcpListener, board: Board) {
+    let clients = Arc::new(Semaphore::new(CLIENTS));
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = clients.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let board = board.clone();
+        tokio::spawn(async move {
+            let answer = service_fn(|request| {
+                let answer = answer(&request, &board);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let mut http = hyper::server::conn::http1::Builder::new();
+            let conversation = http.keep_alive(false).serve_connection(TokioIo::new(stream), answer);
+            // A client that leaves in the middle, or says nothing, has no answer.
+            let _ = tokio::time::timeout(CONVERSATION, conversation).await;
+            drop(place);
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+    let (status, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/metrics" | "/") => (StatusCode::OK, board.text()),
+        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, "only /metrics is here\n".to_string()),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "metrics can only be read\n".to_string()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Prometheus' text format.
+struct Page<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl Page<'_, '_> {
+    fn about(&mut self, name: &str, kind: &str, description: &str) -> fmt::Result {
+        writeln!(self.0, "# HELP {name} {description}\n# TYPE {name} {kind}")
+    }
+
+    fn value(&mut self, name: &str, label: Option<(&str, &str)>, value: impl Display) -> fmt::Result {
+        match label {
+            Some((key, of)) => writeln!(self.0, "{name}{{{key}=\"{}\"}} {value}", Escaped(of)),
+            None => writeln!(self.0, "{name} {value}"),
         }
-        gauge!("gclip_camera_up", &labels).set(if camera.is_up() { 1.0 } else { 0.0 });
-        gauge!("gclip_camera_silence_seconds", &labels).set(camera.now().alive.elapsed().as_secs_f64());
     }
-    for output in outputs {
-        let labels = [("output", output.name.clone())];
-        counter!("gclip_output_lines_total", &labels).absolute(output.queue.delivered());
-        counter!("gclip_output_dropped_total", &labels).absolute(output.queue.dropped());
-        gauge!("gclip_output_waiting", &labels).set(output.queue.undelivered() as f64);
-    }
-    let Some(model) = model else { return };
-    for (name, field, _) in OF_THE_MODEL {
-        if let Ok(value) = model.get::<u64>(field) {
-            counter!(name).absolute(value);
+
+    /// A metric of each camera; those without a value are left out.
+    fn cameras<V: Display>(
+        &mut self,
+        cameras: &[Status],
+        (name, kind, description): (&str, &str, &str),
+        value: impl Fn(&Status) -> Option<V>,
+    ) -> fmt::Result {
+        self.about(name, kind, description)?;
+        for camera in cameras {
+            if let Some(value) = value(camera) {
+                self.value(name, Some(("camera", &camera.name)), value)?;
+            }
         }
+        Ok(())
     }
-    if let Ok(nanoseconds) = model.get::<u64>("forward-p50") {
-        gauge!("gclip_model_forward_seconds").set(nanoseconds as f64 / 1e9);
+}
+
+/// A label's value.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\\' => f.write_str("\\\\"),
+            '"' => f.write_str("\\\""),
+            '\n' => f.write_str("\\n"),
+            c => f.write_char(c),
+        })
+    }
+}
+
+impl Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut page = Page(f);
+        let cameras = &self.cameras;
+        for (index, (name, description)) in COUNTERS.iter().enumerate() {
+            let name = format!("{name}_total");
+            page.cameras(cameras, (&name, "counter", description), |camera| {
+                camera.counts.get(index).copied()
+            })?;
+        }
+        let gauge = |name, description| (name, "gauge", description);
+        page.cameras(cameras, gauge("gclip_camera_up", "1 while the camera gives pictures"), |camera| {
+            Some(u8::from(camera.is_up()))
+        })?;
+        let silence = "Time since the newest picture, or since connecting began";
+        page.cameras(cameras, gauge("gclip_camera_silence_seconds", silence), |camera| {
+            Some(camera.silence.as_secs_f64())
+        })?;
+        let age = "Time since the frame that the newest masks are made from";
+        page.cameras(cameras, gauge("gclip_camera_mask_age_seconds", age), |camera| {
+            camera.mask_age.map(|age| age.as_secs_f64())
+        })?;
+        let rate = "Frames that the camera sends a second, lately";
+        page.cameras(cameras, gauge("gclip_camera_source_frames_per_second", rate), |camera| {
+            Some(camera.source_rate)
+        })?;
+        page.cameras(
+            cameras,
+            gauge("gclip_camera_masks_per_second", "Masks that are made a second, lately"),
+            |camera| Some(camera.mask_rate),
+        )?;
+        let failure = "gclip_camera_last_failure_seconds";
+        page.about(failure, "gauge", "Time since the last failure, and its reason")?;
+        for camera in cameras {
+            if let Some((why, ago)) = &camera.last_failure {
+                let (name, why, ago) = (Escaped(&camera.name), Escaped(why), ago.as_secs_f64());
+                writeln!(page.0, "{failure}{{camera=\"{name}\",reason=\"{why}\"}} {ago}")?;
+            }
+        }
+        self.outputs(&mut page)?;
+        self.model(&mut page)?;
+        self.process(&mut page)
+    }
+}
+
+impl Snapshot {
+    fn outputs(&self, page: &mut Page) -> fmt::Result {
+        let mut all = |name, kind, description, value: fn(&OutputStatus) -> u64| {
+            page.about(name, kind, description)?;
+            let mut outputs = self.outputs.iter();
+            outputs.try_for_each(|output| page.value(name, Some(("output", &output.name)), value(output)))
+        };
+        all("gclip_output_lines_total", "counter", "Lines that arrived", |output| output.delivered)?;
+        let lost = "Lines that were lost, as the output did not take them";
+        all("gclip_output_dropped_total", "counter", lost, |output| output.dropped)?;
+        all("gclip_output_waiting", "gauge", "Lines that wait for the output", |output| output.waiting)
+    }
+
+    fn model(&self, page: &mut Page) -> fmt::Result {
+        let Some(model) = &self.model else { return Ok(()) };
+        for (name, field, description) in OF_THE_MODEL {
+            if let Ok(value) = model.get::<u64>(field) {
+                let name = format!("{name}_total");
+                page.about(&name, "counter", description)?;
+                page.value(&name, None, value)?;
+            }
+        }
+        if let Ok(nanoseconds) = model.get::<u64>("forward-p50") {
+            page.about("gclip_model_forward_seconds", "gauge", "Median time of the latest forwards")?;
+            page.value("gclip_model_forward_seconds", None, nanoseconds as f64 / 1e9)?;
+        }
+        Ok(())
+    }
+
+    /// By the names that Prometheus' own libraries use.
+    fn process(&self, page: &mut Page) -> fmt::Result {
+        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let name = "process_start_time_seconds";
+        page.about(name, "gauge", "When the program was started, since 1970")?;
+        page.value(name, None, started)?;
+        let name = "process_cpu_seconds_total";
+        page.about(name, "counter", "CPU time of the threads that are alive")?;
+        page.value(name, None, usage::threads().map(|(_, seconds)| seconds).sum::<f64>())?;
+        for (name, line, description) in [
+            ("process_resident_memory_bytes", "VmRSS:", "Memory in use"),
+            ("process_virtual_memory_bytes", "VmSize:", "Address space in use"),
+        ] {
+            if let Some(bytes) = usage::memory(line) {
+                page.about(name, "gauge", description)?;
+                page.value(name, None, bytes)?;
+            }
+        }
+        Ok(())
     }
 }

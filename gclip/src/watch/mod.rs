@@ -3,23 +3,25 @@
 //!
 //! ```text
 //! config/    the file: cameras, prompts, outputs; every mistake with file, line and key
-//! camera     one camera's thread: connect, watch, wait, again    retry  how long    trouble  what went wrong
-//! pipeline   one connection: rtspsrc ! decodebin ! ... ! gclipsegment   report what it tells  line  as JSON
-//! heap       memory of ended connections
-//! queue      lines on their way; never blocks a camera    output  stdout and files    mqtt  a broker
+//! fleet      the cameras that are watched; one is added, changed, removed while the others play
+//! camera     one camera's thread: connect, watch, wait, again    retry  how long
+//! pipeline   one connection: rtspsrc ! decodebin ! ... ! gclipsegment    thin  which frames are looked at
+//! report     what a camera tells    line  as JSON    heap  memory of ended connections
+//! queue      lines on their way; never blocks a camera    output/  stdout, files, brokers, webhooks
 //! state      what is known about a camera -> console (stderr, status lines) and metrics (Prometheus)
+//! connect    --check --connect: what each camera sends, and whether each output can be reached
 //! ```
 //!
 //! A mistake in the config ends the program before anything starts; after that nothing but a signal does.
 
 mod camera;
 mod config;
+mod connect;
 mod console;
-mod doubt;
+mod fleet;
 mod heap;
 mod line;
 mod metrics;
-mod mqtt;
 mod output;
 mod pipeline;
 mod queue;
@@ -28,31 +30,25 @@ mod retry;
 mod state;
 mod stop;
 mod thin;
-mod trouble;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
-use gst::prelude::*;
-use parking_lot::Mutex;
+use anyhow::{Context, Result, anyhow, ensure};
 
-use camera::Watcher;
+use crate::failure::Failure;
+use crate::say::say;
 use config::Config;
 use console::{Console, StatusLines};
-use output::Output;
-use report::Reporter;
-use state::CameraState;
-use stop::Stop;
-
-use crate::say::say;
+use fleet::Fleet;
+use metrics::Board;
+use stop::Signals;
 
 /// Status lines and metrics are this fresh.
 const REFRESH: Duration = Duration::from_millis(500);
-/// Cameras and outputs may take this long to end, each.
-const GRACE: Duration = Duration::from_secs(4);
+/// A signal is heeded after this long.
+const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -61,126 +57,105 @@ pub struct Args {
     /// Only check the file, with the model and all prompts, and say what is in it.
     #[arg(long)]
     check: bool,
+    /// With --check: also try every camera and output, and say what each camera sends.
+    #[arg(long, requires = "check")]
+    connect: bool,
 }
 
-/// The running connections' elements, in the order of the cameras.
-type Segments = Vec<Arc<Mutex<Option<gst::Element>>>>;
-
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let started = Instant::now();
     gst::init().context("GStreamer does not start")?;
     gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
-    let config = config::load(&args.config)?;
-    let console = Arc::new(Console::new(config.secrets.clone()));
-    // Held to the end: the model stays loaded while no camera is there.
-    let model = Holder::load(&config, &console).with_context(|| args.config.display().to_string())?;
+    let config = config::load(&args.config).map_err(Failure::of_config)?;
+    let console = Arc::new(Console::default());
+    // Before the model, which takes its time: who stops the program meanwhile is heeded.
+    let signals = Signals::catch()?;
+    let mut fleet = Fleet::new(&config.model, &console);
+    let checked = fleet.check(&config).with_context(|| args.config.display().to_string());
+    checked.map_err(Failure::of_config)?;
     if args.check {
         let (cameras, outputs) = (config.cameras.len(), config.outputs.len());
         say!("{}: cameras: {cameras}, outputs: {outputs}, no mistake found", args.config.display());
+        if args.connect {
+            connect::try_all(&config, &console)?;
+        }
         return Ok(());
     }
+    let board = Board::new(SystemTime::now());
     if let Some(address) = config.metrics {
-        metrics::serve(address)?;
+        metrics::serve(address, board.clone())?;
     }
-    let stop = Stop::on_signals()?;
-    let opened = config.outputs.iter().map(|output| Output::open(output, &console, &stop));
-    let outputs = opened.collect::<Result<Vec<Output>>>()?;
+    fleet.apply(&config)?;
+    console.log("gclip", &format!("cameras: {}, run {}", config.cameras.len(), fleet.run_name()));
+    let why = stay(&mut fleet, args, &config, &console, &signals, &board)?;
 
-    let states: Vec<_> =
-        config.cameras.iter().map(|camera| Arc::new(CameraState::new(&camera.name))).collect();
-    let segments: Segments = config.cameras.iter().map(|_| Arc::default()).collect();
-    let threads = start(&config, &console, &outputs, &states, &segments, &stop)?;
-    let mut lines = console.is_terminal().then(|| StatusLines::new(&console, &states)).transpose()?;
-    while !stop.is_requested() {
-        if let Some(lines) = &mut lines {
-            lines.refresh(&states);
-        }
-        if config.metrics.is_some() {
-            metrics::publish(&states, &outputs, statistics(&segments).as_ref());
-        }
-        stop.wait(REFRESH);
+    console.log("gclip", &format!("stopping: {why}"));
+    let unheard = fleet.is_unheard();
+    fleet.close();
+    let seconds = started.elapsed().as_secs();
+    console.log("gclip", &format!("stopped after {} h {} min: {why}", seconds / 3600, seconds / 60 % 60));
+    if unheard {
+        return Err(Failure::of_output(anyhow!("stopped: {why}")));
     }
-
-    if let Some(lines) = lines {
-        lines.clear(&console);
-    }
-    console.log("gclip", "stopping");
-    let deadline = Instant::now() + GRACE;
-    for thread in &threads {
-        while !thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-    let deadline = Instant::now() + GRACE;
-    for output in outputs {
-        let name = output.name.clone();
-        match output.close(deadline) {
-            0 => {}
-            left => console.log(&format!("output.{name}"), &format!("{left} lines could not be delivered")),
-        }
-    }
-    drop(model);
     Ok(())
 }
 
-/// An element that keeps the shared model loaded.
-struct Holder(gst::Element);
-
-impl Holder {
-    /// Loads the model and encodes every camera's prompts, by the element that will use them.
-    fn load(config: &Config, console: &Console) -> Result<Holder> {
-        let mut holder = None;
-        for camera in &config.cameras {
-            let element = Holder(pipeline::segment(camera, &config.model)?);
-            let bus = gst::Bus::new();
-            element.0.set_bus(Some(&bus));
-            if element.0.set_state(gst::State::Ready).is_err() {
-                let error = bus.pop_filtered(&[gst::MessageType::Error]);
-                let why = match error.as_ref().map(|message| message.view()) {
-                    Some(gst::MessageView::Error(error)) => error.error().to_string(),
-                    _ => "gclipsegment does not start".into(),
-                };
-                bail!("{} (camera.{})", console.hide(&why), camera.name);
-            }
-            element.0.set_bus(None);
-            holder.get_or_insert(element);
-        }
-        holder.context("there is no camera")
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        // A state change to NULL cannot fail.
-        let _ = self.0.set_state(gst::State::Null);
-    }
-}
-
-fn start(
+/// Until it is time to stop; returns why.
+fn stay(
+    fleet: &mut Fleet,
+    args: &Args,
     config: &Config,
-    console: &Arc<Console>,
-    outputs: &[Output],
-    states: &[Arc<CameraState>],
-    segments: &Segments,
-    stop: &Stop,
-) -> Result<Vec<JoinHandle<()>>> {
-    let start_one = |((camera, state), segment): ((&config::Camera, &Arc<CameraState>), &Arc<Mutex<_>>)| {
-        let wanted = camera.outputs.iter().filter_map(|index| outputs.get(*index));
-        let queues = wanted.map(|output| (output.what, output.queue.clone())).collect();
-        let watcher = Watcher {
-            camera: camera.clone(),
-            model: config.model.clone(),
-            reporter: Arc::new(Reporter::new(state.clone(), console.clone(), queues)),
-            stop: stop.clone(),
-            segment: segment.clone(),
-        };
-        let thread = std::thread::Builder::new().name(camera.name.clone());
-        Ok(thread.spawn(move || watcher.run())?)
+    console: &Console,
+    signals: &Signals,
+    board: &Board,
+) -> Result<String> {
+    let mut lines = console.is_terminal().then(StatusLines::new).transpose()?;
+    let mut refreshed = None::<Instant>;
+    let why = loop {
+        if let Some(signal) = signals.stop() {
+            break signal.to_string();
+        }
+        if fleet.is_unheard() {
+            break "nobody reads any output any more".to_string();
+        }
+        if signals.reload() {
+            reload(fleet, args, config, console);
+        }
+        if refreshed.is_none_or(|at| at.elapsed() >= REFRESH) {
+            refreshed = Some(Instant::now());
+            let snapshot = fleet.snapshot();
+            if let Some(lines) = &mut lines {
+                lines.refresh(console, &snapshot.cameras);
+            }
+            board.put(snapshot);
+            fleet.tell_losses();
+        }
+        std::thread::sleep(LOOK);
     };
-    config.cameras.iter().zip(states).zip(segments).map(start_one).collect()
+    if let Some(lines) = lines {
+        lines.clear(console);
+    }
+    Ok(why)
 }
 
-/// Statistics of any running element: those of the model are the same in all.
-fn statistics(segments: &Segments) -> Option<gst::Structure> {
-    let segment = segments.iter().find_map(|segment| segment.lock().clone())?;
-    Some(segment.property::<gst::Structure>("stats"))
+/// Reads the file again. One with a mistake changes nothing.
+fn reload(fleet: &mut Fleet, args: &Args, first: &Config, console: &Console) {
+    let apply = |fleet: &mut Fleet| {
+        let config = config::load(&args.config)?;
+        ensure!(
+            config.metrics == first.metrics,
+            "`metrics` has changed: that takes a new start of the program"
+        );
+        fleet.check(&config)?;
+        fleet.apply(&config)
+    };
+    match apply(fleet) {
+        Ok(changes) => console.log("gclip", &format!("{} read again: {changes}", args.config.display())),
+        Err(error) => {
+            console.log(
+                "gclip",
+                &format!("read again, and nothing changed: {}", console.hide(&format!("{error:#}"))),
+            );
+        }
+    }
 }

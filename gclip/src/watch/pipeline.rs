@@ -9,12 +9,12 @@ use gst::prelude::*;
 
 use gstgclip::meta::Masks;
 
-use super::config::{Camera, Certificate, Masks as MaskForm, Protocols};
+use super::config::{Camera, Certificate, Decode, Masks as MaskForm, Protocols};
 use super::report::Reporter;
 use super::state::Count;
 use super::thin;
 use crate::property;
-use crate::rtsp;
+use crate::rtsp::{self, Counter, Talk};
 
 /// All cameras name the same instance: one model, and batches of whoever has a frame.
 const INSTANCE: &str = "gclip-watch";
@@ -45,16 +45,19 @@ pub fn segment(camera: &Camera, model: &str) -> Result<gst::Element> {
     Ok(segment)
 }
 
+/// One connection, not started yet.
+pub struct Connection {
+    pub pipeline: gst::Pipeline,
+    pub segment: gst::Element,
+    /// What is said with the camera.
+    pub talk: Option<Arc<Talk>>,
+}
+
 /// The whole pipeline; what it finds goes to `reporter`.
-pub fn build(camera: &Camera, model: &str, reporter: &Arc<Reporter>) -> Result<gst::Pipeline> {
-    let make = |factory: &str| {
-        gst::ElementFactory::make(factory)
-            .build()
-            .with_context(|| format!("there is no GStreamer element {factory}"))
-    };
-    let source = source(camera)?;
-    let decode = make("decodebin")?;
-    decode.set_property("force-sw-decoders", true);
+pub fn build(camera: &Camera, model: &str, reporter: &Arc<Reporter>) -> Result<Connection> {
+    let (source, talk) = source(camera, reporter.state.counter(Count::Source))?;
+    report_clock(&source, reporter);
+    let decode = decoder(camera)?;
     // Decoded frames wait here while the model takes its time; when it takes too long the oldest go.
     let queue = make("queue")?;
     queue.set_property_from_str("leaky", "downstream");
@@ -89,10 +92,39 @@ pub fn build(camera: &Camera, model: &str, reporter: &Arc<Reporter>) -> Result<g
     link_when_ready(&source, &decode);
     link_when_ready(&decode, &queue);
     report_frames(&segment, reporter)?;
-    Ok(pipeline)
+    Ok(Connection { pipeline, segment, talk })
 }
 
-fn source(camera: &Camera) -> Result<gst::Element> {
+fn make(factory: &str) -> Result<gst::Element> {
+    let element = gst::ElementFactory::make(factory).build();
+    element.with_context(|| format!("there is no GStreamer element {factory}"))
+}
+
+/// Decodes what there is of video; by hardware only where that is wished, as drivers differ in what they bear.
+pub fn decoder(camera: &Camera) -> Result<gst::Element> {
+    let decode = make("decodebin")?;
+    decode.set_property("force-sw-decoders", camera.decode != Decode::Auto);
+    let (fps, keys) = (camera.fps, camera.decode == Decode::Keyframes);
+    if let Some(bin) = decode.downcast_ref::<gst::Bin>() {
+        bin.connect_deep_element_added(move |_, _, element| {
+            let kind = element.metadata(gst::ELEMENT_METADATA_KLASS).unwrap_or_default();
+            let pad =
+                element.static_pad("sink").filter(|_| kind.contains("Decoder") && kind.contains("Video"));
+            if let Some(pad) = pad {
+                if keys && element.find_property("max-threads").is_some() {
+                    // Threads that each decode a frame give the first when the last has one.
+                    element.set_property("max-threads", 1i32);
+                }
+                // Without the gate more is decoded than is needed, and nothing else.
+                let _ = thin::limit_to_keys(&pad, fps, keys);
+            }
+        });
+    }
+    Ok(decode)
+}
+
+/// The camera, and what is said with it; its frames are counted.
+pub fn source(camera: &Camera, frames: Counter) -> Result<(gst::Element, Option<Arc<Talk>>)> {
     let source = gst::ElementFactory::make("rtspsrc").name(format!("{}-rtsp", camera.name)).build();
     let source =
         source.context("there is no GStreamer element rtspsrc (Debian: gstreamer1.0-plugins-good)")?;
@@ -115,14 +147,55 @@ fn source(camera: &Camera) -> Result<gst::Element> {
     }
     source.set_property("latency", camera.latency.as_millis() as u32);
     source.set_property("tcp-timeout", camera.timeout.as_micros() as u64);
-    // Sound and events are not fetched.
-    source.connect("select-stream", false, |arguments| {
+    if source.find_property("add-reference-timestamp-meta").is_some() {
+        source.set_property("add-reference-timestamp-meta", true);
+    }
+    let talk = rtsp::guard(&source, frames);
+    // Sound and events are not fetched, nor is a second video.
+    let choosing = talk.clone();
+    source.connect("select-stream", false, move |arguments| {
+        let number = arguments.get(1).and_then(|number| number.get::<u32>().ok()).unwrap_or_default();
         let caps = arguments.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
         let media = caps.as_ref().and_then(|caps| caps.structure(0)?.get::<String>("media").ok());
-        Some((media.as_deref() == Some("video")).to_value())
+        let is_video = media.as_deref() == Some("video");
+        Some(choosing.as_ref().is_none_or(|talk| talk.takes(number, is_video)).to_value())
     });
-    rtsp::guard(&source);
-    Ok(source)
+    Ok((source, talk))
+}
+
+/// Seconds from NTP's beginning, 1900, to Unix's, 1970.
+const NTP: gst::ClockTime = gst::ClockTime::from_seconds(2_208_988_800);
+
+/// Notes what the camera's clock shows, where the camera tells it (RTCP sender reports, or RFC 6051).
+fn report_clock(source: &gst::Element, reporter: &Arc<Reporter>) {
+    reporter.set_clock(None);
+    let reporter = reporter.clone();
+    source.connect_pad_added(move |_, pad| {
+        let reporter = reporter.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, info| {
+            let packet = match &info.data {
+                Some(gst::PadProbeData::Buffer(packet)) => Some(packet.as_ref()),
+                Some(gst::PadProbeData::BufferList(packets)) => packets.get(0),
+                _ => None,
+            };
+            if let Some(clock) = packet.and_then(camera_clock) {
+                reporter.set_clock(Some(clock));
+            }
+            gst::PadProbeReturn::Ok
+        });
+    });
+}
+
+/// A packet's time, and the camera's at it in nanoseconds since 1970. Clocks that were never set tell nothing.
+fn camera_clock(packet: &gst::BufferRef) -> Option<(gst::ClockTime, u64)> {
+    let meta = packet.iter_meta::<gst::ReferenceTimestampMeta>().find(|meta| {
+        meta.reference().structure(0).is_some_and(|structure| structure.name() == "timestamp/x-ntp")
+    })?;
+    let since_1970 = meta
+        .timestamp()
+        .checked_sub(NTP)
+        .filter(|time| *time > gst::ClockTime::from_seconds(86_400 * 365))?;
+    Some((packet.pts()?, since_1970.nseconds()))
 }
 
 fn accept_any_certificate(source: &gst::Element) -> Result<()> {
@@ -156,13 +229,17 @@ fn mask_form(form: MaskForm) -> &'static str {
 /// Links the first pad that `from` gets later and that fits.
 fn link_when_ready(from: &gst::Element, to: &gst::Element) {
     let to = to.downgrade();
-    from.connect_pad_added(move |_, pad| {
-        let sink = to.upgrade().and_then(|to| to.static_pad("sink"));
-        if let Some(sink) = sink.filter(|sink| !sink.is_linked()) {
-            // What does not fit stays unlinked; if nothing fits, the camera gives no picture and times out.
-            let _ = pad.link(&sink);
-        }
-    });
+    from.connect_pad_added(move |_, pad| link(pad, to.upgrade()));
+}
+
+/// Links a pad if nothing was linked before. What does not fit stays unlinked; if nothing fits, the camera gives no
+/// picture and times out.
+pub fn link(pad: &gst::Pad, to: Option<gst::Element>) {
+    let sink = to.and_then(|to| to.static_pad("sink"));
+    if let Some(sink) = sink.filter(|sink| !sink.is_linked()) {
+        // See above.
+        let _ = pad.link(&sink);
+    }
 }
 
 fn report_frames(segment: &gst::Element, reporter: &Arc<Reporter>) -> Result<()> {
@@ -184,8 +261,9 @@ fn report_lines(json: &gst::Element, reporter: &Arc<Reporter>) -> Result<()> {
     let pad = json.static_pad("src").context("gclipmeta2json has no source pad")?;
     let reporter = reporter.clone();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let pts = info.buffer().and_then(|buffer| buffer.pts());
         if let Some(line) = info.buffer().and_then(|buffer| buffer.map_readable().ok()) {
-            reporter.line(&line);
+            reporter.line(&line, pts);
         }
         gst::PadProbeReturn::Ok
     });

@@ -9,17 +9,40 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+/// What a line is about, for outputs that do more than pass it on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum About {
+    Frame,
+    Presence {
+        label: String,
+        /// `None`: the whole picture.
+        zone: Option<String>,
+        entered: bool,
+    },
+    Camera {
+        up: bool,
+    },
+}
+
 /// One line of JSON, with its newline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     pub camera: Arc<str>,
     pub bytes: Arc<[u8]>,
+    pub about: About,
+}
+
+impl Line {
+    /// For who sends one line at a time and needs nothing between them.
+    pub fn without_newline(&self) -> &[u8] {
+        self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes)
+    }
 }
 
 #[cfg(test)]
 impl Line {
     pub fn new(camera: &str, bytes: Vec<u8>) -> Line {
-        Line { camera: camera.into(), bytes: bytes.into() }
+        Line { camera: camera.into(), bytes: bytes.into(), about: About::Frame }
     }
 }
 
@@ -27,8 +50,10 @@ pub struct Queue {
     capacity: usize,
     state: Mutex<State>,
     changed: Condvar,
-    /// Lines that were ever put in, lines that went because there was no room, and lines that arrived.
+    /// Lines that were ever put in, lines that went because there was no room, lines that were lost in all, and lines
+    /// that arrived.
     accepted: AtomicU64,
+    overrun: AtomicU64,
     dropped: AtomicU64,
     delivered: AtomicU64,
 }
@@ -47,6 +72,7 @@ impl Queue {
             state: Mutex::default(),
             changed: Condvar::new(),
             accepted: AtomicU64::new(0),
+            overrun: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
         }
@@ -75,6 +101,7 @@ impl Queue {
     fn shorten(&self, state: &mut State) {
         while state.lines.len() > self.capacity {
             state.lines.pop_front();
+            self.overrun.fetch_add(1, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -116,6 +143,12 @@ impl Queue {
         accepted.saturating_sub(self.delivered() + self.dropped())
     }
 
+    /// Lines that went because there was no room.
+    pub fn overrun(&self) -> u64 {
+        self.overrun.load(Ordering::Relaxed)
+    }
+
+    /// Lines that were lost, for whatever reason.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

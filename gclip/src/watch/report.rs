@@ -4,33 +4,61 @@
 use std::sync::Arc;
 
 use gstgclip::meta::Masks;
+use parking_lot::{Mutex, RwLock};
 
 use super::config::What;
 use super::console::Console;
-use super::line::{self, Connection, Presence};
-use super::queue::{Line, Queue};
+use super::line::{Connection, Maker, Presence, Run};
+use super::queue::{About, Line, Queue};
 use super::state::{CameraState, Count};
+
+/// An output's queue, and what it gets.
+#[derive(Clone)]
+pub struct Route {
+    pub what: What,
+    pub queue: Arc<Queue>,
+}
 
 pub struct Reporter {
     pub state: Arc<CameraState>,
     pub console: Arc<Console>,
     camera: Arc<str>,
-    outputs: Vec<(What, Arc<Queue>)>,
+    run: Arc<Run>,
+    routes: RwLock<Vec<Route>>,
+    /// A time of the stream, and the camera's clock at it in nanoseconds since 1970.
+    clock: Mutex<Option<(gst::ClockTime, u64)>>,
 }
 
 impl Reporter {
-    pub fn new(state: Arc<CameraState>, console: Arc<Console>, outputs: Vec<(What, Arc<Queue>)>) -> Reporter {
-        let camera = state.name.as_str().into();
-        Reporter { state, console, camera, outputs }
+    pub fn new(
+        state: Arc<CameraState>,
+        console: Arc<Console>,
+        run: Arc<Run>,
+        routes: Vec<Route>,
+    ) -> Reporter {
+        let camera = state.name.clone();
+        let (routes, clock) = (RwLock::new(routes), Mutex::new(None));
+        Reporter { state, console, camera, run, routes, clock }
+    }
+
+    /// Lines go here from now on.
+    pub fn set_routes(&self, routes: Vec<Route>) {
+        *self.routes.write() = routes;
     }
 
     /// Whether any output takes a line for every frame.
     pub fn wants_frames(&self) -> bool {
-        self.outputs.iter().any(|(what, _)| *what == What::All)
+        self.routes.read().iter().any(|route| route.what == What::All)
     }
 
     pub fn log(&self, text: &str) {
         self.console.log(&self.camera, text);
+    }
+
+    /// A packet of the camera tells what its clock shows at a time of the stream; `None`: a new connection, which
+    /// has not told anything yet.
+    pub fn set_clock(&self, clock: Option<(gst::ClockTime, u64)>) {
+        *self.clock.lock() = clock;
     }
 
     /// A frame with its masks, on its streaming thread.
@@ -42,25 +70,39 @@ impl Reporter {
     }
 
     /// A line of gclipmeta2json, on its streaming thread.
-    pub fn line(&self, json: &[u8]) {
-        self.put(line::frame(&self.camera, json), |what| what == What::All);
+    pub fn line(&self, json: &[u8], pts: Option<gst::ClockTime>) {
+        self.put(self.maker(pts).frame(json), &About::Frame);
     }
 
     pub fn change(&self, change: &Presence) {
         self.state.count(Count::Changes);
-        self.put(line::presence(&self.camera, change), |_| true);
+        let line = self.maker(change.pts.map(gst::ClockTime::from_nseconds)).presence(change);
+        let entered = change.state == "entered";
+        let about = About::Presence { label: change.label.clone(), zone: change.zone.clone(), entered };
+        self.put(line, &about);
     }
 
     /// The camera has come or gone.
     pub fn connection(&self, state: &str, reason: Option<&str>) {
-        self.put(line::connection(&self.camera, &Connection { state, reason }), |_| true);
+        let line = self.maker(None).connection(&Connection { state, reason });
+        self.put(line, &About::Camera { up: state == "connected" });
     }
 
-    fn put(&self, line: Option<Vec<u8>>, wanted: impl Fn(What) -> bool) {
+    fn maker(&self, pts: Option<gst::ClockTime>) -> Maker<'_> {
+        let captured = (*self.clock.lock()).zip(pts).and_then(|((at, shown), pts)| {
+            let (at, pts) = (i128::from(at.nseconds()), i128::from(pts.nseconds()));
+            u64::try_from(i128::from(shown) + pts - at).ok()
+        });
+        Maker { run: &self.run, camera: &self.camera, captured }
+    }
+
+    fn put(&self, line: Option<Vec<u8>>, about: &About) {
         let Some(line) = line else { return };
         let bytes: Arc<[u8]> = line.into();
-        for (_, queue) in self.outputs.iter().filter(|(what, _)| wanted(*what)) {
-            queue.put(Line { camera: self.camera.clone(), bytes: bytes.clone() });
+        let everything = *about == About::Frame;
+        for route in self.routes.read().iter().filter(|route| !everything || route.what == What::All) {
+            let line = Line { camera: self.camera.clone(), bytes: bytes.clone(), about: about.clone() };
+            route.queue.put(line);
         }
     }
 }

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is known about one camera, for the status line and the metrics. Counters only grow.
+//! What is known about one camera: written by its threads, read as a [`Status`], from which the status line and the
+//! metrics are made. Counters only grow.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use gstgclip::meta::{Masks, Region};
+
+/// Rates are measured over this long at least.
+const SPAN: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
@@ -20,41 +25,79 @@ pub enum Phase {
     Stopped,
 }
 
+/// A camera at one moment.
 #[derive(Clone, Debug)]
-pub struct Now {
+pub struct Status {
+    pub name: Arc<str>,
     pub phase: Phase,
     /// Width and height of the frames that the model sees.
     pub size: (u32, u32),
     /// What the newest masks show, in words.
     pub seen: String,
-    /// Time of the frame that the newest masks were made from.
-    pub mask_of: Option<gst::ClockTime>,
-    /// When the newest frame came, or the connection was begun.
-    pub alive: Instant,
+    /// Since the newest frame, or since connecting began.
+    pub silence: Duration,
+    /// Since the frame was there that the newest masks are made from; `None` before the first ones.
+    pub mask_age: Option<Duration>,
+    /// Why the last connection failed or ended, and how long ago.
+    pub last_failure: Option<(String, Duration)>,
+    /// In the order of [`COUNTERS`].
+    pub counts: [u64; COUNTERS.len()],
+    /// A second: frames that the camera sends, and masks that are made.
+    pub source_rate: f64,
+    pub mask_rate: f64,
+}
+
+impl Status {
+    pub fn is_up(&self) -> bool {
+        self.phase == Phase::Playing
+    }
+}
+
+#[derive(Debug)]
+struct Now {
+    phase: Phase,
+    size: (u32, u32),
+    seen: String,
+    alive: Instant,
+    /// Time of the frame that the newest masks are made from, in the stream and on the clock.
+    mask_of: Option<gst::ClockTime>,
+    mask_at: Option<Instant>,
+    last_failure: Option<(String, Instant)>,
+    rates: Rates,
+}
+
+/// Counts at the begin of a span, and what it brought a second.
+#[derive(Debug)]
+struct Rates {
+    since: Instant,
+    counts: [u64; 2],
+    a_second: [f64; 2],
 }
 
 pub struct CameraState {
-    pub name: String,
+    pub name: Arc<str>,
     now: Mutex<Now>,
     /// Each with its name in the metrics and what it counts.
-    counters: [AtomicU64; COUNTERS.len()],
+    counters: [Arc<AtomicU64>; COUNTERS.len()],
 }
 
-/// What is counted: name in the metrics, and its description.
-pub const COUNTERS: [(&str, &str); 8] = [
-    ("gclip_camera_frames_total", "Frames that came out with masks or without"),
-    ("gclip_camera_masks_total", "Masks that the model has made"),
-    ("gclip_camera_reused_total", "Frames with a mask that an earlier one had"),
-    ("gclip_camera_skipped_total", "Frames whose own mask was not waited for"),
-    ("gclip_camera_dropped_total", "Decoded frames that were dropped before the model"),
-    ("gclip_camera_changes_total", "Prompts that entered or left the picture or a zone"),
-    ("gclip_camera_connections_total", "Connections that gave a picture"),
-    ("gclip_camera_failures_total", "Connections that failed or broke off"),
+/// What is counted: name in the metrics without `_total`, and its description.
+pub const COUNTERS: [(&str, &str); 9] = [
+    ("gclip_camera_source_frames", "Frames that the camera has sent"),
+    ("gclip_camera_frames", "Frames that came out with masks or without"),
+    ("gclip_camera_masks", "Masks that the model has made"),
+    ("gclip_camera_reused", "Frames with a mask that an earlier one had"),
+    ("gclip_camera_skipped", "Frames whose own mask was not waited for"),
+    ("gclip_camera_dropped", "Decoded frames that were dropped before the model"),
+    ("gclip_camera_changes", "Prompts that entered or left the picture or a zone"),
+    ("gclip_camera_connections", "Connections that gave a picture"),
+    ("gclip_camera_failures", "Connections that failed or broke off"),
 ];
 
 /// Index into [`COUNTERS`].
 #[derive(Clone, Copy)]
 pub enum Count {
+    Source,
     Frames,
     Masks,
     Reused,
@@ -67,41 +110,65 @@ pub enum Count {
 
 impl CameraState {
     pub fn new(name: &str) -> CameraState {
+        let start = Instant::now();
         let now = Now {
             phase: Phase::Connecting,
             size: (0, 0),
             seen: String::new(),
+            alive: start,
             mask_of: None,
-            alive: Instant::now(),
+            mask_at: None,
+            last_failure: None,
+            rates: Rates { since: start, counts: [0; 2], a_second: [0.0; 2] },
         };
         CameraState { name: name.into(), now: Mutex::new(now), counters: Default::default() }
     }
 
-    pub fn now(&self) -> Now {
-        self.now.lock().clone()
+    /// To be called about every half second: it measures the rates.
+    pub fn status(&self) -> Status {
+        let counts: [u64; COUNTERS.len()] =
+            std::array::from_fn(|index| self.counters[index].load(Ordering::Relaxed));
+        let mut now = self.now.lock();
+        now.rates.measure([counts[Count::Source as usize], counts[Count::Masks as usize]]);
+        let failure = now.last_failure.as_ref();
+        Status {
+            name: self.name.clone(),
+            phase: now.phase.clone(),
+            size: now.size,
+            seen: now.seen.clone(),
+            silence: now.alive.elapsed(),
+            mask_age: now.mask_at.map(|at| at.elapsed()),
+            last_failure: failure.map(|(why, at)| (why.clone(), at.elapsed())),
+            counts,
+            source_rate: now.rates.a_second[0],
+            mask_rate: now.rates.a_second[1],
+        }
     }
 
     pub fn count(&self, what: Count) {
         self.counters[what as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn frames(&self) -> u64 {
-        self.counters[Count::Frames as usize].load(Ordering::Relaxed)
-    }
-
-    /// In the order of [`COUNTERS`].
-    pub fn counts(&self) -> impl Iterator<Item = u64> {
-        self.counters.iter().map(|counter| counter.load(Ordering::Relaxed))
+    /// For who counts on another thread.
+    pub fn counter(&self, what: Count) -> Arc<AtomicU64> {
+        self.counters[what as usize].clone()
     }
 
     pub fn is_up(&self) -> bool {
         self.now.lock().phase == Phase::Playing
     }
 
+    /// Since the newest frame, or since connecting began.
+    pub fn silence(&self) -> Duration {
+        self.now.lock().alive.elapsed()
+    }
+
     pub fn enter(&self, phase: Phase) {
         let mut now = self.now.lock();
-        if phase == Phase::Connecting {
-            now.alive = Instant::now();
+        match &phase {
+            Phase::Connecting => now.alive = Instant::now(),
+            Phase::Waiting { why, .. } => now.last_failure = Some((why.clone(), Instant::now())),
+            Phase::Playing | Phase::Stopped => {}
         }
         now.phase = phase;
     }
@@ -109,30 +176,70 @@ impl CameraState {
     /// A frame has come out. Returns whether it is the first of its connection.
     pub fn frame(&self, size: (u32, u32), pts: Option<gst::ClockTime>, masks: Option<&Masks>) -> bool {
         self.count(Count::Frames);
-        let seen = masks.map(|masks| {
+        let came = Instant::now();
+        let mut now = self.now.lock();
+        if let Some(masks) = masks {
             // Under load every mask is of an earlier frame; it is new as long as no frame had it before.
             let of = pts.map(|pts| pts.saturating_sub(masks.age));
-            let new = std::mem::replace(&mut self.now.lock().mask_of, of) != of || of.is_none();
+            let new = std::mem::replace(&mut now.mask_of, of) != of || of.is_none();
             self.count(if new { Count::Masks } else { Count::Reused });
-            if masks.regions.is_empty() {
-                return "nothing".into();
-            }
-            let of = |region: &Region| format!("{} {:.1} %", region.label, 100.0 * region.area);
-            masks.regions.iter().map(of).collect::<Vec<_>>().join(", ")
-        });
-        let mut now = self.now.lock();
-        (now.alive, now.size) = (Instant::now(), size);
-        if let Some(seen) = seen {
-            now.seen = seen;
+            now.mask_at = came.checked_sub(masks.age.into()).or(Some(came));
+            now.seen = words(masks);
         }
+        (now.alive, now.size) = (came, size);
         let first = now.phase == Phase::Connecting;
         if first {
             now.phase = Phase::Playing;
-        }
-        drop(now);
-        if first {
             self.count(Count::Connections);
         }
         first
+    }
+}
+
+fn words(masks: &Masks) -> String {
+    if masks.regions.is_empty() {
+        return "nothing".into();
+    }
+    let of = |region: &Region| format!("{} {:.1} %", region.label, 100.0 * region.area);
+    masks.regions.iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
+impl Rates {
+    fn measure(&mut self, counts: [u64; 2]) {
+        let passed = self.since.elapsed();
+        if passed >= SPAN {
+            let rate =
+                |index: usize| counts[index].saturating_sub(self.counts[index]) as f64 / passed.as_secs_f64();
+            self.a_second = [rate(0), rate(1)];
+            (self.since, self.counts) = (Instant::now(), counts);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_counts_once_however_late_it_is() {
+        gst::init().unwrap();
+        let state = CameraState::new("gate");
+        let time = gst::ClockTime::from_mseconds;
+        let mut show = |pts: u64, age: u64| {
+            let masks = Masks { age: time(age), ..Masks::new(1, gst::Buffer::new(), vec![]) };
+            state.frame((160, 90), Some(time(pts)), Some(&masks))
+        };
+        assert!(show(1000, 0), "the first of the connection");
+        assert!(!show(1100, 100) && !show(1200, 50) && !show(1300, 150) && !show(1400, 100));
+        state.frame((160, 90), Some(time(1500)), None);
+        let status = state.status();
+        let count = |what: Count| status.counts[what as usize];
+        // Made from the frames at 1000, 1150 and 1300.
+        assert_eq!((count(Count::Frames), count(Count::Masks), count(Count::Reused)), (6, 3, 2));
+        assert!(status.is_up() && status.mask_age.is_some_and(|age| age >= Duration::from_millis(100)));
+        assert_eq!(status.seen, "nothing");
+        state.enter(Phase::Waiting { until: Instant::now(), why: "gone".into() });
+        let status = state.status();
+        assert!(!status.is_up() && status.last_failure.is_some_and(|(why, _)| why == "gone"));
     }
 }

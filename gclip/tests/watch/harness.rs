@@ -155,6 +155,10 @@ impl Watch {
         assert!(sent.unwrap().success());
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
     /// Waits for the end of the program and of what it writes.
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {

@@ -15,7 +15,7 @@ use gclip_testing::rtsp::Server;
 fn leave_early(url: &str, protocols: &str) -> usize {
     let source = gst::ElementFactory::make("rtspsrc").property("location", url);
     let source = source.property_from_str("protocols", protocols).build().unwrap();
-    rtsp_guard::guard(&source);
+    rtsp_guard::guard(&source, rtsp_guard::Counter::default());
     let requests = Arc::new(AtomicUsize::new(0));
     let count = requests.clone();
     // Called for those that the guard lets pass.

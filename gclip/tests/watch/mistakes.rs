@@ -24,15 +24,15 @@ fn the_program_ends_with_one_sentence() {
     let bad_file = config("") + "[output.archive]\ntype = 'file'\npath = 'no/such/folder/x'\n" + &good;
     let bad_template = config("").replace("'none'", "'no braces'") + file + &good;
     let table = [
-        (no_model, vec!["cameras.toml", "camera.gate", "nothing"]),
-        (unknown_key, vec!["cameras.toml:", "camera[0].uri", "unknown field", "`url`"]),
-        (bad_file, vec!["output.archive", "no/such/folder/x"]),
-        (bad_template, vec!["cameras.toml", "camera.gate", "no braces"]),
+        (no_model, 78, vec!["cameras.toml", "camera.gate", "nothing"]),
+        (unknown_key, 78, vec!["cameras.toml:", "camera[0].uri", "unknown field", "`url`"]),
+        (bad_file, 1, vec!["output.archive", "no/such/folder/x"]),
+        (bad_template, 78, vec!["cameras.toml", "camera.gate", "no braces"]),
     ];
-    for (config, words) in table {
+    for (config, code, words) in table {
         let (folder, output) = run(&config);
         let text = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert_eq!(output.status.code(), Some(code), "{text}");
         assert_eq!(text.trim_end().lines().count(), 1, "one sentence: {text}");
         assert!(words.iter().all(|word| text.contains(word)), "{words:?} in: {text}");
         assert!(

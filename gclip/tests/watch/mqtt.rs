@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Lines by way of a real broker: mosquitto, which is stopped and started again meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -120,16 +120,17 @@ fn a_restart_of_the_broker_loses_no_line() {
     watch.stop();
     assert!(!watch.stderr().contains("could not be delivered"), "{}", watch.stderr());
 
-    let sent: BTreeSet<String> = watch.seen.iter().cloned().collect();
+    let sent: BTreeSet<String> = watch.seen.iter().map(|line| line.trim_end().to_string()).collect();
     let start = Instant::now();
-    let arrived =
-        || -> BTreeSet<String> { received.lock().unwrap().iter().map(|(_, line)| line.clone()).collect() };
+    let arrived = || -> BTreeSet<String> {
+        let received = received.lock().unwrap();
+        received.iter().filter(|(topic, _)| topic == "gclip/gate").map(|(_, line)| line.clone()).collect()
+    };
     while arrived() != sent {
         let missing = sent.difference(&arrived()).count();
         assert!(start.elapsed() < PATIENCE, "{missing} of {} lines did not arrive", sent.len());
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(received.lock().unwrap().iter().all(|(topic, _)| topic == "gclip/gate"));
     broker.stop();
 }
 
@@ -162,7 +163,7 @@ fn a_full_buffer_drops_the_oldest_lines_and_counts_them() {
     watch.until_log("connected again");
     watch.until_frames("gate", 20);
     watch.stop();
-    let last = watch.seen.last().unwrap();
+    let last = watch.seen.last().unwrap().trim_end();
     while !received.lock().unwrap().iter().any(|(_, line)| line == last) {
         assert!(start.elapsed() < PATIENCE, "the last line did not arrive");
         std::thread::sleep(Duration::from_millis(50));
@@ -198,4 +199,94 @@ fn lines_go_over_tls_to_the_broker_that_is_trusted_and_to_no_other() {
     // Those that the broker has not acknowledged would be told at the end.
     let log = watch.stderr();
     assert!(!log.contains("could not be delivered") && !log.contains("lines wait"), "{log}");
+}
+
+/// What the broker keeps at each topic for later subscribers.
+fn kept(port: u16) -> BTreeMap<String, String> {
+    let mut options = MqttOptions::new("later", "127.0.0.1", port);
+    options.set_credentials("watcher", "br0kerword").set_max_packet_size(1 << 20, 1 << 20);
+    let (client, mut connection) = Client::new(options, 10);
+    client.subscribe("#", QoS::AtLeastOnce).unwrap();
+    let (mut kept, start) = (BTreeMap::new(), Instant::now());
+    while start.elapsed() < Duration::from_secs(1) {
+        if let Ok(Ok(Event::Incoming(Packet::Publish(message)))) =
+            connection.recv_timeout(Duration::from_millis(100))
+            && message.retain
+        {
+            kept.insert(message.topic, String::from_utf8_lossy(&message.payload).into_owned());
+        }
+    }
+    kept
+}
+
+#[test]
+fn a_line_above_the_brokers_limit_is_dropped_and_the_others_go_on() {
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (320, 180), 10);
+    let (folder, port, metrics) = (tempfile::tempdir().unwrap(), free_port(), free_port());
+    // Of the listener's file, but for the whole broker.
+    let Some(_broker) = Broker::start_with(folder.path(), port, "max_packet_size 2000\n") else { return };
+    let received = subscribe(port);
+    let output = format!(
+        "[output.broker]\ntype = 'mqtt'\nwhat = 'all'\nbroker = 'mqtt://watcher:br0kerword@127.0.0.1:{port}'\n"
+    );
+    // Its name makes every line of it long.
+    let big = format!("big{}", "g".repeat(2000));
+    let cameras =
+        camera(&big, &server.url("gate"), "fps = 2") + &camera("small", &server.url("gate"), "fps = 2");
+    let first = format!("metrics = '127.0.0.1:{metrics}'");
+    let watch = Watch::start(&(config(&first) + &output + &cameras));
+    watch.until_log("it closes the connection on lines as long as one of ");
+    let small = || received.lock().unwrap().iter().filter(|(topic, _)| topic == "gclip/small").count();
+    let (before, start) = (small(), Instant::now());
+    while small() < before + 20 {
+        assert!(start.elapsed() < PATIENCE, "only {} lines: {}", small(), watch.stderr());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let told = watch.stderr().matches("it closes the connection on lines").count();
+    assert_eq!(told, 1, "{}", watch.stderr());
+    assert!(watch.stderr().contains("bytes of bigg"), "{}", watch.stderr());
+}
+
+#[test]
+fn the_broker_keeps_how_things_stand() {
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (160, 90), 20);
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let Some(_broker) = Broker::start(folder.path(), port) else { return };
+    let outputs = format!(
+        "[output.broker]\ntype = 'mqtt'\nbroker = 'mqtt://watcher:br0kerword@127.0.0.1:{port}'\n\
+         discovery = 'homeassistant'\n[output.lines]\ntype = 'stdout'\nwhat = 'all'\n"
+    );
+    let gate = camera("gate", &server.url("gate"), "zones = 'all=0,0 1,0 1,1 0,1'");
+    let text = config("") + &outputs + &gate;
+    let mut watch = Watch::start(&text);
+    let entered = watch.until("somebody enters", |line| line["state"] == "entered" && line["zone"].is_null());
+    let label = entered["label"].as_str().unwrap().to_string();
+    let until = |topic: &str, payload: &str| {
+        let start = Instant::now();
+        while kept(port).get(topic).map(String::as_str) != Some(payload) {
+            assert!(start.elapsed() < PATIENCE, "{topic} is not {payload}: {:?}", kept(port));
+        }
+    };
+    until(&format!("gclip/gate/presence/{label}"), "ON");
+    until("gclip/gate/availability", "online");
+    until("gclip/availability", "online");
+    let told = kept(port);
+    let sensors: Vec<&String> = told.keys().filter(|topic| topic.starts_with("homeassistant/")).collect();
+    assert_eq!(sensors.len(), 6, "three labels in two places: {sensors:?}");
+    let sensor = &told[&format!("homeassistant/binary_sensor/gclip_gate_{label}/config")];
+    let sensor: serde_json::Value = serde_json::from_str(sensor).unwrap();
+    assert_eq!(told[sensor["state_topic"].as_str().unwrap()], "ON", "the sensor shows what is there");
+
+    server.say("remove gate");
+    until("gclip/gate/availability", "offline");
+    watch.stop();
+    until("gclip/availability", "offline");
+
+    let mut watch = Watch::start(&text);
+    until("gclip/availability", "online");
+    watch.signal("KILL");
+    watch.end();
+    until("gclip/availability", "offline");
 }

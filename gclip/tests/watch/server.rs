@@ -25,7 +25,7 @@ impl Client {
         let pipeline = gst::parse::launch(launch).unwrap().downcast::<gst::Pipeline>().unwrap();
         let source = pipeline.by_name("source").unwrap();
         source.set_property("location", url);
-        rtsp_guard::guard(&source);
+        rtsp_guard::guard(&source, rtsp_guard::Counter::default());
         let (frame, sizes) = mpsc::channel();
         let pad = pipeline.by_name("sink").unwrap().static_pad("sink").unwrap();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, _| {

@@ -10,7 +10,7 @@ pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo/demo
 
 /// The compiled server; `None`, with the reason printed, where it cannot be built.
 static PROGRAM: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
-    let packages = ["gstreamer-rtsp-server-1.0", "gstreamer-app-1.0", "gio-2.0"];
+    let packages = ["gstreamer-rtsp-server-1.0", "gstreamer-rtsp-1.0", "gstreamer-app-1.0", "gio-2.0"];
     let flags = Command::new("pkg-config").args(["--cflags", "--libs"]).args(packages).output();
     let Some(flags) = flags.ok().filter(|output| output.status.success()) else {
         eprintln!("skipped: no headers of gst-rtsp-server (scripts/setup.sh --tests installs them)");
@@ -93,10 +93,19 @@ impl Server {
 
     /// Sends a command of `server.c` and returns what follows its `ok`.
     pub fn say(&mut self, command: &str) -> String {
-        writeln!(self.commands.as_mut().unwrap(), "{command}").unwrap();
+        match self.try_say(command) {
+            Some(Ok(result)) => result,
+            Some(Err(answer)) => panic!("{command}: {answer}"),
+            None => panic!("{command}: the server has ended"),
+        }
+    }
+
+    /// The same, for commands that may fail; `None` when the server has ended.
+    pub fn try_say(&mut self, command: &str) -> Option<Result<String, String>> {
+        writeln!(self.commands.as_mut()?, "{command}").ok()?;
         let answer = self.answer();
-        let result = answer.strip_prefix("ok").unwrap_or_else(|| panic!("{command}: {answer}"));
-        result.trim().to_string()
+        let result = answer.strip_prefix("ok").map(|result| result.trim().to_string());
+        if answer.is_empty() { None } else { Some(result.ok_or(answer)) }
     }
 
     pub fn url(&self, name: &str) -> String {

@@ -9,6 +9,10 @@
 //   drop NAME                         closes the connections of this camera's clients
 //   remove NAME                       the same, and new clients get 404
 //   stall NAME / resume NAME          connections stay, packets stop / go on
+//   launch NAME DESCRIPTION           a camera that is this bin of gst-launch, made anew for each client; payloaders are
+//                                     called pay0, pay1, ...
+//   alter NAME SHARE                  this share (0..1) of what is said to its clients is altered: lines of headers and
+//                                     SDP left out, doubled, their numbers and letters replaced
 //   damage NAME SHARE                 this share (0..1) of the packets is lost, cut or overwritten with noise
 //   clients NAME                      answers `ok N`: how many are playing
 #include <gst/app/gstappsink.h>
@@ -28,6 +32,7 @@ typedef struct {
   guint fps;
   gboolean stalled;
   gdouble damage;      // share of packets
+  gdouble alter;       // share of messages
 } Camera;
 
 // One client's copy of a camera.
@@ -168,6 +173,13 @@ static GstPadProbeReturn damage_packets(GstPad *pad, GstPadProbeInfo *info, gpoi
 
 static void forget(gpointer data, GClosure *closure) { (void)closure, g_free(data); }
 
+static void spoil(GstElement *bin, const gchar *path) {
+  GstElement *payloader = gst_bin_get_by_name(GST_BIN(bin), "pay0");
+  GstPad *pad = gst_element_get_static_pad(payloader, "src");
+  gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_BUFFER_LIST, damage_packets, g_strdup(path), g_free);
+  gst_object_unref(pad), gst_object_unref(payloader);
+}
+
 static void configure(GstRTSPMediaFactory *factory, GstRTSPMedia *media, gpointer path) {
   (void)factory;
   g_mutex_lock(&lock);
@@ -179,6 +191,14 @@ static void configure(GstRTSPMediaFactory *factory, GstRTSPMedia *media, gpointe
   Feed *feed = g_new0(Feed, 1);
   GstElement *bin = gst_rtsp_media_get_element(media);
   feed->source = gst_bin_get_by_name(GST_BIN(bin), "frames");
+  if (!feed->source) {
+    // A bin of gst-launch makes its pictures itself.
+    g_mutex_unlock(&lock);
+    g_free(feed);
+    spoil(bin, path);
+    gst_object_unref(bin);
+    return;
+  }
   feed->path = g_strdup(path);
   feed->frames = g_ptr_array_ref(camera->frames);
   g_object_set(feed->source, "caps", camera->caps, NULL);
@@ -187,10 +207,63 @@ static void configure(GstRTSPMediaFactory *factory, GstRTSPMedia *media, gpointe
   // The feed belongs to its timer: GLib frees it when no call of it runs any more.
   g_object_set_data_full(G_OBJECT(media), "timer", GUINT_TO_POINTER(timer), remove_timer);
 
-  GstElement *payloader = gst_bin_get_by_name(GST_BIN(bin), "pay0");
-  GstPad *pad = gst_element_get_static_pad(payloader, "src");
-  gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_BUFFER_LIST, damage_packets, g_strdup(path), g_free);
-  gst_object_unref(pad), gst_object_unref(payloader), gst_object_unref(bin);
+  spoil(bin, path);
+  gst_object_unref(bin);
+}
+
+// --- words ----------------------------------------------------------------------------------------------------------
+
+// What a camera says, as one says it whose programmer was in a hurry.
+static gchar *altered(const gchar *text, gsize length) {
+  gchar *whole = g_strndup(text, length), **lines = g_strsplit(whole, "\r\n", -1);
+  GString *worse = g_string_new(NULL);
+  for (guint index = 0; lines[index]; index++) {
+    gint kind = g_random_int_range(0, 12);
+    if (kind == 0)
+      continue;
+    for (gint times = kind == 1 ? g_random_int_range(2, 40) : 1; times > 0; times--) {
+      for (gchar *at = lines[index]; *at; at++) {
+        gboolean digit = g_ascii_isdigit(*at), hit = g_random_int_range(0, kind == 2 ? 6 : kind == 3 && digit ? 2 : 400) == 0;
+        g_string_append_c(worse, !hit ? *at : digit ? g_random_int_range('0', '9' + 1) : g_random_int_range(' ', 127));
+        if (hit && digit && g_random_int_range(0, 4) == 0)
+          g_string_append(worse, "99999999999");
+      }
+      g_string_append(worse, "\r\n");
+    }
+  }
+  g_strfreev(lines), g_free(whole);
+  return g_string_free(worse, FALSE);
+}
+
+static void alter_message(GstRTSPClient *client, GstRTSPSession *session, GstRTSPMessage *message, gpointer data) {
+  const gchar *path = g_object_get_data(G_OBJECT(client), "asked");
+  gdouble share = 0;
+  (void)session, (void)data;
+  g_mutex_lock(&lock);
+  Camera *camera = path ? g_hash_table_lookup(cameras, path) : NULL;
+  share = camera ? camera->alter : 0;
+  g_mutex_unlock(&lock);
+  if (g_random_double() >= share)
+    return;
+  guint8 *body = NULL;
+  guint size = 0;
+  if (gst_rtsp_message_get_body(message, &body, &size) == GST_RTSP_OK && body && size) {
+    gchar *worse = altered((const gchar *)body, size);
+    gst_rtsp_message_take_body(message, (guint8 *)worse, strlen(worse));
+  }
+  // Headers that clients go by.
+  static const GstRTSPHeaderField fields[] = {GST_RTSP_HDR_TRANSPORT, GST_RTSP_HDR_SESSION, GST_RTSP_HDR_CONTENT_BASE,
+                                              GST_RTSP_HDR_RTP_INFO, GST_RTSP_HDR_RANGE, GST_RTSP_HDR_PUBLIC};
+  for (guint index = 0; index < G_N_ELEMENTS(fields); index++) {
+    gchar *value = NULL;
+    if (gst_rtsp_message_get_header(message, fields[index], &value, 0) != GST_RTSP_OK || g_random_int_range(0, 3))
+      continue;
+    gchar *worse = g_strchomp(altered(value, strlen(value)));
+    gst_rtsp_message_remove_header(message, fields[index], -1);
+    if (!strpbrk(worse, "\r\n"))
+      gst_rtsp_message_add_header(message, fields[index], worse);
+    g_free(worse);
+  }
 }
 
 // --- clients --------------------------------------------------------------------------------------------------------
@@ -200,9 +273,16 @@ static void remember_path(GstRTSPClient *client, GstRTSPContext *context, gpoint
   g_object_set_data_full(G_OBJECT(client), "path", g_strdup(context->uri->abspath), g_free);
 }
 
+static void remember_question(GstRTSPClient *client, GstRTSPContext *context, gpointer data) {
+  (void)data;
+  g_object_set_data_full(G_OBJECT(client), "asked", g_strdup(context->uri->abspath), g_free);
+}
+
 static void greet(GstRTSPServer *of, GstRTSPClient *client, gpointer data) {
   (void)of, (void)data;
+  g_signal_connect(client, "describe-request", G_CALLBACK(remember_question), NULL);
   g_signal_connect(client, "play-request", G_CALLBACK(remember_path), NULL);
+  g_signal_connect(client, "send-message", G_CALLBACK(alter_message), NULL);
 }
 
 typedef struct {
@@ -238,6 +318,42 @@ static void free_camera(gpointer data) {
   g_free(camera);
 }
 
+// From now on clients find the camera, as this bin.
+static void offer(Camera *camera, const gchar *launch) {
+  gchar *path = g_strdup(camera->path);
+  g_mutex_lock(&lock);
+  g_hash_table_replace(cameras, camera->path, camera);
+  g_mutex_unlock(&lock);
+
+  GstRTSPMediaFactory *factory = gst_rtsp_media_factory_new();
+  gst_rtsp_media_factory_set_launch(factory, launch);
+  gst_rtsp_media_factory_add_role(factory, "viewer", GST_RTSP_PERM_MEDIA_FACTORY_ACCESS, G_TYPE_BOOLEAN, TRUE,
+                                  GST_RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, G_TYPE_BOOLEAN, TRUE, NULL);
+  g_signal_connect_data(factory, "media-configure", G_CALLBACK(configure), g_strdup(path), forget, 0);
+  GstRTSPMountPoints *mounts = gst_rtsp_server_get_mount_points(server);
+  gst_rtsp_mount_points_add_factory(mounts, path, factory);
+  g_object_unref(mounts);
+  g_free(path);
+}
+
+static gchar *launch(const gchar *path, const gchar *description) {
+  Camera *camera = g_new0(Camera, 1);
+  camera->path = g_strdup(path);
+  camera->frames = g_ptr_array_new_with_free_func((GDestroyNotify)gst_buffer_unref);
+  GError *error = NULL;
+  // Only to see whether it can be made; GStreamer would tell nobody but its log.
+  GstElement *bin = gst_parse_launch(description, &error);
+  gst_clear_object(&bin);
+  if (error) {
+    gchar *why = g_strdup(error->message);
+    g_error_free(error);
+    free_camera(camera);
+    return why;
+  }
+  offer(camera, description);
+  return NULL;
+}
+
 static gchar *serve(const gchar *path, guint width, guint height, guint fps, const gchar *file) {
   Camera *camera = g_new0(Camera, 1);
   camera->path = g_strdup(path);
@@ -248,19 +364,8 @@ static gchar *serve(const gchar *path, guint width, guint height, guint fps, con
     free_camera(camera);
     return error;
   }
-  g_mutex_lock(&lock);
-  g_hash_table_replace(cameras, camera->path, camera);
-  g_mutex_unlock(&lock);
-
-  GstRTSPMediaFactory *factory = gst_rtsp_media_factory_new();
-  gst_rtsp_media_factory_set_launch(factory, "( appsrc name=frames is-live=true format=time do-timestamp=true ! h264parse"
-                                             " ! rtph264pay name=pay0 pt=96 config-interval=-1 )");
-  gst_rtsp_media_factory_add_role(factory, "viewer", GST_RTSP_PERM_MEDIA_FACTORY_ACCESS, G_TYPE_BOOLEAN, TRUE,
-                                  GST_RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, G_TYPE_BOOLEAN, TRUE, NULL);
-  g_signal_connect_data(factory, "media-configure", G_CALLBACK(configure), g_strdup(path), forget, 0);
-  GstRTSPMountPoints *mounts = gst_rtsp_server_get_mount_points(server);
-  gst_rtsp_mount_points_add_factory(mounts, path, factory);
-  g_object_unref(mounts);
+  offer(camera, "( appsrc name=frames is-live=true format=time do-timestamp=true ! h264parse"
+                " ! rtph264pay name=pay0 pt=96 config-interval=-1 )");
   return NULL;
 }
 
@@ -279,6 +384,10 @@ static gchar *obey(const gchar *line) {
       answer = error ? g_strconcat("error: ", error, NULL) : NULL;
       g_free(error);
     }
+  } else if (!strcmp(verb, "launch")) {
+    gchar *error = launch(path, line + strlen("launch ") + strlen(name) + 1);
+    answer = error ? g_strconcat("error: ", error, NULL) : NULL;
+    g_free(error);
   } else if (!camera_state(path, NULL, NULL)) {
     answer = g_strdup_printf("error: no camera %s", name);
   } else if (!strcmp(verb, "clients")) {
@@ -290,6 +399,8 @@ static gchar *obey(const gchar *line) {
       camera->stalled = verb[0] == 's';
     else if (!strcmp(verb, "damage"))
       camera->damage = g_ascii_strtod(line + strlen("damage ") + strlen(name), NULL);
+    else if (!strcmp(verb, "alter"))
+      camera->alter = g_ascii_strtod(line + strlen("alter ") + strlen(name), NULL);
     else if (strcmp(verb, "drop") && strcmp(verb, "remove"))
       answer = g_strdup_printf("error: no command %s", verb);
     g_mutex_unlock(&lock);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use gstgclip::model::Prompts;
 use toml::Spanned;
 
-use super::check::{address, scratch};
 use super::raw::{self, Mistake};
+use super::values::{address, scratch};
 use super::{Camera, Output};
 use crate::redact::Secrets;
 
@@ -37,16 +37,20 @@ impl<'a> Written<'a> {
         let prompts = prompts.ok_or_else(|| missing("prompts", "\"person; car, truck\""))?;
         let background = self.find(|camera| camera.background.as_ref());
         let retry_min = self.seconds("retry-min", self.find(|camera| camera.retry_min.as_ref()), 1.0)?;
+        let retry_login = self.find(|camera| camera.retry_login.as_ref());
+        let retry_login = self.seconds("retry-login", retry_login, 300.0)?;
         let retry_max = self.find(|camera| camera.retry_max.as_ref());
         let at_retry_max = retry_max.map_or(self.at.clone(), Spanned::span);
         let retry_max = self.seconds("retry-max", retry_max, 60.0)?;
         if retry_max < retry_min {
             return Err(Mistake::new(at_retry_max, self.key("retry-max"), "it is shorter than retry-min"));
         }
+        let classes = self.prompts(prompts, background, folder)?;
         Ok(Camera {
             name: self.name.to_string(),
             address: address(url, &["rtsp", "rtsps"], &self.key("url"), secrets)?,
-            prompts: self.prompts(prompts, background, folder)?,
+            labels: classes.classes.iter().map(|class| class.label.clone()).collect(),
+            prompts: classes.to_string(),
             background: background.map(|text| text.get_ref().clone()).unwrap_or_default(),
             zones: self.zones(self.find(|camera| camera.zones.as_ref()))?,
             outputs: self.outputs(outputs)?,
@@ -57,6 +61,8 @@ impl<'a> Written<'a> {
             timeout: self.seconds("timeout", self.find(|camera| camera.timeout.as_ref()), 10.0)?,
             retry_min,
             retry_max,
+            retry_login,
+            decode: self.own.decode.or(self.defaults.decode).unwrap_or_default(),
             fps: self.fps(self.find(|camera| camera.fps.as_ref()))?,
             width: self.width(self.find(|camera| camera.width.as_ref()))?,
             segment: Vec::new(),
@@ -77,20 +83,19 @@ impl<'a> Written<'a> {
         prompts: &Spanned<String>,
         background: Found<String>,
         folder: &Path,
-    ) -> Result<String, Mistake> {
+    ) -> Result<Prompts, Mistake> {
         let mistake =
             |error: anyhow::Error| Mistake::new(prompts.span(), self.key("prompts"), format!("{error:#}"));
         let background = background.map_or("", |text| text.get_ref());
         let Some(file) = prompts.get_ref().strip_prefix('@') else {
-            Prompts::parse(prompts.get_ref(), background).map_err(mistake)?;
-            return Ok(prompts.get_ref().clone());
+            return Prompts::parse(prompts.get_ref(), background).map_err(mistake);
         };
         let path = folder.join(file);
         let text = std::fs::read_to_string(&path);
         let text =
             text.map_err(|error| mistake(anyhow::anyhow!("cannot read {}: {error}", path.display())))?;
         // Read once: all connections to all cameras that name the file look for the same.
-        Ok(Prompts::parse_file_text(&text, background).map_err(mistake)?.to_string())
+        Prompts::parse_file_text(&text, background).map_err(mistake)
     }
 
     fn zones(&self, zones: Found<String>) -> Result<String, Mistake> {
@@ -100,19 +105,20 @@ impl<'a> Written<'a> {
         Ok(zones.get_ref().clone())
     }
 
-    /// Indices of the outputs; all when the camera names none.
-    fn outputs(&self, outputs: &[Output]) -> Result<Vec<usize>, Mistake> {
+    /// Names of the outputs; all when the camera names none.
+    fn outputs(&self, outputs: &[Output]) -> Result<Vec<String>, Mistake> {
         let Some(names) = self.own.outputs.as_ref().or(self.defaults.outputs.as_ref()) else {
-            return Ok((0..outputs.len()).collect());
+            return Ok(outputs.iter().map(|output| output.name.clone()).collect());
         };
-        let index = |name: &Spanned<String>| {
-            outputs.iter().position(|output| output.name == *name.get_ref()).ok_or_else(|| {
+        let known = |name: &Spanned<String>| {
+            let found = outputs.iter().find(|output| output.name == *name.get_ref());
+            found.map(|output| output.name.clone()).ok_or_else(|| {
                 let known: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
                 let what = format!("there is no [output.{}], only {}", name.get_ref(), known.join(", "));
                 Mistake::new(name.span(), self.key("outputs"), what)
             })
         };
-        names.iter().map(index).collect()
+        names.iter().map(known).collect()
     }
 
     fn seconds(&self, key: &str, written: Found<f64>, default: f64) -> Result<Duration, Mistake> {

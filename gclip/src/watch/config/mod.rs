@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The config file: `raw` is what is written, `check` and `camera` what it means, `address` a URL with a password in it.
+//! The config file: `raw` is what is written, `check` with `camera`, `output` and `values` what it means.
 //! A mistake is one sentence that names file, line and key.
 
-mod address;
 mod camera;
 mod check;
+mod output;
 mod raw;
 #[cfg(test)]
 mod tests;
+mod values;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-pub use address::Address;
-pub use raw::{Certificate, Masks, Protocols, What};
+pub use raw::{Certificate, Decode, Masks, Protocols, What};
 
+use crate::address::Address;
 use crate::redact::Secrets;
+use gstgclip::presence::Zones;
 
 /// What to watch, and where the results go. Everything in it has been checked, but for what only the model knows.
 #[derive(Clone)]
@@ -31,7 +34,7 @@ pub struct Config {
     pub secrets: Secrets,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     pub name: String,
     pub what: What,
@@ -40,20 +43,52 @@ pub struct Output {
     pub target: Target,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     Stdout,
     File(PathBuf),
-    /// `{camera}` in the topic stands for the camera's name.
-    Mqtt {
-        broker: Address,
-        topic: String,
-        /// For TLS: the certificates of those whose word for the broker counts, in PEM.
-        trusted: Option<Vec<u8>>,
-    },
+    Mqtt(MqttTarget),
+    Webhook(WebhookTarget),
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
+pub struct MqttTarget {
+    pub broker: Address,
+    /// Of the lines; `{camera}` stands for the camera's name.
+    pub topic: String,
+    /// For TLS: the certificates of those whose word for the broker counts, in PEM.
+    pub trusted: Option<Vec<u8>>,
+    /// Where it stands whether the program is there.
+    pub availability: Option<String>,
+    /// Whether the broker keeps who is in the picture.
+    pub retain_presence: bool,
+    /// Where Home Assistant looks for what there is.
+    pub discovery: Option<String>,
+}
+
+#[derive(Clone, PartialEq)]
+pub struct WebhookTarget {
+    pub address: Address,
+    /// What the lines are signed with.
+    pub secret: Option<String>,
+    /// Value of the header.
+    pub authorization: Option<String>,
+}
+
+// Secrets and certificates are not for reading.
+impl fmt::Debug for MqttTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MqttTarget({} {})", self.broker, self.topic)
+    }
+}
+
+impl fmt::Debug for WebhookTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WebhookTarget({})", self.address)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct Camera {
     pub name: String,
     pub address: Address,
@@ -61,8 +96,10 @@ pub struct Camera {
     pub prompts: String,
     pub background: String,
     pub zones: String,
-    /// Indices of [`Config::outputs`].
-    pub outputs: Vec<usize>,
+    /// What can be seen, in the order of the prompts.
+    pub labels: Vec<String>,
+    /// Names of [`Config::outputs`].
+    pub outputs: Vec<String>,
     pub masks: Masks,
     pub protocols: Protocols,
     pub certificate: Certificate,
@@ -73,12 +110,28 @@ pub struct Camera {
     /// Before the first retry, and at most; each wait is about twice the one before.
     pub retry_min: Duration,
     pub retry_max: Duration,
+    /// At least, before the next try with a user or password that was refused.
+    pub retry_login: Duration,
+    pub decode: Decode,
     /// Frames a second that are looked at, at most, as a fraction.
     pub fps: Option<gst::Fraction>,
     /// Pixels, at most.
     pub width: Option<u32>,
     /// Further properties of gclipsegment, as `name=value`.
     pub segment: Vec<String>,
+}
+
+impl Camera {
+    /// Whether a connection by the one is a connection by the other: the outputs do not matter to it.
+    pub fn is_like(&self, other: &Camera) -> bool {
+        let outputs = other.outputs.clone();
+        *other == Camera { outputs, ..self.clone() }
+    }
+
+    pub fn zone_names(&self) -> Vec<String> {
+        let zones: Zones = self.zones.parse().unwrap_or_default();
+        zones.0.into_iter().map(|zone| zone.name).collect()
+    }
 }
 
 /// Reads and checks a config file. GStreamer and the plugin must have been started.

@@ -48,6 +48,8 @@ pub struct Camera {
     pub timeout: Option<Spanned<f64>>,
     pub retry_min: Option<Spanned<f64>>,
     pub retry_max: Option<Spanned<f64>>,
+    pub retry_login: Option<Spanned<f64>>,
+    pub decode: Option<Decode>,
     /// Frames a second.
     pub fps: Option<Spanned<f64>>,
     /// Pixels.
@@ -65,6 +67,19 @@ pub enum Protocols {
     UdpMcast,
     /// Whatever works, UDP first.
     Any,
+}
+
+/// What is decoded, and by what.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Decode {
+    /// By programs, whatever hardware there is.
+    #[default]
+    Software,
+    /// By hardware where GStreamer has a decoder for it.
+    Auto,
+    /// Key frames alone, by programs.
+    Keyframes,
 }
 
 /// Which certificates an `rtsps://` camera may show.
@@ -90,7 +105,7 @@ pub enum Masks {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Output {
     #[serde(rename = "type")]
     pub kind: Kind,
@@ -101,6 +116,12 @@ pub struct Output {
     pub broker: Option<Spanned<String>>,
     pub topic: Option<Spanned<String>>,
     pub ca: Option<Spanned<String>>,
+    pub availability: Option<Spanned<String>>,
+    pub retain_presence: Option<Spanned<bool>>,
+    pub discovery: Option<Spanned<String>>,
+    pub url: Option<Spanned<String>>,
+    pub secret: Option<Spanned<String>>,
+    pub authorization: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
@@ -109,6 +130,7 @@ pub enum Kind {
     Stdout,
     File,
     Mqtt,
+    Webhook,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]

@@ -34,7 +34,10 @@ fn what_is_not_written_has_a_default() {
     assert_eq!((config.outputs.len(), &config.outputs[0].what), (1, &What::Changes));
     assert!(matches!(config.outputs[0].target, Target::Stdout));
     let camera = &config.cameras[0];
-    assert_eq!((camera.name.as_str(), camera.outputs.as_slice()), ("gate", [0].as_slice()));
+    assert_eq!(
+        (camera.name.as_str(), camera.outputs.as_slice()),
+        ("gate", ["stdout".to_string()].as_slice())
+    );
     assert_eq!((camera.protocols, camera.masks), (Protocols::Tcp, Masks::None));
     assert_eq!((camera.timeout, camera.latency), (Duration::from_secs(10), Duration::from_millis(200)));
     assert_eq!((camera.fps, camera.width), (None, None));
@@ -51,11 +54,40 @@ fn cameras_take_what_they_do_not_say_from_the_defaults() {
     let [gate, yard] = config.cameras.as_slice() else { panic!() };
     assert_eq!((gate.prompts.as_str(), yard.prompts.as_str()), ("cat", "dog"));
     assert_eq!((gate.fps, yard.fps), (Some(gst::Fraction::new(5, 2)), Some(gst::Fraction::new(10, 1))));
-    assert_eq!((gate.outputs.as_slice(), yard.outputs.as_slice()), ([0, 1].as_slice(), [1].as_slice()));
+    assert_eq!((gate.outputs.join(" "), yard.outputs.join(" ")), ("a b".into(), "b".into()));
     assert_eq!(yard.segment, ["window=64", "stride=32", "threshold=0.25", "min-area=0.1", "threshold=0.5"]);
     assert_eq!(yard.zones, "a=0,0 1,0 1,1");
     assert!(matches!(&config.outputs[0].target, Target::File(path) if path == Path::new("folder/x.jsonl")));
-    assert!(matches!(&config.outputs[1].target, Target::Mqtt { topic, .. } if topic == "gclip/{camera}"));
+    assert!(matches!(&config.outputs[1].target, Target::Mqtt(target) if target.topic == "gclip/{camera}"));
+}
+
+#[test]
+fn what_is_told_beside_the_lines() {
+    let text = |rest: &str| format!("{GOOD}[output.x]\ntype = 'mqtt'\nbroker = 'mqtt://h'\n{rest}");
+    let target = |rest: &str| match read(&text(rest)).unwrap().outputs.remove(0).target {
+        Target::Mqtt(target) => target,
+        other => panic!("{other:?}"),
+    };
+    let usual = target("topic = 'site/{camera}/lines'");
+    assert_eq!(usual.availability.as_deref(), Some("site/availability"));
+    assert!(!usual.retain_presence && usual.discovery.is_none());
+    assert_eq!(target("availability = ''").availability, None);
+    let home = target("discovery = 'homeassistant:ha'");
+    assert!(home.retain_presence && home.discovery.as_deref() == Some("ha"));
+}
+
+#[test]
+fn a_camera_is_compared_with_what_it_was() {
+    let text = GOOD.to_string() + "zones = 'door=0,0 1,0 1,1'\n";
+    let camera = |text: &str| read(text).unwrap().cameras.remove(0);
+    let (one, same) = (camera(&text), camera(&format!("{text}outputs = ['x']\n[output.x]\ntype = 'stdout'")));
+    assert!(one.is_like(&same) && one != same, "where its lines go is another matter");
+    assert_eq!((one.labels.join(" "), one.zone_names().join(" ")), ("cat".into(), "door".into()));
+    for changed in
+        [text.replace("'cat'", "'dog'"), text.replace("secret", "other"), text.clone() + "fps = 5\n"]
+    {
+        assert!(!one.is_like(&camera(&changed)), "{changed}");
+    }
 }
 
 #[test]
@@ -105,9 +137,28 @@ fn mistakes_in_outputs_and_properties() {
         &format!("{GOOD}[output.x]\ntype = 'mqtt'\nbroker = 'mqtt://h'\ntopic = 'a/#'"),
         &[":9: output.x.topic"],
     );
+    refuses(
+        &format!("{GOOD}[output.x]\ntype = 'mqtt'\nbroker = 'mqtt://h'\ntopic = 'a/{{cam}}'"),
+        &[":9: output.x.topic", "{camera}"],
+    );
+    let hook = |rest: &str| format!("{GOOD}[output.x]\ntype = 'webhook'\n{rest}");
+    refuses(&hook(""), &[":6: output.x.url", "missing"]);
+    refuses(&hook("url = 'ftp://h'"), &[":8: output.x.url", "http://"]);
+    refuses(&hook("url = 'https://u:secret@h/x'"), &[":8: output.x.url", "authorization"]);
+    refuses(&hook("url = 'https://h/x'\nauthorization = 'a\tsecret'"), &[":9: output.x.authorization"]);
+    refuses(&hook("url = 'https://h/x'\nbroker = 'mqtt://h'"), &[":9: output.x.broker", "\"mqtt\""]);
+    refuses(&hook("url = 'https://h/x'\nretain-presence = true"), &[":9: output.x.retain-presence"]);
     let mqtt = |rest: &str| format!("{GOOD}[output.x]\ntype = 'mqtt'\n{rest}");
     refuses(&mqtt("broker = 'mqtts://h'\nca = 'nowhere.pem'"), &[":9: output.x.ca", "folder/nowhere.pem"]);
     refuses(&mqtt("broker = 'mqtts://h'\nca = '/proc/version'"), &[":9: output.x.ca", "no certificate"]);
+    refuses(
+        &mqtt("broker = 'mqtt://h'\ndiscovery = 'openhab'"),
+        &[":9: output.x.discovery", "homeassistant"],
+    );
+    refuses(
+        &mqtt("broker = 'mqtt://h'\ndiscovery = 'homeassistant'\nretain-presence = false"),
+        &[":10: output.x.retain-presence"],
+    );
     refuses(&mqtt("broker = 'mqtt://h'\nca = 'ca.pem'"), &[":9: output.x.ca", "mqtts://"]);
     refuses(&format!("{GOOD}[output.x]\ntype = 'stdout'\nbuffer = 0"), &[":8: output.x.buffer"]);
     refuses(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The URL of a camera or a broker, with what may not be shown kept apart from it.
+//! The URL of a camera, a broker or a webhook, with what may not be shown kept apart from it.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Address {
     /// The URL without user and password, which are handed over by other ways.
     pub location: String,
@@ -48,7 +48,12 @@ impl Address {
         url.set_username("").ok().context(fixed)?;
         url.set_password(None).ok().context(fixed)?;
         let location = url.to_string();
-        let shown = location.split('?').next().unwrap_or_default().to_string();
+        let mut shown = location.split('?').next().unwrap_or_default().to_string();
+        if matches!(url.scheme(), "http" | "https") {
+            // Of a webhook the path is what nobody else may know.
+            secrets.extend([url.path().to_string()].into_iter().filter(|path| path.len() > 1));
+            shown = url.origin().ascii_serialization();
+        }
         Ok(Address { location, host, port: url.port(), user, password, secrets, shown })
     }
 }
@@ -92,6 +97,9 @@ mod tests {
         for secret in ["me:p%40ss%2Fw", "p%40ss%2Fw", "p@ss/w", "token=abcd&x=1"] {
             assert!(address.secrets.iter().any(|known| known == secret), "{secret}");
         }
+        let hook = Address::parse("https://hooks.example:8443/services/T0K3N", &["https"]).unwrap();
+        assert_eq!(hook.to_string(), "https://hooks.example:8443");
+        assert_eq!(hook.secrets, ["/services/T0K3N"]);
         let open = Address::parse("rtsp://camera/1", &["rtsp"]).unwrap();
         assert_eq!((open.user, open.password, open.port), (None, None, None));
         assert!(open.secrets.is_empty());

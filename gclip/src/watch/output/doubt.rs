@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::queue::Line;
+use crate::watch::queue::Line;
 
 /// So often a connection has to break on a line that was sent alone.
 const PATIENCE: u32 = 3;

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rumqttc::{Client, Connection, Event, MqttOptions, NetworkOptions, Outgoing, Packet, QoS, Transport};
+use rumqttc::{
+    Client, Connection, Event, LastWill, MqttOptions, NetworkOptions, Outgoing, Packet, QoS, Transport,
+};
 
-use super::config::Address;
-use super::console::Console;
 use super::doubt::Doubt;
-use super::queue::{Line, Queue};
-use super::retry::Retry;
+use super::topics::{self, Inventory, Kept};
+use crate::watch::config::MqttTarget;
+use crate::watch::console::Console;
+use crate::watch::queue::{Line, Queue};
+use crate::watch::retry::Retry;
 
 /// Lines on their way at most; they count beside the queue's own.
 const WINDOW: usize = 100;
@@ -25,17 +28,17 @@ const LONGEST_LINE: usize = 16 << 20;
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Lines that are refused again and again are told about this often.
 const REMIND: Duration = Duration::from_secs(600);
+/// Of the broker, for the acknowledgement of the last word.
+const GOODBYE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub struct Publisher {
-    pub broker: Address,
-    pub topic: String,
-    /// For TLS: the certificates that the broker's is checked against, in PEM.
-    pub trusted: Option<Vec<u8>>,
+    pub target: MqttTarget,
     pub queue: Arc<Queue>,
     pub console: Arc<Console>,
     /// Name in the log.
     pub who: String,
+    pub inventory: Arc<Inventory>,
 }
 
 /// One connection to the broker, as its two threads see it.
@@ -50,6 +53,13 @@ impl Default for Session {
         let doubt = Arc::new(Mutex::new(Doubt::new(WINDOW)));
         Session { doubt, flight: Mutex::default(), changed: Condvar::new() }
     }
+}
+
+/// What is on its way.
+enum Sent {
+    Line(Line),
+    /// Said beside the lines; it is said anew when it gets lost.
+    Beside,
 }
 
 /// Lines that the broker does not take.
@@ -67,7 +77,7 @@ struct Flight {
     /// Whether anything was acknowledged.
     acknowledged: bool,
     /// Sent and not acknowledged, oldest first; with the packet's number as soon as it has one.
-    lines: VecDeque<(Option<u16>, Line)>,
+    sent: VecDeque<(Option<u16>, Sent)>,
 }
 
 impl Publisher {
@@ -79,9 +89,12 @@ impl Publisher {
         loop {
             let session = Arc::new(Session { doubt: doubt.clone(), ..Session::default() });
             self.deliver(&session, &mut told, &mut refusals);
-            let Flight { connected, acknowledged, ended, lines } =
-                std::mem::take(&mut *session.flight.lock());
-            let mut left: VecDeque<Line> = lines.into_iter().map(|(_, line)| line).collect();
+            let Flight { connected, acknowledged, ended, sent } = std::mem::take(&mut *session.flight.lock());
+            let lines = sent.into_iter().filter_map(|(_, sent)| match sent {
+                Sent::Line(line) => Some(line),
+                Sent::Beside => None,
+            });
+            let mut left: VecDeque<Line> = lines.collect();
             let culprit = if connected { doubt.lock().broke(left.iter()) } else { None };
             if let Some(line) = &culprit {
                 left.pop_front();
@@ -97,7 +110,7 @@ impl Publisher {
             }
             if !told || acknowledged {
                 let why = self.console.hide(&ended.unwrap_or_default());
-                self.console.log(&self.who, &format!("{}: {why}; lines wait for it", self.broker));
+                self.console.log(&self.who, &format!("{}: {why}; lines wait for it", self.target.broker));
                 told = true;
             }
             self.pause(retry.next_wait());
@@ -116,7 +129,7 @@ impl Publisher {
         let what = format!(
             "{}: it closes the connection on lines as long as one of {length} bytes of {}: {lines} dropped (raise \
              the broker's limit for packets, or write shorter lines: masks = \"none\")",
-            self.broker, line.camera
+            self.target.broker, line.camera
         );
         self.console.log(&self.who, &what);
     }
@@ -148,52 +161,90 @@ impl Publisher {
         loop {
             {
                 let mut flight = session.flight.lock();
-                if flight.connected && !greeted {
-                    greeted = true;
-                    if std::mem::take(told) {
-                        self.console.log(&self.who, &format!("{}: connected again", self.broker));
-                    }
+                // A broker that takes connections and no line is not there yet.
+                if flight.acknowledged && std::mem::take(told) {
+                    self.console.log(&self.who, &format!("{}: connected again", self.target.broker));
                 }
                 if flight.ended.is_some() {
                     return;
                 }
-                if !flight.connected || flight.lines.len() >= session.doubt.lock().window() {
+                if !flight.connected || flight.sent.len() >= session.doubt.lock().window() {
                     session.changed.wait_for(&mut flight, PAUSE);
                     continue;
                 }
+            }
+            if !std::mem::replace(&mut greeted, true) {
+                for kept in topics::greeting(&self.target, &self.inventory.get()) {
+                    self.keep(session, &client, kept);
+                }
+                continue;
             }
             if let Some(line) = self.queue.take(PAUSE) {
                 if session.doubt.lock().is_refused(&line, Instant::now()) {
                     self.refuse(&line, refusals);
                     continue;
                 }
-                let topic = self.topic.replace("{camera}", &line.camera);
-                let payload = line.bytes.to_vec();
-                // Before it is sent: its number may come back at once.
-                session.flight.lock().lines.push_back((None, line));
-                if let Err(error) = client.publish(topic, QoS::AtLeastOnce, false, payload) {
-                    session.flight.lock().ended.get_or_insert_with(|| error.to_string());
+                for kept in topics::beside(&self.target, &self.inventory.get(), &line.camera, &line.about) {
+                    self.keep(session, &client, kept);
                 }
-            } else if self.queue.is_closed() && session.flight.lock().lines.is_empty() {
-                // A courtesy: everything has arrived.
-                let _ = client.disconnect();
+                let topic = topics::of_camera(&self.target, &line.camera);
+                let payload = line.without_newline().to_vec();
+                self.send(session, &client, Sent::Line(line), (topic, payload, false));
+            } else if self.queue.is_closed() && session.flight.lock().sent.is_empty() {
+                self.leave(session, &client);
                 return;
             }
         }
     }
 
+    fn keep(&self, session: &Session, client: &Client, Kept { topic, payload }: Kept) {
+        self.send(session, client, Sent::Beside, (topic, payload.into_bytes(), true));
+    }
+
+    fn send(
+        &self,
+        session: &Session,
+        client: &Client,
+        sent: Sent,
+        (topic, payload, retain): (String, Vec<u8>, bool),
+    ) {
+        // Before it is sent: its number may come back at once.
+        session.flight.lock().sent.push_back((None, sent));
+        if let Err(error) = client.publish(topic, QoS::AtLeastOnce, retain, payload) {
+            session.flight.lock().ended.get_or_insert_with(|| error.to_string());
+        }
+    }
+
+    /// Everything has arrived: says goodbye, so that the last will is not needed.
+    fn leave(&self, session: &Session, client: &Client) {
+        if let Some(kept) = topics::program(&self.target, topics::OFFLINE) {
+            self.keep(session, client, kept);
+            let end = Instant::now() + GOODBYE;
+            let mut flight = session.flight.lock();
+            while !flight.sent.is_empty() && flight.ended.is_none() && Instant::now() < end {
+                session.changed.wait_until(&mut flight, end);
+            }
+        }
+        // A courtesy.
+        let _ = client.disconnect();
+    }
+
     fn options(&self) -> MqttOptions {
         // Two programs with one name would throw each other out.
         let name = format!("gclip-{}-{}", std::process::id(), self.who.trim_start_matches("output."));
-        let usual = if self.trusted.is_some() { 8883 } else { 1883 };
-        let mut options = MqttOptions::new(name, &self.broker.host, self.broker.port.unwrap_or(usual));
-        if let Some(trusted) = &self.trusted {
+        let usual = if self.target.trusted.is_some() { 8883 } else { 1883 };
+        let mut options =
+            MqttOptions::new(name, &self.target.broker.host, self.target.broker.port.unwrap_or(usual));
+        if let Some(trusted) = &self.target.trusted {
             options.set_transport(Transport::tls(trusted.clone(), None, None));
+        }
+        if let Some(Kept { topic, payload }) = topics::program(&self.target, topics::OFFLINE) {
+            options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true));
         }
         options.set_keep_alive(KEEP_ALIVE);
         options.set_max_packet_size(LONGEST_LINE, LONGEST_LINE);
-        if let Some(user) = &self.broker.user {
-            options.set_credentials(user, self.broker.password.as_deref().unwrap_or_default());
+        if let Some(user) = &self.target.broker.user {
+            options.set_credentials(user, self.target.broker.password.as_deref().unwrap_or_default());
         }
         options
     }
@@ -207,17 +258,21 @@ impl Session {
             match event {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => flight.connected = true,
                 Ok(Event::Outgoing(Outgoing::Publish(number))) => {
-                    if let Some((unsent, _)) = flight.lines.iter_mut().find(|(of_line, _)| of_line.is_none())
-                    {
+                    if let Some((unsent, _)) = flight.sent.iter_mut().find(|(of_line, _)| of_line.is_none()) {
                         *unsent = Some(number);
                     }
                 }
                 Ok(Event::Incoming(Packet::PubAck(ack))) => {
-                    let arrived = flight.lines.iter().position(|(of_line, _)| *of_line == Some(ack.pkid));
-                    if let Some((_, line)) = arrived.and_then(|index| flight.lines.remove(index)) {
-                        queue.count_delivered();
-                        flight.acknowledged = true;
-                        self.doubt.lock().acknowledged(&line);
+                    let arrived = flight.sent.iter().position(|(of_line, _)| *of_line == Some(ack.pkid));
+                    match arrived.and_then(|index| flight.sent.remove(index)) {
+                        Some((_, Sent::Line(line))) => {
+                            queue.count_delivered();
+                            flight.acknowledged = true;
+                            self.doubt.lock().acknowledged(&line);
+                        }
+                        Some((_, Sent::Beside)) => {}
+                        // An answer to something else wakes nobody.
+                        None => continue,
                     }
                 }
                 Ok(_) => continue,

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is said with a camera before pictures come is short. One that talks without end is left.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::sockets;
+
+/// Requests before the first stream is there: a camera needs about ten, with passwords and every way to send tried.
+const MOST_REQUESTS: u32 = 60;
+/// Bytes until then: descriptions of streams with thousands of lines are in use.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// The conversation of one `rtspsrc` with its camera.
+#[derive(Default)]
+pub struct Talk {
+    requests: AtomicU32,
+    streams: AtomicBool,
+    /// Whether the camera has told what it could send.
+    offered: AtomicBool,
+    /// Number of the stream that is fetched, and one; 0 before it is chosen.
+    chosen: AtomicU32,
+    /// The connection that is in use.
+    socket: Mutex<Option<TcpStream>>,
+    received: AtomicU64,
+}
+
+impl Talk {
+    /// To be asked before each request, on the thread that sends it. At the limit the connection ends.
+    pub(super) fn may_go_on(&self) -> bool {
+        if let Some(socket) = sockets::made_here() {
+            let before = self.socket.lock().replace(socket);
+            // One that is no longer in use ends with this handle.
+            self.add_received(before.as_ref());
+        }
+        let requests = self.requests.fetch_add(1, Ordering::Relaxed);
+        let goes_on = self.streams.load(Ordering::Relaxed) || requests < MOST_REQUESTS;
+        if !goes_on {
+            self.cut();
+        }
+        goes_on
+    }
+
+    pub(super) fn has_streams(&self) {
+        self.streams.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a stream is the one to fetch: the first video that was ever offered.
+    pub fn takes(&self, stream: u32, is_video: bool) -> bool {
+        self.offered.store(true, Ordering::Relaxed);
+        if !is_video {
+            return false;
+        }
+        let number = stream.saturating_add(1);
+        let before = self.chosen.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
+        before.is_ok() || before == Err(number)
+    }
+
+    /// Whether the camera has offered streams, and none of video.
+    pub fn is_without_video(&self) -> bool {
+        self.offered.load(Ordering::Relaxed) && self.chosen.load(Ordering::Relaxed) == 0
+    }
+
+    /// What is wrong with the conversation; `None` while it is not over or was a good one.
+    pub fn trouble(&self) -> Option<String> {
+        if self.streams.load(Ordering::Relaxed) {
+            return None;
+        }
+        if self.requests.load(Ordering::Relaxed) > MOST_REQUESTS {
+            return Some(format!("sends from one address to the next ({MOST_REQUESTS} requests, no stream)"));
+        }
+        let received = self.socket.lock().as_ref().and_then(sockets::received).unwrap_or_default()
+            + self.received.load(Ordering::Relaxed);
+        let mebibytes = MOST_BYTES >> 20;
+        (received > MOST_BYTES).then(|| format!("talks without end ({mebibytes} MiB, and no stream)"))
+    }
+
+    /// Ends the connection, so that whoever reads from it comes back.
+    pub fn cut(&self) {
+        if let Some(socket) = self.socket.lock().take() {
+            self.add_received(Some(&socket));
+            // One that has ended already needs no end.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn add_received(&self, socket: Option<&TcpStream>) {
+        self.received.fetch_add(socket.and_then(sockets::received).unwrap_or_default(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_may_not_go_on_for_ever() {
+        let talk = Talk::default();
+        assert!((0..MOST_REQUESTS).all(|_| talk.may_go_on()) && talk.trouble().is_none());
+        assert!(!talk.may_go_on());
+        assert!(talk.trouble().is_some_and(|why| why.contains("from one address to the next")));
+        talk.has_streams();
+        assert!(talk.may_go_on() && talk.trouble().is_none(), "a stream is kept alive by requests");
+    }
+
+    #[test]
+    fn one_stream_is_taken() {
+        let talk = Talk::default();
+        assert!(!talk.is_without_video());
+        assert!(!talk.takes(0, false) && talk.is_without_video());
+        assert!(
+            talk.takes(3, true) && !talk.takes(4, true) && talk.takes(3, true) && !talk.is_without_video()
+        );
+    }
+}

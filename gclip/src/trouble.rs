@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is wrong with a source of pictures, in words for whoever has to mend it.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use anyhow::{Error, anyhow};
+use gst::prelude::*;
+use gst::{ResourceError, StreamError};
+
+use crate::address::Address;
+
+/// RTSP's port where the URL has none.
+const PORT: u16 = 554;
+/// For finding out why there is no connection.
+const TRY: Duration = Duration::from_secs(2);
+/// Of an answer, as much as is read to find out what the camera wants.
+const ANSWER: u64 = 16 << 10;
+
+/// The camera does not accept user and password.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// An error of a pipeline that reads a camera, as one sentence. GStreamer's own words pass `hide` first: they may hold
+/// secrets.
+pub fn explain(error: &gst::message::Error, address: &Address, hide: &dyn Fn(&str) -> String) -> Error {
+    let (sentence, cause) = (hide(&error.error().to_string()), hide(&cause(error)));
+    if let Some(what) = without_video(error) {
+        return anyhow!("{address}: {what}");
+    }
+    match error.error().kind::<ResourceError>() {
+        Some(ResourceError::NotFound) => anyhow!("{address} is not there (404): the path is wrong"),
+        Some(ResourceError::NotAuthorized) => Error::new(Refused(refusal(address))),
+        Some(ResourceError::OpenRead | ResourceError::OpenReadWrite) => match connect(address) {
+            Err(why) => anyhow!("{why}"),
+            Ok(_) => anyhow!("{address} does not answer as RTSP: {cause}"),
+        },
+        Some(ResourceError::Read) if cause.contains("imeout") => anyhow!("{address} does not answer"),
+        _ => match status(&cause) {
+            Some(answer) => anyhow!("{address} answers {answer}"),
+            None if cause.is_empty() => anyhow!("{sentence}"),
+            None => anyhow!("{} {cause}", sentence.trim_end()),
+        },
+    }
+}
+
+/// GStreamer's message in one sentence with its source; the debug text only helps developers.
+pub fn readable(error: &gst::message::Error) -> Error {
+    if let Some(what) = without_video(error) {
+        return anyhow!("{what}");
+    }
+    let source = error.src().map(|source| source.name().to_string()).unwrap_or_default();
+    if source.is_empty() { anyhow!("{}", error.error()) } else { anyhow!("{source}: {}", error.error()) }
+}
+
+/// The error because of which a pipeline does not start.
+pub fn first_error(bus: &gst::Bus) -> Error {
+    let error = bus.timed_pop_filtered(gst::ClockTime::from_seconds(2), &[gst::MessageType::Error]);
+    match error.as_ref().map(|message| message.view()) {
+        Some(gst::MessageView::Error(error)) => readable(error),
+        _ => anyhow!("the pipeline does not start"),
+    }
+}
+
+/// What decoder is missing, if that is what a message is about.
+pub fn missing_decoder(structure: &gst::StructureRef) -> Option<String> {
+    if structure.name() != "missing-plugin" || structure.get::<&str>("type") != Ok("decoder") {
+        return None;
+    }
+    let caps = structure.get::<gst::Caps>("detail").ok()?;
+    let media = caps.structure(0)?.name();
+    // Sound is not looked at.
+    if media.starts_with("audio/") {
+        return None;
+    }
+    let name = structure.get::<String>("name").unwrap_or_else(|_| media.to_string());
+    Some(format!("no decoder for {name} is installed (Debian: gstreamer1.0-libav, gstreamer1.0-plugins-bad)"))
+}
+
+/// An error that says in many words that nothing could be decoded.
+fn without_video(error: &gst::message::Error) -> Option<&'static str> {
+    let debug = error.debug().unwrap_or_default();
+    let nothing = "it holds no video that can be decoded";
+    match error.error().kind::<StreamError>() {
+        Some(StreamError::CodecNotFound | StreamError::WrongType | StreamError::TypeNotFound) => {
+            Some(nothing)
+        }
+        // What is not linked flows nowhere.
+        Some(StreamError::Failed) if debug.contains("not-linked") => Some(nothing),
+        _ => None,
+    }
+}
+
+/// `503 (Service Unavailable)` of "Got error response: 503 (Service Unavailable)."
+fn status(cause: &str) -> Option<&str> {
+    Some(cause.split_once("error response: ")?.1.trim_end_matches('.'))
+}
+
+/// The last line of the text for developers, which names the cause that the sentence leaves out.
+fn cause(error: &gst::message::Error) -> String {
+    let debug = error.debug().unwrap_or_default();
+    let last = debug.lines().last().unwrap_or_default().trim();
+    // A text of one line holds nothing but the place in the source.
+    if last.contains(".c(") || *last == error.error().to_string() { String::new() } else { last.to_string() }
+}
+
+/// GStreamer says only that there is no connection; trying it again says why.
+pub fn connect(address: &Address) -> Result<TcpStream, String> {
+    let port = address.port.unwrap_or(PORT);
+    // An address of IPv6 stands in brackets in a URL.
+    let host = address.host.trim_matches(['[', ']']);
+    let found = (host, port).to_socket_addrs().map_err(|_| format!("there is no host called {host}"))?;
+    let mut why = format!("there is no host called {host}");
+    for place in found {
+        match TcpStream::connect_timeout(&place, TRY) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => why = format!("no connection to {place}: {error}"),
+        }
+    }
+    Err(why)
+}
+
+/// Why a camera says 401: it may want a way of proving the password that GStreamer does not know.
+fn refusal(address: &Address) -> String {
+    let wanted = ask(address).unwrap_or_default();
+    if address.user.is_none() {
+        return format!("{address} wants user and password (401): write rtsp://user:password@...");
+    }
+    if only_sha256(&wanted) {
+        return format!(
+            "{address} wants the password by SHA-256 digest, which GStreamer's rtspsrc does not speak: allow MD5 digest \
+             beside it in the camera's settings, or basic authentication over rtsps://"
+        );
+    }
+    format!("{address} refuses user or password (401)")
+}
+
+/// What a camera answers to a DESCRIBE without a password. It is not a try that counts: it holds no wrong one.
+fn ask(address: &Address) -> Option<String> {
+    if address.location.starts_with("rtsps:") {
+        return None;
+    }
+    let mut stream = connect(address).ok()?;
+    stream.set_read_timeout(Some(TRY)).ok()?;
+    let request =
+        format!("DESCRIBE {} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n", address.location);
+    stream.write_all(request.as_bytes()).ok()?;
+    let (mut answer, mut piece) = (Vec::new(), [0; 1024]);
+    let mut stream = stream.take(ANSWER);
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut piece) {
+            Ok(length @ 1..) => answer.extend_from_slice(&piece[..length]),
+            _ => break,
+        }
+    }
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Whether every offer in an answer is a digest by SHA-256.
+fn only_sha256(answer: &str) -> bool {
+    let lower = answer.to_ascii_lowercase();
+    let mut offers = lower.lines().filter_map(|line| line.strip_prefix("www-authenticate:")).peekable();
+    offers.peek().is_some()
+        && offers.all(|offer| offer.trim_start().starts_with("digest") && offer.contains("sha-256"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_camera_wants() {
+        let sha = "RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Digest realm=\"c\", nonce=\"a\", algorithm=SHA-256\r\n";
+        assert!(only_sha256(sha));
+        assert!(!only_sha256(&format!("{sha}WWW-Authenticate: Digest realm=\"c\", nonce=\"a\"\r\n")));
+        assert!(
+            !only_sha256(&format!("{sha}WWW-Authenticate: Basic realm=\"c\"\r\n"))
+                && !only_sha256("RTSP/1.0 200 OK")
+        );
+        assert_eq!(
+            status("Got error response: 503 (Service Unavailable)."),
+            Some("503 (Service Unavailable)")
+        );
+    }
+}

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The cameras that are watched and where their lines go. One is added, changed or removed while the others play on;
+//! it begins with none.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use gst::prelude::*;
+use parking_lot::Mutex;
+
+use super::camera::Watcher;
+use super::config::{self, Camera, Config};
+use super::console::Console;
+use super::line::Run;
+use super::metrics::{OutputStatus, Snapshot};
+use super::output::{Inventory, Output, Ready, Watched};
+use super::pipeline;
+use super::report::{Reporter, Route};
+use super::state::{CameraState, Status};
+use super::stop::Stop;
+
+/// Cameras and outputs may take this long to end, each.
+const GRACE: Duration = Duration::from_secs(4);
+/// How often it is looked whether one has ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+pub struct Fleet {
+    model: String,
+    console: Arc<Console>,
+    run: Arc<Run>,
+    started: SystemTime,
+    outputs: Vec<Output>,
+    inventory: Arc<Inventory>,
+    members: Vec<Member>,
+    /// The model stays loaded while no camera is there.
+    holder: Option<Holder>,
+}
+
+struct Member {
+    camera: Camera,
+    reporter: Arc<Reporter>,
+    segment: Arc<Mutex<Option<gst::Element>>>,
+    running: Running,
+}
+
+/// A camera's thread, and the wish that it ends.
+pub struct Running {
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits for the end of a camera that was told to stop. Returns whether it has ended before `deadline`.
+    pub fn wait(&self, deadline: Instant) -> bool {
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
+        }
+        self.thread.is_finished()
+    }
+}
+
+impl Fleet {
+    pub fn new(model: &str, console: &Arc<Console>) -> Fleet {
+        Fleet {
+            model: model.into(),
+            console: console.clone(),
+            run: Arc::new(Run::begin()),
+            started: SystemTime::now(),
+            outputs: vec![],
+            inventory: Arc::default(),
+            members: vec![],
+            holder: None,
+        }
+    }
+
+    pub fn run_name(&self) -> &str {
+        self.run.name()
+    }
+
+    /// Whether the model takes the cameras that a config adds or changes; loads it if it is not there yet.
+    ///
+    /// # Errors
+    /// The model does not load, or does not take a camera's settings.
+    pub fn check(&mut self, config: &Config) -> Result<()> {
+        ensure!(config.model == self.model, "`model` has changed: that takes a new start of the program");
+        self.console.learn(&config.secrets);
+        let is_known = |camera: &Camera| self.members.iter().any(|member| member.camera.is_like(camera));
+        let new: Vec<&Camera> = config.cameras.iter().filter(|camera| !is_known(camera)).collect();
+        new.into_iter().try_for_each(|camera| self.try_model(camera))
+    }
+
+    /// Encodes the camera's prompts, by the element that will use them.
+    fn try_model(&mut self, camera: &Camera) -> Result<()> {
+        let element = Holder(pipeline::segment(camera, &self.model)?);
+        let bus = gst::Bus::new();
+        element.0.set_bus(Some(&bus));
+        if element.0.set_state(gst::State::Ready).is_err() {
+            let error = bus.pop_filtered(&[gst::MessageType::Error]);
+            let why = match error.as_ref().map(|message| message.view()) {
+                Some(gst::MessageView::Error(error)) => error.error().to_string(),
+                _ => "gclipsegment does not start".into(),
+            };
+            bail!("{} (camera.{})", self.console.hide(&why), camera.name);
+        }
+        element.0.set_bus(None);
+        self.holder.get_or_insert(element);
+        Ok(())
+    }
+
+    /// Goes over to what a config says that was checked. Cameras and outputs that it does not change play on undisturbed.
+    ///
+    /// # Errors
+    /// Something in it cannot be had. Then nothing has changed.
+    pub fn apply(&mut self, config: &Config) -> Result<String> {
+        let same = |output: &config::Output| self.outputs.iter().any(|known| known.config == *output);
+        let opened = config.outputs.iter().filter(|output| !same(output)).map(Ready::new);
+        let opened = opened.collect::<Result<Vec<Ready>>>()?;
+
+        // From here on nothing can be wrong with it any more.
+        let outputs = self.change_outputs(config, opened)?;
+        self.inventory.set(config.cameras.iter().map(watched).collect());
+        let cameras = self.change_cameras(&config.cameras)?;
+        Ok(match [cameras, outputs].join("; ").trim_matches([';', ' ']) {
+            "" => "nothing has changed".to_string(),
+            changes => changes.to_string(),
+        })
+    }
+
+    fn change_outputs(&mut self, config: &Config, opened: Vec<Ready>) -> Result<String> {
+        let stays = |output: &Output| config.outputs.contains(&output.config);
+        let (stay, leave): (Vec<Output>, Vec<Output>) =
+            std::mem::take(&mut self.outputs).into_iter().partition(stays);
+        self.outputs = stay;
+        let (opens, closes) = (opened.len(), leave.len());
+        // An output of the same name may take its place: first the one, then the other.
+        self.close_outputs(leave);
+        for ready in opened {
+            self.outputs.push(ready.start(&self.console, &self.inventory)?);
+        }
+        Ok(match (opens, closes) {
+            (0, 0) => String::new(),
+            _ => format!("outputs: {opens} opened, {closes} closed"),
+        })
+    }
+
+    fn change_cameras(&mut self, cameras: &[Camera]) -> Result<String> {
+        let gone = |member: &Member| !cameras.iter().any(|camera| camera.name == member.camera.name);
+        let leaving: Vec<String> = self
+            .members
+            .iter()
+            .filter(|member| gone(member))
+            .map(|member| member.camera.name.clone())
+            .collect();
+        let stopped: Vec<Running> = leaving.iter().filter_map(|name| self.stop(name)).collect();
+        let (mut added, mut changed) = (0, 0);
+        for camera in cameras {
+            let routes = self.routes(camera);
+            match self.members.iter().find(|member| member.camera.name == camera.name) {
+                None => {
+                    self.start(camera.clone())?;
+                    added += 1;
+                }
+                Some(member) => {
+                    let wanted_frames = member.reporter.wants_frames();
+                    member.reporter.set_routes(routes);
+                    let same =
+                        member.camera.is_like(camera) && wanted_frames == member.reporter.wants_frames();
+                    if !same {
+                        self.replace(camera.clone())?;
+                        changed += 1;
+                    }
+                }
+            }
+        }
+        let deadline = Instant::now() + GRACE;
+        let slow = stopped.iter().filter(|running| !running.wait(deadline)).count();
+        if slow > 0 {
+            self.console.log("gclip", &format!("{slow} cameras that were stopped take their time to end"));
+        }
+        Ok(match (added, changed, stopped.len()) {
+            (0, 0, 0) => String::new(),
+            (added, changed, stopped) => {
+                format!("cameras: {added} added, {changed} changed, {stopped} stopped")
+            }
+        })
+    }
+
+    /// Watches one more camera.
+    ///
+    /// # Errors
+    /// There is one of this name, or the system has no thread to give.
+    pub fn start(&mut self, camera: Camera) -> Result<()> {
+        let known = self.members.iter().any(|member| member.camera.name == camera.name);
+        ensure!(!known, "there is a camera {} already", camera.name);
+        let state = Arc::new(CameraState::new(&camera.name));
+        let routes = self.routes(&camera);
+        let reporter = Arc::new(Reporter::new(state, self.console.clone(), self.run.clone(), routes));
+        let member = self.spawn(camera, reporter, None)?;
+        self.members.push(member);
+        Ok(())
+    }
+
+    /// Watches a camera no longer. `None` if there is none of this name; its end can be waited for.
+    pub fn stop(&mut self, name: &str) -> Option<Running> {
+        let index = self.members.iter().position(|member| member.camera.name == name)?;
+        let running = self.members.remove(index).running;
+        running.stop.request();
+        Some(running)
+    }
+
+    /// Watches a camera by other settings. The new connection begins when the old one has ended, as many cameras bear
+    /// few at a time; what was counted so far stays.
+    ///
+    /// # Errors
+    /// There is none of this name, or the system has no thread to give.
+    pub fn replace(&mut self, camera: Camera) -> Result<()> {
+        let index = self.members.iter().position(|member| member.camera.name == camera.name);
+        let index = index.with_context(|| format!("there is no camera {}", camera.name))?;
+        let old = self.members.remove(index);
+        old.running.stop.request();
+        let member = self.spawn(camera, old.reporter, Some(old.running.thread))?;
+        self.members.insert(index, member);
+        Ok(())
+    }
+
+    fn spawn(
+        &self,
+        camera: Camera,
+        reporter: Arc<Reporter>,
+        before: Option<JoinHandle<()>>,
+    ) -> Result<Member> {
+        let (stop, segment) = (Stop::default(), Arc::default());
+        let watcher = Watcher {
+            camera: camera.clone(),
+            model: self.model.clone(),
+            reporter: reporter.clone(),
+            stop: stop.clone(),
+            segment: Arc::clone(&segment),
+        };
+        let thread = std::thread::Builder::new().name(camera.name.clone()).spawn(move || {
+            if let Some(before) = before {
+                // It has nothing to say, not even that it has panicked: that was said then.
+                let _ = before.join();
+            }
+            watcher.run();
+        })?;
+        Ok(Member { camera, reporter, segment, running: Running { stop, thread } })
+    }
+
+    fn routes(&self, camera: &Camera) -> Vec<Route> {
+        let wanted = self.outputs.iter().filter(|output| camera.outputs.contains(&output.config.name));
+        wanted.map(Output::route).collect()
+    }
+
+    /// Says what there is to say about outputs.
+    pub fn tell_losses(&self) {
+        self.outputs.iter().for_each(|output| output.tell_losses(&self.console));
+    }
+
+    /// Whether there is nobody left to whom anything could be told.
+    pub fn is_unheard(&self) -> bool {
+        !self.outputs.is_empty() && self.outputs.iter().all(Output::is_broken)
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let cameras: Vec<Status> = self.members.iter().map(|member| member.reporter.state.status()).collect();
+        let outputs = self.outputs.iter().map(|output| OutputStatus {
+            name: output.config.name.clone(),
+            delivered: output.queue.delivered(),
+            dropped: output.queue.dropped(),
+            waiting: output.queue.undelivered(),
+        });
+        Snapshot { started: self.started, cameras, outputs: outputs.collect(), model: self.statistics() }
+    }
+
+    /// Statistics of any running element: those of the model are the same in all.
+    fn statistics(&self) -> Option<gst::Structure> {
+        let segment = self.members.iter().find_map(|member| member.segment.lock().clone())?;
+        Some(segment.property::<gst::Structure>("stats"))
+    }
+
+    /// Leaves all cameras, then lets what waits go out.
+    pub fn close(mut self) {
+        let members = std::mem::take(&mut self.members);
+        members.iter().for_each(|member| member.running.stop.request());
+        let deadline = Instant::now() + GRACE;
+        for member in members {
+            if !member.running.wait(deadline) {
+                self.console.log(&member.camera.name, "it does not end in time and is left as it is");
+            }
+        }
+        let outputs = std::mem::take(&mut self.outputs);
+        self.close_outputs(outputs);
+    }
+
+    fn close_outputs(&self, outputs: Vec<Output>) {
+        outputs.iter().for_each(Output::end);
+        let deadline = Instant::now() + GRACE;
+        for output in outputs {
+            let name = format!("output.{}", output.config.name);
+            match output.close(deadline) {
+                0 => {}
+                left => self.console.log(&name, &format!("{left} lines could not be delivered")),
+            }
+        }
+    }
+}
+
+fn watched(camera: &Camera) -> Watched {
+    Watched { camera: camera.name.clone(), labels: camera.labels.clone(), zones: camera.zone_names() }
+}
+
+/// An element that keeps the shared model loaded.
+struct Holder(gst::Element);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // A state change to NULL cannot fail.
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
