@@ -5,6 +5,7 @@
 #        tests/run.sh --gstreamer     only what depends on the version of GStreamer: metadata, elements, other languages
 #        tests/run.sh --debian-13     the latter in a tree of Debian 13, GStreamer 1.26 (as root; see scripts/debian-tree.sh)
 #        tests/run.sh --debian-next   the same in a tree of Debian's next release, GStreamer 1.28
+#        tests/run.sh --random-camera [SECONDS]   gclip watch beside a camera that changes everything it says at random (3600)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +18,12 @@ case ${1:-} in
     bash scripts/setup.sh # libtorch, which the tree borrows
     exec bash scripts/debian-tree.sh "$suite" bash tests/run.sh --gstreamer
     ;;
-  -h | --help) sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  --random-camera)
+    bash scripts/setup.sh --tests
+    export G_DEBUG=fatal_warnings OMP_WAIT_POLICY=passive GCLIP_RANDOM_CAMERA=${2:-3600}
+    exec cargo test -p gclip --test watch random -- --ignored --nocapture
+    ;;
+  -h | --help) sed -n '3,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "run.sh: unknown option $1 (see tests/run.sh --help)" >&2; exit 2 ;;
 esac
 

@@ -46,11 +46,12 @@ pub fn explain(error: &gst::message::Error, address: &Address, hide: &dyn Fn(&st
             Ok(_) => anyhow!("{address} does not answer as RTSP: {cause}"),
         },
         Some(ResourceError::Read) if cause.contains("imeout") => anyhow!("{address} does not answer"),
-        _ => match status(&cause) {
-            Some(answer) => anyhow!("{address} answers {answer}"),
-            None if cause.is_empty() => anyhow!("{sentence}"),
-            None => anyhow!("{} {cause}", sentence.trim_end()),
-        },
+        // GStreamer has no sentence for it, but what the camera says.
+        _ if sentence.starts_with("Unhandled error") && !cause.is_empty() => {
+            anyhow!("{address} answers {cause}")
+        }
+        _ if cause.is_empty() => anyhow!("{sentence}"),
+        _ => anyhow!("{} {cause}", sentence.trim_end()),
     }
 }
 
@@ -99,11 +100,6 @@ fn without_video(error: &gst::message::Error) -> Option<&'static str> {
         Some(StreamError::Failed) if debug.contains("not-linked") => Some(nothing),
         _ => None,
     }
-}
-
-/// `503 (Service Unavailable)` of "Got error response: 503 (Service Unavailable)."
-fn status(cause: &str) -> Option<&str> {
-    Some(cause.split_once("error response: ")?.1.trim_end_matches('.'))
 }
 
 /// The last line of the text for developers, which names the cause that the sentence leaves out.
@@ -186,10 +182,6 @@ mod tests {
         assert!(
             !only_sha256(&format!("{sha}WWW-Authenticate: Basic realm=\"c\"\r\n"))
                 && !only_sha256("RTSP/1.0 200 OK")
-        );
-        assert_eq!(
-            status("Got error response: 503 (Service Unavailable)."),
-            Some("503 (Service Unavailable)")
         );
     }
 }

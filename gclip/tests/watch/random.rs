@@ -77,6 +77,20 @@ fn launch(dice: &mut Dice) -> String {
     )
 }
 
+/// The same address, and nothing of what was there.
+fn restart(server: Server) -> Server {
+    let port = server.port;
+    drop(server);
+    let start = Instant::now();
+    loop {
+        if let Some(server) = Server::try_start_on(port) {
+            return server;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "port {port} stays in use");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 #[test]
 #[ignore = "takes as long as GCLIP_RANDOM_CAMERA says, in seconds"]
 fn a_random_camera_disturbs_nobody() {
@@ -111,24 +125,18 @@ fn a_random_camera_disturbs_nobody() {
             4 => vec![dice.of(&["stall random", "resume random"]).into()],
             _ => vec!["drop random".into()],
         };
-        for command in commands {
-            match server.try_say(&command) {
-                Some(Ok(_)) => {}
+        // gst-rtsp-server keeps what it made for a client that is gone; here that would be dozens of encoders.
+        let fresh = fault < 2;
+        for (index, command) in commands.iter().enumerate() {
+            let said = if fresh && index == 0 { None } else { server.try_say(command) };
+            if said.is_none() {
+                // Or it has not survived what it was told, which is another matter.
+                restarts += u64::from(!fresh || index > 0);
+                server = restart(server);
+            }
+            if let Some(Err(why)) = said.or_else(|| server.try_say(command)) {
                 // There may be no camera yet, or no such encoder.
-                Some(Err(why)) => eprintln!("{command}: {why}"),
-                None => {
-                    // The server has not survived it; that is another matter.
-                    eprintln!("the server ended by: {command}");
-                    restarts += 1;
-                    let port = server.port;
-                    drop(server);
-                    server = loop {
-                        match Server::start_on(port, None) {
-                            Some(server) => break server,
-                            None => std::thread::sleep(Duration::from_millis(200)),
-                        }
-                    };
-                }
+                eprintln!("{command}: {why}");
             }
         }
         faults[fault] += 1;

@@ -66,8 +66,22 @@ impl Server {
         Server::start_with(&[port.to_string().as_str()].into_iter().chain(login).collect::<Vec<_>>())
     }
 
+    /// On a port that may still be in use; `None` then.
+    pub fn try_start_on(port: u16) -> Option<Server> {
+        let mut server = Server::spawn(&[&port.to_string()])?;
+        server.port = server.answer().strip_prefix("ready ")?.parse().ok()?;
+        Some(server)
+    }
+
     /// With the arguments of `server.c`.
     pub fn start_with(arguments: &[&str]) -> Option<Server> {
+        let mut server = Server::spawn(arguments)?;
+        let ready = server.answer();
+        server.port = ready.strip_prefix("ready ").expect("the server listens").parse().unwrap();
+        Some(server)
+    }
+
+    fn spawn(arguments: &[&str]) -> Option<Server> {
         let mut process = Command::new(PROGRAM.as_ref()?)
             .args(arguments)
             .stdin(Stdio::piped())
@@ -76,10 +90,7 @@ impl Server {
             .unwrap();
         let commands = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().unwrap());
-        let mut server = Server { port: 0, process, commands, answers };
-        let ready = server.answer();
-        server.port = ready.strip_prefix("ready ").expect("the server listens").parse().unwrap();
-        Some(server)
+        Some(Server { port: 0, process, commands, answers })
     }
 
     /// A camera of this name that shows the demo video.
