@@ -49,7 +49,7 @@ const LAYERS: [Layer; 5] = [
 ];
 
 /// Files and folders in which `unsafe` may stand: pixels of frames, calls into C, and vector instructions.
-const MAY_BE_UNSAFE: [&str; 8] = [
+const MAY_BE_UNSAFE: [&str; 9] = [
     "src/frame.rs",
     "src/frame/mapped.rs",
     "src/frame/cuda/",

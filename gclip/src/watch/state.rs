@@ -225,7 +225,7 @@ mod tests {
         gst::init().unwrap();
         let state = CameraState::new("gate");
         let time = gst::ClockTime::from_mseconds;
-        let mut show = |pts: u64, age: u64| {
+        let show = |pts: u64, age: u64| {
             let masks = Masks { age: time(age), ..Masks::new(1, gst::Buffer::new(), vec![]) };
             state.frame((160, 90), Some(time(pts)), Some(&masks))
         };
