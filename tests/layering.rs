@@ -73,7 +73,6 @@ const CIRCLES_LEFT: &[&[&str]] = &[
     &["src/meta/analytics/compose.rs", "src/meta/analytics/read.rs"],
     &["src/segment/imp.rs", "src/segment/reload.rs", "src/segment/stream/mod.rs"],
     &["model/src/gpu_attention.rs", "model/src/transformer.rs"],
-    &["gclip/src/watch/config/camera.rs", "gclip/src/watch/config/check.rs"],
 ];
 
 fn shipped() -> Vec<Source> {
