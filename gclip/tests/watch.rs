@@ -27,6 +27,8 @@ mod random;
 mod secrets;
 #[path = "watch/server.rs"]
 mod server;
+#[path = "watch/service.rs"]
+mod service;
 #[path = "watch/stopping.rs"]
 mod stopping;
 #[path = "watch/surroundings.rs"]

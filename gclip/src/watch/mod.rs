@@ -9,6 +9,7 @@
 //! report     what a camera tells    line  as JSON    heap  memory of ended connections
 //! queue      lines on their way; never blocks a camera    output/  stdout, files, brokers, webhooks
 //! state      what is known about a camera -> console (stderr, status lines) and metrics (Prometheus)
+//! notify     what a service manager is told
 //! connect    --check --connect: what each camera sends, and whether each output can be reached
 //! ```
 //!
@@ -22,6 +23,7 @@ mod fleet;
 mod heap;
 mod line;
 mod metrics;
+mod notify;
 mod output;
 mod pipeline;
 mod queue;
@@ -43,6 +45,7 @@ use config::Config;
 use console::{Console, StatusLines};
 use fleet::Fleet;
 use metrics::Board;
+use notify::Service;
 use stop::Signals;
 
 /// Status lines and metrics are this fresh.
@@ -87,8 +90,16 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     fleet.apply(&config)?;
     console.log("gclip", &format!("cameras: {}, run {}", config.cameras.len(), fleet.run_name()));
-    let why = stay(&mut fleet, args, &config, &console, &signals, &board)?;
+    let mut service = Service::ready();
+    if let Err(error) = &service {
+        console
+            .log("gclip", &format!("the service manager cannot be told that cameras are watched: {error}"));
+    }
+    let why = stay(&mut fleet, args, &config, &console, &signals, &board, service.as_mut().ok())?;
 
+    if let Ok(service) = &service {
+        service.stopping();
+    }
     console.log("gclip", &format!("stopping: {why}"));
     let unheard = fleet.is_unheard();
     fleet.close();
@@ -108,6 +119,7 @@ fn stay(
     console: &Console,
     signals: &Signals,
     board: &Board,
+    mut service: Option<&mut Service>,
 ) -> Result<String> {
     let mut lines = console.is_terminal().then(StatusLines::new).transpose()?;
     let mut refreshed = None::<Instant>;
@@ -126,6 +138,11 @@ fn stay(
             let snapshot = fleet.snapshot();
             if let Some(lines) = &mut lines {
                 lines.refresh(console, &snapshot.cameras);
+            }
+            let model =
+                |field| snapshot.model.as_ref().and_then(|stats| stats.get::<u64>(field).ok()).unwrap_or(0);
+            if let Some(service) = &mut service {
+                service.alive(Instant::now(), model("batches"), model("queue-level"));
             }
             board.put(snapshot);
             fleet.tell_losses();
