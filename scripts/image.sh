@@ -32,10 +32,11 @@ step "a tree of Debian $suite with $name"
 # Left out: manuals, translations, icons, Perl's modules, and the drivers of screens (Mesa, LLVM) and of Intel's video
 # units, which GStreamer's plugins bring along and `gclip` never opens.
 skipped=()
-for path in doc man info locale help gtk-doc bug lintian icons sounds themes; do
+for path in doc man info locale help gtk-doc bug lintian; do
   skipped+=(--dpkgopt="path-exclude=/usr/share/$path/*")
 done
-unused='usr/share/perl usr/share/perl5 usr/lib/x86_64-linux-gnu/perl usr/lib/x86_64-linux-gnu/dri usr/lib/x86_64-linux-gnu/mfx
+unused='usr/share/icons usr/share/sounds usr/share/themes usr/share/perl usr/share/perl5
+  usr/lib/x86_64-linux-gnu/perl usr/lib/x86_64-linux-gnu/dri usr/lib/x86_64-linux-gnu/mfx
   usr/lib/x86_64-linux-gnu/libLLVM* usr/lib/x86_64-linux-gnu/libz3.so* var/lib/apt/lists/* var/cache/apt/* var/log/*.log var/log/apt
   etc/resolv.conf etc/hostname'
 mmdebstrap --variant=apt --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
