@@ -25,8 +25,8 @@ use tch::{Device, Kind, Tensor};
 
 pub use geometry::{Area, Geometry, refuse_crop_metadata};
 pub use import::{Importer, Ways, caps, host_caps};
-pub use mapped::{Component, Mapped, Rows};
-pub use pack::Samples;
+pub use mapped::{Component, Mapped};
+pub use pack::{Rows, Samples};
 
 use holds::Hold;
 use mapped::Extent;

@@ -9,7 +9,7 @@ use gst_video::video_frame::{IsVideoFrame, Readable};
 use gst_video::{VideoFrame, VideoFrameRef, VideoInfo};
 
 use super::geometry::{Area, Geometry};
-use super::pack::Samples;
+use super::pack::{Rows, Samples};
 
 /// A part of a frame, mapped.
 pub struct Mapped<F> {
@@ -23,13 +23,6 @@ pub struct Mapped<F> {
 pub struct Extent {
     pub address: usize,
     pub length: usize,
-    pub stride: usize,
-}
-
-/// The rows of a plane; the last one ends without padding.
-#[derive(Clone, Copy)]
-pub struct Rows<'a> {
-    pub data: &'a [u8],
     pub stride: usize,
 }
 

@@ -4,7 +4,12 @@
 use anyhow::{Context, Result};
 use gst_video::VideoFormat;
 
-use super::mapped::Rows;
+/// The rows of a plane; the last one ends without padding.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub data: &'a [u8],
+    pub stride: usize,
+}
 
 /// How the samples of a format are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
