@@ -186,8 +186,10 @@ fn label_files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn build(args: &Args, video: &Path, truth: &Truth, further: &[&str]) -> Result<gst::Pipeline> {
+    // A sound track stays unlinked. Not `expose-all-streams=false`: with it, GStreamer 1.22 finds no decoder behind a parser, so
+    // none for H.264.
     let description = format!(
-        "uridecodebin name=source expose-all-streams=false caps=video/x-raw ! videoconvert ! {UPRIGHT} ! videoconvert \
+        "uridecodebin name=source ! videoconvert ! {UPRIGHT} ! videoconvert \
          ! video/x-raw,format=RGB ! gclipsegment name=segment ! fakesink sync=false"
     );
     let pipeline = gst::parse::launch(&description)
