@@ -97,9 +97,15 @@ fn without_video(error: &gst::message::Error) -> Option<&'static str> {
             Some(nothing)
         }
         // What is not linked flows nowhere.
-        Some(StreamError::Failed) if debug.contains("not-linked") => Some(nothing),
+        Some(StreamError::Failed) if debug.contains("not-linked") || is_unknown_type(error) => Some(nothing),
         _ => None,
     }
+}
+
+/// Whether it is who looks for the type of the data that gives up.
+fn is_unknown_type(error: &gst::message::Error) -> bool {
+    let element = error.src().and_then(|source| source.downcast_ref::<gst::Element>());
+    element.and_then(|element| element.factory()).is_some_and(|factory| factory.name() == "typefind")
 }
 
 /// The last line of the text for developers, which names the cause that the sentence leaves out.
