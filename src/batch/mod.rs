@@ -11,6 +11,9 @@
 //! A request is in flight from `submit` until its `Ticket` is dropped, which the owner does when the frame has
 //! left the element: a stream that is blocked downstream counts as one that cannot add.
 //!
+//! An owner who cannot use old results submits with `submit_newest`: at its turn the newest of its requests run, and those
+//! before them are cancelled.
+//!
 //! A session that could have added to a batch but let it become due is not waited for again until it submits:
 //! a silent camera costs the others one timeout, once.
 //!
@@ -48,6 +51,7 @@ pub use ticket::Ticket;
 
 pub(crate) use worker::panic_text;
 
+use state::Manner;
 use worker::Shared;
 
 /// What one session asks of the batches it takes part in. Sizes below 1 count as 1.
@@ -169,11 +173,28 @@ pub struct Session<Q: Send + 'static, R: Send + 'static> {
 impl<Q: Send + 'static, R: Clone + Send + 'static> Session<Q, R> {
     /// Queues a request; never blocks. The caller keeps its own count below `max_in_flight`.
     pub fn submit(&self, request: Q) -> Ticket<R> {
+        self.submit_in(Manner::default(), request).0
+    }
+
+    /// As `submit`, but the batch that this request is in waits for nobody.
+    pub fn submit_at_once(&self, request: Q) -> Ticket<R> {
+        self.submit_in(Manner { at_once: true, ..Manner::default() }, request).0
+    }
+
+    /// As `submit`, for an owner who would rather know of the newest: of this session's requests no more than `newest`
+    /// wait from now on. Older ones are cancelled, and those that stay move up to their turns. Returns the numbers of the
+    /// tickets that were cancelled, too.
+    pub fn submit_newest(&self, request: Q, newest: usize) -> (Ticket<R>, Vec<u64>) {
+        self.submit_in(Manner { newest: Some(newest), ..Manner::default() }, request)
+    }
+
+    fn submit_in(&self, manner: Manner, request: Q) -> (Ticket<R>, Vec<u64>) {
         let slot = Arc::new(ticket::Slot::new());
         let mut state = self.shared.lock();
-        let number = state.submit(self.id, request, slot.clone(), Instant::now());
+        let (number, replaced) = state.submit(self.id, request, slot.clone(), manner, Instant::now());
         self.shared.unlock(state);
-        Ticket::new(slot, self.shared.clone(), self.id, number)
+        let numbers = replaced.iter().map(|replaced| replaced.number()).collect();
+        (Ticket::new(slot, self.shared.clone(), self.id, number), numbers)
     }
 
     /// Takes new limits over from the next batch on, for what is queued already too.

@@ -21,6 +21,23 @@ pub(super) struct Queued<Q, R> {
     submitted: Instant,
     /// `None`: the timeout lies beyond the clock's range.
     due: Option<Instant>,
+    /// Its batch waits for nobody.
+    at_once: bool,
+}
+
+impl<Q, R> Queued<Q, R> {
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// How a request joins those of its session that wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// So many of the session's requests may wait, this one included: the newest ones. `None` sets no limit.
+    pub newest: Option<usize>,
+    /// Its batch waits for nobody.
+    pub at_once: bool,
 }
 
 /// One session, as the batcher sees it.
@@ -128,7 +145,17 @@ impl<Q, R> State<Q, R> {
         removed
     }
 
-    pub fn submit(&mut self, id: u64, request: Q, slot: Arc<Slot<R>>, now: Instant) -> u64 {
+    /// Queues a request. Returns its number, and the requests that it has taken the places of, answered as cancelled;
+    /// the caller drops them after the lock.
+    #[must_use]
+    pub fn submit(
+        &mut self,
+        id: u64,
+        request: Q,
+        slot: Arc<Slot<R>>,
+        manner: Manner,
+        now: Instant,
+    ) -> (u64, Vec<Queued<Q, R>>) {
         self.numbers += 1;
         let number = self.numbers;
         self.change(id, |place| {
@@ -137,7 +164,7 @@ impl<Q, R> State<Q, R> {
         });
         if self.ended {
             slot.answer(Err(Failure::Failed("the batch worker has ended".into())));
-            return number;
+            return (number, Vec::new());
         }
         let (mut due, mut turn) = (None, self.turn + 1);
         if let Some(place) = self.sessions.get_mut(&id) {
@@ -146,15 +173,58 @@ impl<Q, R> State<Q, R> {
             turn = turn.max(place.turn + 1);
             place.turn = turn;
         }
-        self.queue.push_back(Queued { session: id, number, turn, request, slot, submitted: now, due });
-        self.next_due = earliest(self.next_due, due);
-        number
+        if manner.at_once {
+            due = Some(now);
+        }
+        let at_once = manner.at_once;
+        let queued = Queued { session: id, number, turn, request, slot, submitted: now, due, at_once };
+        self.queue.push_back(queued);
+        let replaced = manner.newest.map(|newest| self.keep_newest(id, newest)).unwrap_or_default();
+        if replaced.is_empty() {
+            self.next_due = earliest(self.next_due, due);
+        } else {
+            self.find_next_due();
+        }
+        (number, replaced)
+    }
+
+    /// Takes the oldest requests of a session out until only the newest ones wait. Those that stay move up: a newer
+    /// request comes at the turn, and by the time, that an older one has waited for.
+    fn keep_newest(&mut self, id: u64, newest: usize) -> Vec<Queued<Q, R>> {
+        let own = |queued: &Queued<Q, R>| queued.session == id;
+        let mut excess =
+            self.queue.iter().filter(|&queued| own(queued)).count().saturating_sub(newest.max(1));
+        if excess == 0 {
+            return Vec::new();
+        }
+        let mut places: VecDeque<_> =
+            self.queue.iter().filter(|&queued| own(queued)).map(|q| (q.turn, q.due, q.at_once)).collect();
+        let (mut kept, mut replaced) = (VecDeque::with_capacity(self.queue.len()), Vec::new());
+        for mut queued in std::mem::take(&mut self.queue) {
+            if !own(&queued) {
+                kept.push_back(queued);
+            } else if excess > 0 {
+                excess -= 1;
+                queued.slot.answer(Err(Failure::Cancelled));
+                replaced.push(queued);
+            } else {
+                if let Some((turn, due, at_once)) = places.pop_front() {
+                    (queued.turn, queued.due, queued.at_once) = (turn, due, at_once);
+                }
+                kept.push_back(queued);
+            }
+        }
+        self.queue = kept;
+        self.find_turn(id);
+        replaced
     }
 
     pub fn set_options(&mut self, id: u64, options: SessionOptions) {
         self.change(id, |place| place.options = options);
         for queued in self.queue.iter_mut().filter(|queued| queued.session == id) {
-            queued.due = queued.submitted.checked_add(options.batch_timeout);
+            if !queued.at_once {
+                queued.due = queued.submitted.checked_add(options.batch_timeout);
+            }
         }
         self.find_next_due();
     }
@@ -233,7 +303,10 @@ impl<Q, R> State<Q, R> {
             if self.next_due.is_none_or(|due| now < due) {
                 return None;
             }
-            self.stop_awaiting_the_silent();
+            // Who is not given time cannot be silent.
+            if !self.queue.iter().any(|queued| queued.at_once) {
+                self.stop_awaiting_the_silent();
+            }
         }
         let batch = self.next_in_turn(self.capacity.max(1));
         self.turn = batch.iter().map(|queued| queued.turn).fold(self.turn, u64::max);

@@ -51,6 +51,13 @@ impl<R> Ticket<R> {
     }
 }
 
+impl<R> Ticket<R> {
+    /// Which request of the batcher this is.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 impl<R: Clone> Ticket<R> {
     /// Waits for the result, for a flush, or (with a deadline) until the deadline: `None`.
     pub fn wait(&self, deadline: Option<Instant>) -> Option<Result<R, Failure>> {

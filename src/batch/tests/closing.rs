@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::Failure;
-use super::super::state::State;
+use super::super::state::{Manner, State};
 use super::super::ticket::Slot;
 use super::{NEVER, options};
 
@@ -28,7 +28,13 @@ impl Desk {
 
     /// Returns the request's number.
     fn submit(&mut self, session: u64, request: u32) -> u64 {
-        self.state.submit(session, request, Arc::new(Slot::new()), self.now)
+        self.submit_as(session, request, Manner::default()).0
+    }
+
+    /// Returns the request's number, and the requests that it has taken the places of.
+    fn submit_as(&mut self, session: u64, request: u32, manner: Manner) -> (u64, Vec<u32>) {
+        let (number, replaced) = self.state.submit(session, request, Arc::new(Slot::new()), manner, self.now);
+        (number, replaced.iter().map(|queued| queued.request).collect())
     }
 
     fn release(&mut self, session: u64, number: u64) -> Option<u32> {
@@ -258,7 +264,7 @@ fn a_flush_takes_only_its_own_requests_and_lets_the_rest_go() {
     let mut desk = Desk::new();
     let (a, b) = (desk.join(8, NEVER, 2), desk.join(8, NEVER, 1));
     let slot = Arc::new(Slot::new());
-    desk.state.submit(a, 1, slot.clone(), desk.now);
+    let _ = desk.state.submit(a, 1, slot.clone(), Manner::default(), desk.now);
     desk.submit(b, 2);
     assert_eq!(desk.take(), NOTHING);
     assert_eq!(desk.state.flush(a).len(), 1);
@@ -310,7 +316,67 @@ fn a_request_after_the_worker_is_refused() {
     let a = desk.join(1, NEVER, 1);
     drop(desk.state.end());
     let slot: Arc<Slot<u32>> = Arc::new(Slot::new());
-    desk.state.submit(a, 1, slot.clone(), desk.now);
+    let _ = desk.state.submit(a, 1, slot.clone(), Manner::default(), desk.now);
     assert!(!slot.answer(Err(Failure::Cancelled)), "it has an answer");
     assert_eq!(desk.take(), NOTHING);
+}
+
+fn newest(count: usize) -> Manner {
+    Manner { newest: Some(count), at_once: false }
+}
+
+#[test]
+fn a_newer_request_takes_the_turn_and_the_time_of_an_older_one() {
+    let mut desk = Desk::new();
+    let (a, b) = (desk.join(1, TIMEOUT, 9), desk.join(1, TIMEOUT, 9));
+    desk.submit(b, 100);
+    desk.submit(b, 101);
+    assert_eq!(desk.submit_as(a, 1, newest(1)).1, NOTHING);
+    desk.now += TIMEOUT;
+    // Its place is the first's: before the second of the other session.
+    assert_eq!(desk.submit_as(a, 2, newest(1)).1, [1]);
+    assert_eq!(desk.submit_as(a, 3, newest(1)).1, [2]);
+    assert_eq!([desk.take(), desk.take(), desk.take()], [vec![100], vec![3], vec![101]]);
+    // What runs is replaced by nothing.
+    assert_eq!(desk.submit_as(a, 4, newest(1)).1, NOTHING);
+}
+
+#[test]
+fn newer_requests_do_not_put_off_the_batch_that_older_ones_waited_for() {
+    let mut desk = Desk::new();
+    let a = desk.join(4, TIMEOUT, 9);
+    assert_eq!(desk.submit_as(a, 1, newest(1)).1, NOTHING);
+    desk.now += TIMEOUT / 2;
+    assert_eq!(desk.submit_as(a, 2, newest(1)).1, [1]);
+    assert_eq!(desk.take(), NOTHING);
+    desk.now += TIMEOUT / 2;
+    assert_eq!(desk.submit_as(a, 3, newest(1)).1, [2]);
+    assert_eq!(desk.take(), [3], "due when the first of them was");
+}
+
+#[test]
+fn of_what_waits_the_newest_ones_stay_in_their_order() {
+    let mut desk = Desk::new();
+    let a = desk.join(8, NEVER, 99);
+    for request in 1..=6 {
+        let replaced = desk.submit_as(a, request, newest(3)).1;
+        assert_eq!(replaced, if request > 3 { vec![request - 3] } else { vec![] });
+    }
+    desk.state.set_quiet(a);
+    assert_eq!(desk.take(), [4, 5, 6]);
+}
+
+#[test]
+fn a_request_that_goes_at_once_waits_for_nobody_and_blames_nobody() {
+    let mut desk = Desk::new();
+    let (a, b) = (desk.join(4, NEVER, 9), desk.join(4, NEVER, 9));
+    assert_eq!(desk.submit_as(a, 1, Manner { newest: None, at_once: true }).1, NOTHING);
+    assert_eq!(desk.take(), [1]);
+    // The other session is waited for as before.
+    desk.submit(a, 2);
+    assert_eq!(desk.take(), NOTHING);
+    desk.submit(b, 3);
+    desk.submit(b, 4);
+    desk.submit(b, 5);
+    assert_eq!(desk.take(), [2, 3, 4, 5]);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use parking_lot::Mutex;
 
-use super::super::state::State;
+use super::super::state::{Manner, State};
 use super::super::ticket::Slot;
 use super::super::{Batcher, Failure, Ticket, Waker};
 use super::{NEVER, options};
@@ -54,7 +54,7 @@ fn the_end_of_the_worker_is_told_to_all() {
     }
     let silent = state.join(options(1, NEVER, 1), None);
     let slot = Arc::new(Slot::new());
-    state.submit(silent, 7, slot.clone(), std::time::Instant::now());
+    let _ = state.submit(silent, 7, slot.clone(), Manner::default(), std::time::Instant::now());
     let (wakers, queued) = state.end();
     assert_eq!(queued.len(), 1);
     assert!(!slot.answer(Err(Failure::Cancelled)), "it has been answered already");
