@@ -2,6 +2,7 @@
 //! One loaded model at work: its batcher, its text encoder, and its entry in the registry of shared instances.
 //!
 //! * `weights`: a loaded checkpoint: pictures to masks, prompts to features
+//! * `clients`: who uses it, and what each looks for
 //! * `reload`: other weights while streams play
 //! * `careful`: batches that fail, for lack of memory or otherwise
 //!
@@ -9,6 +10,7 @@
 //! lock of its own: while one stream changes its prompts, the pictures of all others go on.
 
 mod careful;
+mod clients;
 mod reload;
 mod stats;
 #[cfg(test)]
@@ -20,7 +22,7 @@ use std::sync::{Arc, Weak};
 use anyhow::{Result, anyhow};
 use parking_lot::Mutex;
 
-pub use reload::{Client, Prepared};
+pub use clients::{Active, Client, Wish};
 pub use stats::EngineStats;
 pub use weights::Weights;
 
@@ -28,7 +30,8 @@ use crate::batch::{Batcher, Session, SessionOptions, Waker};
 use crate::model::{ModelInfo, ModelSpec, Request, Segmentation};
 use crate::registry::{Registry, Spec};
 
-use weights::Counters;
+use clients::Record;
+use stats::Counters;
 
 /// What tests may put in the place of a model: turns a batch into one answer per request.
 pub type RunFn = dyn FnMut(Vec<Request>) -> Result<Vec<Result<Arc<Segmentation>>>> + Send;
@@ -59,7 +62,8 @@ pub struct Engine {
     current: Mutex<Arc<Weights>>,
     batcher: Batcher<Job, Arc<Segmentation>>,
     counters: Counters,
-    clients: Mutex<Vec<Weak<dyn Client>>>,
+    /// Held while anybody's prompts, or the weights, change over.
+    clients: Mutex<Vec<Weak<Record>>>,
     /// Held while other weights are loaded.
     reloading: Mutex<()>,
 }
@@ -127,6 +131,11 @@ impl Engine {
     /// The weights in use: prompts are encoded with them, and frames scored with those prompts carry them.
     pub fn weights(&self) -> Arc<Weights> {
         self.current.lock().clone()
+    }
+
+    /// What is loaded now.
+    pub fn spec(&self) -> ModelSpec {
+        self.spec.lock().clone()
     }
 
     /// What this model has done for all its streams together.

@@ -219,10 +219,12 @@ fn every_nth_frame_is_looked_at_and_the_others_carry_its_mask() {
 }
 
 #[test]
-fn a_late_sink_spares_the_model() {
+fn a_late_sink_spares_the_model_but_never_stops_it() {
     let fake = Fake::install();
     // Only the sink is late here: the model has all the time.
     let mut rig = fake.rig_with(|e| {
+        one_by_one(e);
+        e.set_property("batch-size", 4u32);
         e.set_property_from_str("late-policy", "reuse");
         e.set_property("latency", 10_000_000_000i64);
         e.set_property("max-in-flight", 250u32);
@@ -230,22 +232,29 @@ fn a_late_sink_spares_the_model() {
     rig.push(1).unwrap();
     rig.pull();
     rig.until_empty();
-    // The frame of 40 ms came 100 ms late: those before 140 ms will too.
-    let qos = gst::event::Qos::new(gst::QOSType::Underflow, 2.0, 100_000_000, MS(40));
+    // The frame of 40 ms came 9 s late: those before that will too.
+    let qos = gst::event::Qos::new(gst::QOSType::Underflow, 2.0, 9_000_000_000, MS(40));
     assert!(rig.harness.push_upstream_event(qos));
-    for number in 2..6 {
+    let upstream = std::iter::from_fn(|| rig.harness.try_pull_upstream_event());
+    let told = upstream.filter(|event| event.type_() == gst::EventType::Qos).count();
+    assert_eq!(told, 1, "it goes on upstream");
+    // One is with the model, and of those behind it the newest is next.
+    fake.control.set(|b| b.gate_closed = true);
+    rig.push(2).unwrap();
+    fake.control.until("the model has the second", |b| b.entered == 2);
+    (3..7).for_each(|number| drop(rig.push(number).unwrap()));
+    fake.control.set(|b| b.gate_closed = false);
+    let carried: Vec<u64> =
+        (2..7).map(|_| u64::from(mask_values(&Masks::from_buffer(&rig.pull()).unwrap())[0])).collect();
+    assert_eq!(carried, [2, 2, 2, 2, 6]);
+    assert_eq!(rig.stat::<u64>("skipped-late"), 3);
+    // When there is time, each is looked at, however late the sink is.
+    for number in 7..12 {
         rig.push(number).unwrap();
-        let masks = Masks::from_buffer(&rig.pull()).unwrap();
-        assert_eq!(mask_values(&masks)[0], if number < 4 { 1 } else { number as u8 });
+        assert_eq!(u64::from(mask_values(&Masks::from_buffer(&rig.pull()).unwrap())[0]), number);
         rig.until_empty();
     }
-    let upstream = std::iter::from_fn(|| rig.harness.try_pull_upstream_event());
-    assert_eq!(
-        upstream.filter(|event| event.type_() == gst::EventType::Qos).count(),
-        1,
-        "it goes on upstream"
-    );
-    assert_eq!(rig.stat::<u64>("skipped-late"), 2);
+    assert_eq!(rig.stat::<u64>("inferred"), 8);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What one model has done, for all its streams together.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::weights::Counters;
+use parking_lot::Mutex;
+
 use crate::batch::{BatchStats, Quantiles, Window};
 use crate::model::StageTimes;
 
@@ -25,6 +27,14 @@ pub struct EngineStats {
     pub texts_encoded: u64,
     /// How often other weights have taken the place of those before.
     pub reloads: u64,
+}
+
+/// What all weights of one engine count together.
+#[derive(Clone, Default)]
+pub(super) struct Counters {
+    pub stages: Arc<Mutex<Stages>>,
+    pub text: Arc<TextCounters>,
+    pub reloads: Arc<AtomicU64>,
 }
 
 /// The latest times of each stage.

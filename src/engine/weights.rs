@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use parking_lot::Mutex;
 
 use super::careful::Careful;
-use super::stats::{Stages, TextCounters};
+use super::stats::{Counters, TextCounters};
 use super::{EncodeFn, RunFn};
 use crate::model::embeddings::{EmbeddingCache, Embeddings};
 use crate::model::{
@@ -35,14 +35,6 @@ enum Cache {
     Process,
     /// In memory, and gone with the weights: what an injected function calls features is nobody else's business.
     Own(Box<EmbeddingCache>),
-}
-
-/// What all weights of one engine count together.
-#[derive(Clone, Default)]
-pub(super) struct Counters {
-    pub stages: Arc<Mutex<Stages>>,
-    pub text: Arc<TextCounters>,
-    pub reloads: Arc<AtomicU64>,
 }
 
 fn next_revision() -> u64 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The GObject side: class, pads, properties, states.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result};
@@ -9,13 +10,12 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::prompts::{self, PromptWorker};
+use super::prompts::PromptWorker;
 use super::properties::{self, Concerns};
-use super::reload::User;
-use super::settings::{Settings, Wish};
+use super::settings::Settings;
 use super::specs;
 use super::stream::{Session, Stream};
-use crate::engine::{Client, Engine};
+use crate::engine::{Client, Engine, Wish};
 use crate::frame::{self, Importer};
 use crate::model::ModelSpec;
 use crate::pads;
@@ -43,13 +43,13 @@ pub struct Segment {
 
 /// The model at work, and what it was loaded from.
 pub struct Loaded {
-    pub engine: Arc<Engine>,
+    pub client: Arc<Client>,
     pub importer: Arc<Importer>,
     pub prompts: PromptWorker,
     pub spec: ModelSpec,
     instance: Option<String>,
-    /// Through which the engine tells of a reload; it holds a weak reference.
-    _user: Arc<dyn Client>,
+    /// Tells this from what was loaded before.
+    pub number: u64,
 }
 
 #[glib::object_subclass]
@@ -126,7 +126,12 @@ impl ObjectImpl for Segment {
         let outcome = match properties::concern(name) {
             Concerns::Model => self.set_model_property(name, value),
             Concerns::Prompts => self.set_prompt_property(name, value),
-            Concerns::Limits | Concerns::Frames => self.settings.lock().set(name, value),
+            Concerns::Limits | Concerns::Frames => {
+                let mut settings = self.settings.lock();
+                let outcome = settings.set(name, value);
+                self.stream.set_rules(&settings.policy);
+                outcome
+            }
         };
         match outcome {
             Err(error) => self.warn(&format!("property \"{name}\" stays as it was: {error:#}")),
@@ -190,7 +195,6 @@ impl ElementImpl for Segment {
             gst::StateChange::ReadyToNull => {
                 let loaded = self.loaded.lock().take();
                 drop(loaded);
-                self.stream.unload();
             }
             _ => (),
         }
@@ -214,15 +218,16 @@ impl Segment {
         // Before the model: a mistake in the prompts need not wait for the weights.
         let wish = settings.wish()?;
         self.load_engine(spec, settings.model_instance_id.clone())?;
-        if !self.stream.is_active(&wish) {
-            let (engine, generation) = {
-                let loaded = self.loaded.lock();
-                let loaded = loaded.as_ref().context("the element is shutting down")?;
-                (loaded.engine.clone(), loaded.prompts.next_generation())
-            };
-            let encoded = prompts::encode(&engine.weights(), &wish).context("cannot encode the prompts")?;
-            self.set_prompts(generation, wish, encoded);
-        }
+        let (client, generation) = {
+            let loaded = self.loaded.lock();
+            let loaded = loaded.as_ref().context("the element is shutting down")?;
+            if loaded.client.active().is_some_and(|active| active.wish == wish) {
+                return Ok(());
+            }
+            (loaded.client.clone(), loaded.prompts.next_generation())
+        };
+        client.look_for(generation, &wish).context("cannot encode the prompts")?;
+        self.prompts_ready(generation);
         Ok(())
     }
 
@@ -233,7 +238,6 @@ impl Segment {
         }
         let replaced = self.loaded.lock().take();
         drop(replaced);
-        self.stream.unload();
         let started = std::time::Instant::now();
         let engine = match &instance {
             Some(id) => Engine::shared(id, &spec, &self.obj().name()),
@@ -251,23 +255,41 @@ impl Segment {
             info.precision,
             info.device
         );
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let element = self.obj().downgrade();
-        let prompts = PromptWorker::start(engine.clone(), move |outcome| {
+        let reloaded = move || {
             if let Some(element) = element.upgrade() {
-                element.imp().prompts_encoded(outcome);
+                element.imp().model_changed(number);
+            }
+        };
+        let client = Arc::new(engine.join(&self.obj().name(), reloaded));
+        let element = self.obj().downgrade();
+        let prompts = PromptWorker::start(client.clone(), move |generation, outcome| {
+            if let Some(element) = element.upgrade() {
+                element.imp().prompts_encoded(generation, outcome);
             }
         })?;
-        let user: Arc<dyn Client> = Arc::new(User(self.obj().downgrade()));
-        engine.join(&user);
         let importer = Arc::new(Importer::new(&info.device));
         self.share_context(&importer);
-        *self.loaded.lock() = Some(Loaded { engine, importer, prompts, spec, instance, _user: user });
+        *self.loaded.lock() = Some(Loaded { client, importer, prompts, spec, instance, number });
         Ok(())
+    }
+
+    /// What the prompt thread calls when it is done with a wish.
+    fn prompts_encoded(&self, generation: u64, outcome: Result<()>) {
+        match outcome {
+            Ok(()) => gst::debug!(CAT, imp = self, "prompts of generation {generation} are encoded"),
+            Err(error) => {
+                self.warn(&format!("the new prompts could not be encoded, the old ones stay: {error:#}"));
+            }
+        }
+        self.prompts_ready(generation);
     }
 
     fn open_session(&self) {
         let options = self.settings.lock().policy.session_options();
-        let engine = self.loaded.lock().as_ref().map(|loaded| loaded.engine.clone());
+        let engine = self.loaded.lock().as_ref().map(|loaded| loaded.client.engine().clone());
         self.stream.reset();
         if let Some(engine) = engine {
             let session = engine.session(options, self.stream.waker());
@@ -309,7 +331,6 @@ impl Segment {
         let session = self.session.lock().clone();
         if let Some(session) = session {
             session.set_options(options);
-            self.stream.settings_changed();
             self.post_latency();
         }
     }

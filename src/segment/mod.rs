@@ -41,19 +41,26 @@
 //!
 //! * `settings`, `properties`, `specs`: what the user may set, and how GObject sees it
 //! * `prompts`: the thread that encodes prompts beside the stream
-//! * `reload`: the signal `reload-model`, and what it means to each element of a shared model
+//! * `reload`: the signal `reload-model`
 //! * `imp`: the GObject side: pads, states, properties
 //! * `still`: whether two frames show the same
-//! * `stream`: the data side: what happens to a frame, in which thread
+//! * `machine`: what happens to a frame, decided without GStreamer, threads or a clock
+//! * `stream`: carries it out: both pads' threads, events, the model's answers
+//! * `masks`, `tell`, `queries`, `stats`: the masks on a buffer, messages, queries, the `stats` property
 
 mod imp;
+mod machine;
+mod masks;
 mod prompts;
 mod properties;
+mod queries;
 mod reload;
 mod settings;
 mod specs;
+mod stats;
 mod still;
 mod stream;
+mod tell;
 
 use gst::prelude::*;
 

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The thread that encodes prompts beside the stream, so that no frame waits for the text tower.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use parking_lot::{Condvar, Mutex};
 
-use super::settings::Wish;
-use crate::engine::{Engine, Weights};
-use crate::model::Vocabulary;
+use crate::engine::{Client, Wish};
 
 /// Encodes wishes one after the other. A wish that waits is replaced by a newer one: only the newest matters.
 pub struct PromptWorker {
@@ -30,23 +27,9 @@ struct State {
     stop: bool,
 }
 
-/// A wish that has been encoded, or not.
-pub struct Outcome {
-    pub generation: u64,
-    pub wish: Wish,
-    pub encoded: Result<Encoded>,
-}
-
-/// The features of prompts, with the weights that they belong to.
-#[derive(Clone)]
-pub struct Encoded {
-    pub vocabulary: Arc<Vocabulary>,
-    pub weights: Arc<Weights>,
-}
-
 impl PromptWorker {
-    /// Starts the thread; it hands every outcome to `done`.
-    pub fn start(engine: Arc<Engine>, done: impl Fn(Outcome) + Send + 'static) -> Result<Self> {
+    /// Starts the thread; it tells `done` the number of every wish that is in force, or why it is not.
+    pub fn start(client: Arc<Client>, done: impl Fn(u64, Result<()>) + Send + 'static) -> Result<Self> {
         let mailbox = Arc::new(Mailbox {
             state: Mutex::new(State { generation: 0, wish: None, stop: false }),
             posted: Condvar::new(),
@@ -56,8 +39,7 @@ impl PromptWorker {
             .name("gclip-prompts".into())
             .spawn(move || {
                 while let Some((generation, wish)) = inbox.next() {
-                    let encoded = encode(&engine.weights(), &wish);
-                    done(Outcome { generation, wish, encoded });
+                    done(generation, client.look_for(generation, &wish));
                 }
             })
             .context("cannot start the prompt thread")?;
@@ -78,15 +60,6 @@ impl PromptWorker {
         state.wish = Some((state.generation, wish));
         self.mailbox.posted.notify_one();
         state.generation
-    }
-
-    /// Asks for a wish once more, under the number it has, unless a newer one has come.
-    pub fn ask_again(&self, generation: u64, wish: Wish) {
-        let mut state = self.mailbox.state.lock();
-        if state.generation == generation {
-            state.wish = Some((generation, wish));
-            self.mailbox.posted.notify_one();
-        }
     }
 
     /// Ends the thread, after the encoding it is at.
@@ -121,17 +94,5 @@ impl Mailbox {
             }
             self.posted.wait(&mut state);
         }
-    }
-}
-
-/// Encodes a wish on the calling thread. A panic of the encoder is an error like any other.
-pub fn encode(weights: &Arc<Weights>, wish: &Wish) -> Result<Encoded> {
-    let vocabulary = || match &wish.embeddings {
-        Some(file) => weights.vocabulary_from(file, &wish.prompts),
-        None => weights.vocabulary(&wish.prompts, &wish.templates),
-    };
-    match catch_unwind(AssertUnwindSafe(vocabulary)) {
-        Ok(vocabulary) => Ok(Encoded { vocabulary: vocabulary?, weights: weights.clone() }),
-        Err(_) => bail!("the text encoder panicked"),
     }
 }

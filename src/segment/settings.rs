@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::machine::{Late, Rules};
 use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions, Precision, Refine};
 use crate::batch::SessionOptions;
+use crate::engine::Wish;
 use crate::model::{self, InferOptions, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates, Window};
 use crate::presence::{Hysteresis, Zones};
 
@@ -122,15 +124,6 @@ impl Default for Settings {
     }
 }
 
-/// Prompts as they go to the text encoder.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Wish {
-    pub prompts: Prompts,
-    pub templates: Templates,
-    /// A file that holds the features of all names, in the place of a text encoder.
-    pub embeddings: Option<PathBuf>,
-}
-
 impl Settings {
     /// The model that these settings name.
     pub fn model_spec(&self) -> Result<ModelSpec> {
@@ -201,12 +194,21 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether frames that are overdue pass without a mask of their own (or not at all).
-    pub fn skips_when_late(&self, live: bool) -> bool {
-        match self.late {
-            LatePolicy::Auto => live,
-            LatePolicy::Wait => false,
-            LatePolicy::Reuse | LatePolicy::Drop => true,
+    /// What of it the machine decides by.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            late: match self.late {
+                LatePolicy::Auto => Late::Auto,
+                LatePolicy::Wait => Late::Wait,
+                LatePolicy::Reuse => Late::Reuse,
+                LatePolicy::Drop => Late::Drop,
+            },
+            interval: self.inference_interval.into(),
+            batch_size: self.batch_size as usize,
+            batch_timeout: self.batch_timeout,
+            max_in_flight: self.max_in_flight as usize,
+            latency: self.latency,
+            failure_ends: self.on_error == OnError::Error,
         }
     }
 }

@@ -3,38 +3,17 @@
 
 use std::time::Duration;
 
-use super::super::imp::Segment;
+use super::imp::Segment;
 use crate::batch::Quantiles;
 use crate::engine::EngineStats;
 use crate::frame::Ways;
 
-/// Counts since the element went to PAUSED.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Frames that left.
-    pub frames: u64,
-    /// Frames that the model has answered for.
-    pub inferred: u64,
-    /// Frames that left with an earlier mask, by the interval, because they were late or because they repeat it.
-    pub reused: u64,
-    /// Those among them that repeat the frame which the mask was made from.
-    pub skipped_static: u64,
-    /// Frames that did not leave.
-    pub dropped: u64,
-    /// Frames that the model was not asked for, or not waited for, because they were late.
-    pub skipped: u64,
-    /// Frames that the model failed on.
-    pub errors: u64,
-}
-
 impl Segment {
     pub fn stats(&self) -> gst::Structure {
-        let (counts, generation, level, memory) = {
-            let state = self.stream.state.lock();
-            let generation = state.prompts.active.as_ref().map_or(0, |active| active.generation);
-            (state.counts, generation, state.frames as u64, state.input.memory.clone())
-        };
-        let reuse = memory.reuse_counts();
+        let (counts, level) = self.stream.counts();
+        let active = self.loaded.lock().as_ref().and_then(|loaded| loaded.client.active());
+        let generation = active.map_or(0, |active| active.generation);
+        let reuse = self.stream.memory().reuse_counts();
         let stats = gst::Structure::builder("application/x-gclip-stats")
             .field("frames", counts.frames)
             .field("inferred", counts.inferred)
@@ -48,9 +27,12 @@ impl Segment {
             .field("token-memory", reuse.bytes)
             .field("errors", counts.errors)
             .field("prompt-generation", generation)
-            .field("queue-level", level);
-        let loaded =
-            self.loaded.lock().as_ref().map(|loaded| (loaded.engine.clone(), loaded.importer.ways()));
+            .field("queue-level", level as u64);
+        let loaded = self
+            .loaded
+            .lock()
+            .as_ref()
+            .map(|loaded| (loaded.client.engine().clone(), loaded.importer.ways()));
         match loaded {
             Some((engine, ways)) => with_model(with_ways(stats, ways), &engine.stats()).build(),
             None => stats.build(),

@@ -1,20 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the masks of a stream to who has entered and left, in the picture and in its zones.
+//! What the element says on the bus: warnings and errors, QOS, who has entered and left, what is on a frame. Called
+//! without any lock.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use super::super::Messages;
-use super::super::imp::Segment;
-use super::super::settings::{Events, Policy};
-use crate::meta::{MaskRow, MaskView, Masks, Rect};
+use super::Messages;
+use super::imp::Segment;
+use super::settings::{Events, Policy};
+use super::stream::Cargo;
+use crate::meta::{self, MaskRow, MaskView, Masks, Rect};
 use crate::presence::{Change, Raster, Tracker, Zones};
+
+/// What has been told so far. Only the task uses it.
+#[derive(Default)]
+pub struct Told {
+    last_message: Option<Instant>,
+    watched: Watched,
+}
 
 /// What has been seen so far. Only the task uses it.
 #[derive(Default)]
-pub struct Watched {
+struct Watched {
     /// The mask that was counted last; held, so that its address is not given to another.
     counted: Option<gst::Buffer>,
     picture: Tracker,
@@ -33,12 +43,7 @@ struct WatchedZone {
 impl Watched {
     /// Takes in the masks of one frame. `confirmed` masks count even if they have been counted before: the picture
     /// is known to be the same. Returns what has changed, each with the name of its zone.
-    pub fn observe(
-        &mut self,
-        masks: &Masks,
-        confirmed: bool,
-        events: &Events,
-    ) -> Vec<(Option<String>, Change)> {
+    fn observe(&mut self, masks: &Masks, confirmed: bool, events: &Events) -> Vec<(Option<String>, Change)> {
         let again = self.counted.as_ref().is_some_and(|counted| counted.as_ptr() == masks.mask.as_ptr());
         if again && !confirmed {
             return Vec::new();
@@ -114,16 +119,88 @@ fn count(view: &MaskView, raster: &Raster, most: Option<u32>) -> Vec<u32> {
 }
 
 impl Segment {
-    /// The element messages `gclip-presence`, when they are asked for and something has changed.
-    pub fn post_changes(&self, buffer: &gst::BufferRef, masks: &Masks, confirmed: bool, policy: &Policy) {
-        if policy.messages == Messages::None {
+    /// The element messages that are asked for, for the masks of a frame.
+    pub fn tell(&self, cargo: &Cargo, masks: &Masks, confirmed: bool, policy: &Policy) {
+        if policy.messages == Messages::All {
+            self.post_regions(cargo, masks, policy);
+        }
+        if policy.messages != Messages::None {
+            self.post_changes(cargo, masks, confirmed, policy);
+        }
+    }
+
+    pub fn warn(&self, text: &str) {
+        gst::element_imp_warning!(self, gst::StreamError::Failed, ("{text}"));
+    }
+
+    /// Ends the application's wait when upstream has gone and downstream failed.
+    pub fn report_flow_error(&self, flow: gst::FlowError) {
+        if matches!(flow, gst::FlowError::Flushing | gst::FlowError::Eos) {
             return;
         }
-        // Nobody else touches it while the task runs; the pixels are counted without the lock.
-        let mut watched = std::mem::take(&mut self.stream.state.lock().output.watched);
-        let changes = watched.observe(masks, confirmed, &policy.events);
-        self.stream.state.lock().output.watched = watched;
-        let (running_time, stream_time) = self.times(buffer);
+        gst::element_imp_error!(
+            self,
+            gst::StreamError::Failed,
+            ("The stream stopped: downstream answered {flow}")
+        );
+    }
+
+    /// Says that a frame got no mask of its own, `late` after its deadline.
+    pub fn post_qos(&self, cargo: &Cargo, late: Duration) {
+        let (counts, _) = self.stream.counts();
+        let live = self.stream.live() == Some(true);
+        let Cargo { buffer, running_time, stream_time, .. } = cargo;
+        let message = gst::message::Qos::builder(live)
+            .src(&*self.obj())
+            .running_time_if_some(*running_time)
+            .stream_time_if_some(*stream_time)
+            .timestamp_if_some(buffer.pts())
+            .duration_if_some(buffer.duration())
+            .values(i64::try_from(late.as_nanos()).unwrap_or(i64::MAX), 1.0, 1_000_000)
+            .stats(
+                gst::format::Buffers::from_u64(counts.inferred),
+                gst::format::Buffers::from_u64(counts.skipped),
+            )
+            .build();
+        // Without a bus there is nobody to tell.
+        let _ = self.obj().post_message(message);
+    }
+
+    /// The element message `gclip-regions`, when it is asked for and the last one is old enough.
+    fn post_regions(&self, cargo: &Cargo, masks: &Masks, policy: &Policy) {
+        let rate = policy.events.message_rate;
+        let is_due = self.with_told(|told| {
+            let waits = |last: Instant| rate > 0.0 && last.elapsed().as_secs_f64() * rate < 1.0;
+            let is_due = !told.last_message.is_some_and(waits);
+            if is_due {
+                told.last_message = Some(Instant::now());
+            }
+            is_due
+        });
+        if !is_due {
+            return;
+        }
+        let Cargo { buffer, running_time, stream_time, .. } = cargo;
+        let structure = gst::Structure::builder("gclip-regions")
+            .field("pts", buffer.pts())
+            .field("running-time", *running_time)
+            .field("stream-time", *stream_time)
+            .field("generation", masks.generation)
+            .field("age", masks.age.nseconds())
+            .field("regions", gst::Array::new(masks.regions.iter().map(meta::region_structure)))
+            .field_if(
+                "tags",
+                gst::Array::new(masks.tags.iter().map(meta::tag_structure)),
+                !masks.tags.is_empty(),
+            )
+            .build();
+        self.post_element_message(structure);
+    }
+
+    /// The element messages `gclip-presence`, when they are asked for and something has changed.
+    fn post_changes(&self, cargo: &Cargo, masks: &Masks, confirmed: bool, policy: &Policy) {
+        let changes = self.with_told(|told| told.watched.observe(masks, confirmed, &policy.events));
+        let Cargo { buffer, running_time, stream_time, .. } = cargo;
         for (zone, Change { label, presence, area }) in changes {
             let of_label = masks.regions.iter().filter(|region| region.label == label);
             let score = of_label.map(|region| region.score).fold(0.0, f64::max);
@@ -133,8 +210,8 @@ impl Segment {
                 .field("state", presence.as_str())
                 .field("area", area)
                 .field("score", score)
-                .field_if_some("running-time", running_time)
-                .field_if_some("stream-time", stream_time)
+                .field_if_some("running-time", *running_time)
+                .field_if_some("stream-time", *stream_time)
                 .field_if_some("pts", buffer.pts())
                 .field("generation", masks.generation)
                 .build();
@@ -142,7 +219,7 @@ impl Segment {
         }
     }
 
-    pub(super) fn post_element_message(&self, structure: gst::Structure) {
+    fn post_element_message(&self, structure: gst::Structure) {
         let message = gst::message::Element::builder(structure).src(&*self.obj()).build();
         // Without a bus there is nobody to tell.
         let _ = self.obj().post_message(message);
