@@ -352,6 +352,8 @@ pub struct Machine<F, E, A> {
     /// Answers to frames before this number belong to another stream.
     stream_from: u64,
     newest: Option<Newest<A>>,
+    /// A late answer has come that the head is to carry.
+    hand_on: bool,
     late_failures: VecDeque<String>,
     /// The model failed on the frame before, and that has been said.
     failing: bool,
@@ -403,6 +405,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
             with_model: VecDeque::new(),
             stream_from: 0,
             newest: None,
+            hand_on: false,
             late_failures: VecDeque::new(),
             failing: false,
             lost_looks: 0,
@@ -417,6 +420,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
     pub fn set_rules(&mut self, rules: Rules) {
         self.rules = rules;
         self.fx.wake_upstream = true;
+        self.call_task();
     }
 
     // ---- A frame's way ----
@@ -631,6 +635,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         self.failing = false;
         if self.newest.as_ref().is_none_or(|newest| newest.origin.number < origin.number) {
             self.newest = Some(Newest { answer, origin, used: false });
+            self.hand_on = self.pace.is_behind() && self.queue.front().is_some_and(Item::awaits_answer);
         }
     }
 
@@ -673,7 +678,9 @@ impl<F, E, A: Clone> Machine<F, E, A> {
 
     /// The head of the queue leaves, or is dropped: its answer is there, it needs none, or it has waited long enough.
     fn leave(&mut self, frame: Frame<F, A>, now: Time) -> Step<F, E, A> {
-        let Frame { origin, cargo, work, deadline, discont } = frame;
+        let deadline = self.deadline(&frame);
+        let Frame { origin, cargo, work, discont, .. } = frame;
+        let hands_on = std::mem::take(&mut self.hand_on);
         let mut late = None;
         let mut failed = None;
         let mut carries = Carries::Nothing;
@@ -698,7 +705,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
             Work::Unasked | Work::Asked | Work::Replaced => {
                 self.counts.skipped += 1;
                 let lateness = deadline.map(|deadline| now.saturating_sub(deadline)).unwrap_or_default();
-                if matches!(work, Work::Asked) && !self.deadline_may_grow() {
+                if matches!(work, Work::Asked) && !hands_on && !self.deadline_may_grow() {
                     self.pace.late();
                     self.behind_now();
                 }
@@ -809,6 +816,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         (self.asking, self.knocking) = (None, false);
         self.with_model.clear();
         self.late_failures.clear();
+        self.hand_on = false;
         self.lost_looks += 1;
         self.fx.wake_upstream = true;
         self.fx.wake_task = true;
@@ -870,11 +878,13 @@ impl<F, E, A: Clone> Machine<F, E, A> {
 
     pub fn set_live(&mut self, live: bool) {
         self.live = Some(live);
+        self.call_task();
     }
 
     /// The interval that the caps name, if they do.
     pub fn hint(&mut self, interval: Option<Duration>) {
         self.rhythm.hint = interval;
+        self.call_task();
     }
 
     /// A sink says when a frame of this running time came: so much too late, or (negative) too early.
@@ -936,10 +946,12 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         if let Some(latency) = self.rules.latency {
             return timeout.saturating_add(latency);
         }
-        let measured = self.measured.reported.unwrap_or_default().max(timeout);
-        match self.rhythm.capacity(self.rules.max_in_flight.saturating_sub(1)) {
-            Some(most) if self.would_skip(true) => measured.min(most),
-            _ => measured,
+        let measured = self.measured.reported.map(|measured| measured.max(timeout));
+        let most = self.rhythm.capacity(self.rules.max_in_flight.saturating_sub(1));
+        // Before anything is measured, a frame that may skip waits as long as there is room.
+        match most.filter(|_| self.would_skip(true)) {
+            Some(most) => measured.map_or(most, |measured| measured.min(most)),
+            None => measured.unwrap_or(timeout),
         }
     }
 
@@ -968,12 +980,12 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         let longest = match self.rules.latency {
             Some(_) => self.promise(),
             None => {
-                let measured = self.measured.reported?.max(self.rules.batch_timeout);
+                let measured = self.measured.reported.map(|measured| measured.max(self.rules.batch_timeout));
                 let most = self
                     .rhythm
                     .measured()
                     .and(self.rhythm.capacity(self.rules.max_in_flight.saturating_sub(1)));
-                most.map_or(measured, |most| measured.min(most))
+                measured.into_iter().chain(most).min()?
             }
         };
         Some(longest - longest / LEEWAY)
@@ -1031,7 +1043,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
     }
 
     fn forget_stream(&mut self, from: u64) {
-        self.newest = None;
+        (self.newest, self.hand_on) = (None, false);
         self.failing = false;
         self.stream_from = from;
         self.with_model.retain(|origin| origin.number >= from);
@@ -1117,6 +1129,12 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         freed
     }
 
+    /// When a frame is overdue. One that came when nothing was known waits no longer than one that comes now.
+    fn deadline(&self, frame: &Frame<F, A>) -> Option<Time> {
+        let now_known = || self.allowed().filter(|_| self.may_skip());
+        frame.deadline.or_else(|| frame.origin.arrived.checked_add(now_known()?))
+    }
+
     fn ready(&self) -> Ready {
         if self.flow.is_err() || !self.late_failures.is_empty() {
             return Ready::Now;
@@ -1127,8 +1145,12 @@ impl<F, E, A: Clone> Machine<F, E, A> {
                 if self.knocking && self.may_skip() && self.inside >= self.rules.max_in_flight {
                     return Ready::Now;
                 }
+                // The answer to a frame that has left has just come, and its own will be late, too.
+                if self.hand_on && self.may_skip() {
+                    return Ready::Now;
+                }
                 let Item::Frame(frame) = item else { return Ready::Now };
-                frame.deadline.map_or(Ready::Later, Ready::At)
+                self.deadline(frame).map_or(Ready::Later, Ready::At)
             }
             Some(_) => Ready::Now,
         }

@@ -230,8 +230,22 @@ impl Stream {
     }
 
     pub fn set_rules(&self, policy: &Policy) {
-        self.core.lock().machine.set_rules(policy.rules());
-        self.input_wake.notify_all();
+        let mut core = self.core.lock();
+        core.machine.set_rules(policy.rules());
+        self.wake(core);
+    }
+
+    /// Wakes whom a change concerns, where nothing else follows from it.
+    fn wake(&self, mut core: MutexGuard<Core>) {
+        let task = std::mem::take(&mut core.machine.fx.wake_task);
+        let upstream = std::mem::take(&mut core.machine.fx.wake_upstream);
+        drop(core);
+        if task {
+            self.output_wake.notify_one();
+        }
+        if upstream {
+            self.input_wake.notify_all();
+        }
     }
 
     pub fn counts(&self) -> (Counts, usize) {
@@ -321,7 +335,9 @@ impl Segment {
         }
         let mut query = gst::query::Latency::new();
         let live = self.sinkpad.peer_query(&mut query) && query.result().0;
-        self.stream.core.lock().machine.set_live(live);
+        let mut core = self.stream.core.lock();
+        core.machine.set_live(live);
+        self.stream.wake(core);
     }
 
     /// Does, without the lock, what the decisions under it ask for.
@@ -688,7 +704,9 @@ impl Segment {
         let mut core = self.stream.core.lock();
         core.machine.set_live(live);
         let promise = core.machine.promise();
-        (promise, core.machine.capacity().unwrap_or(promise))
+        let capacity = core.machine.capacity().unwrap_or(promise);
+        self.stream.wake(core);
+        (promise, capacity)
     }
 
     // ---- the source pad's task ----
