@@ -242,7 +242,9 @@ fn a_late_sink_spares_the_model_but_never_stops_it() {
     fake.control.set(|b| b.gate_closed = true);
     rig.push(2).unwrap();
     fake.control.until("the model has the second", |b| b.entered == 2);
-    (3..7).for_each(|number| drop(rig.push(number).unwrap()));
+    for number in 3..7 {
+        rig.push(number).unwrap();
+    }
     fake.control.set(|b| b.gate_closed = false);
     let carried: Vec<u64> =
         (2..7).map(|_| u64::from(mask_values(&Masks::from_buffer(&rig.pull()).unwrap())[0])).collect();

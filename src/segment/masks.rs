@@ -14,11 +14,7 @@ use crate::model::Segmentation;
 
 /// The masks of the very frame that the model looked at, of the part of it that is shown: left, top, width and
 /// height, 0..1. The mask buffer is made once and then shared.
-pub fn masks_of(
-    segmentation: &Arc<Segmentation>,
-    generation: u64,
-    shown: [f64; 4],
-) -> Result<Masks> {
+pub fn masks_of(segmentation: &Arc<Segmentation>, generation: u64, shown: [f64; 4]) -> Result<Masks> {
     let region = |region: &crate::model::Region| Region {
         value: region.value,
         label: region.label.clone(),

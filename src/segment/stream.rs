@@ -190,7 +190,7 @@ impl Core {
                 Some(Ok(segmentation)) => {
                     let &mut Held { generation, shown, .. } = held;
                     Ok(Answer { segmentation, generation, shown })
-                },
+                }
                 Some(Err(Failure::Failed(why))) => Err(why),
                 // A flush has taken the frame, too.
                 Some(Err(Failure::Cancelled)) | None => continue,

@@ -305,7 +305,8 @@ impl World {
             Knock::Enter => {
                 let serial = self.next_serial();
                 let time = Some(arrived.as_nanos() as u64);
-                let arrival = Arrival { cargo: serial, arrived, pts: time, running_time: time };
+                let arrival =
+                    Arrival { cargo: serial, arrived, pts: time, running_time: time, damaged: false };
                 let origin = self.machine.enter(arrival, self.now);
                 self.serials.insert(origin.number, serial);
                 self.arrivals.insert(origin.number, arrived);

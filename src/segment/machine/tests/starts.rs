@@ -92,7 +92,13 @@ impl Play {
             Step::RestartRelinked => self.restart(End::NotLinked),
             Step::Frame => {
                 if self.stream.knock(Time::ZERO, Time::ZERO) == Knock::Enter {
-                    let arrival = Arrival { cargo: 0, arrived: Time::ZERO, pts: None, running_time: None };
+                    let arrival = Arrival {
+                        cargo: 0,
+                        arrived: Time::ZERO,
+                        pts: None,
+                        running_time: None,
+                        damaged: false,
+                    };
                     self.stream.enter(arrival, Time::ZERO);
                 }
             }
