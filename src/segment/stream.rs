@@ -494,7 +494,8 @@ impl Segment {
                 self.stream.core.lock().segment = segment.cloned().unwrap_or_default();
             }
             gst::EventView::StreamStart(_) => {
-                drop(self.stream.core.lock().forget_pictures());
+                let memory = self.stream.core.lock().forget_pictures();
+                drop(memory);
             }
             gst::EventView::CustomDownstream(custom) => {
                 if let Some(structure) = custom.structure().filter(|s| s.name() == PROMPTS_EVENT) {
@@ -600,7 +601,8 @@ impl Segment {
         if !active {
             self.end_flow();
             // Waits for no frame to come: what they left in the model is tens of megabytes.
-            drop(self.stream.core.lock().forget_pictures());
+            let memory = self.stream.core.lock().forget_pictures();
+            drop(memory);
         } else if self.srcpad.is_active() {
             self.restart(End::Flushing, &[]);
         }
