@@ -485,7 +485,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         let is_looked_at = !damaged && self.seen % self.rules.interval.max(1) == 0;
         self.next += 1;
         self.seen += 1;
-        self.rhythm.arrived(arrived);
+        self.rhythm.arrived(arrived, pts);
         let deadline = if self.may_skip() { self.allowed() } else { None };
         let work = if is_looked_at { Work::Unasked } else { Work::Carry };
         let discont = std::mem::take(&mut self.gap);
@@ -1318,15 +1318,16 @@ const SHORTEST: Duration = Duration::from_millis(1);
 struct Rhythm {
     /// By the caps.
     hint: Option<Duration>,
-    arrivals: VecDeque<Time>,
+    /// When they came, and the times that they say.
+    arrivals: VecDeque<(Time, Option<u64>)>,
 }
 
 impl Rhythm {
-    fn arrived(&mut self, now: Time) {
+    fn arrived(&mut self, now: Time, pts: Option<u64>) {
         if self.arrivals.len() > INTERVALS {
             self.arrivals.pop_front();
         }
-        self.arrivals.push_back(now);
+        self.arrivals.push_back((now, pts));
     }
 
     /// A stop, a flush: what comes now does not belong to what came before.
@@ -1337,7 +1338,13 @@ impl Rhythm {
     fn measured(&self) -> Option<Duration> {
         let (first, last) = self.arrivals.front().zip(self.arrivals.back())?;
         let intervals = self.arrivals.len() - 1;
-        (intervals >= INTERVALS_AT_LEAST).then(|| last.saturating_sub(*first) / intervals as u32)
+        if intervals < INTERVALS_AT_LEAST {
+            return None;
+        }
+        // Frames that come in a burst say by their own times how far apart they are.
+        let by_pts = last.1.zip(first.1).and_then(|(last, first)| last.checked_sub(first));
+        let by_clock = last.0.saturating_sub(first.0);
+        Some(by_clock.max(by_pts.map(Duration::from_nanos).unwrap_or_default()) / intervals as u32)
     }
 
     /// What is measured, or, as long as that agrees, what the caps name: it does not waver.

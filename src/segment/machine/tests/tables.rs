@@ -44,7 +44,9 @@ fn full(late: Late, live: bool, downstream: bool) -> Knock {
     let mut stream = stream(rules(late), live);
     let numbers: Vec<u64> = (0..3).map(|_| enter(&mut stream, MS(0))).collect();
     if downstream {
-        numbers.iter().for_each(|&number| drop(stream.answered(number, Ok(number), MS(1))));
+        for &number in &numbers {
+            stream.answered(number, Ok(number), MS(1));
+        }
         assert!(matches!(stream.step(MS(1)), Step::Push { .. }), "downstream has one");
     }
     stream.knock(MS(2), MS(2))
@@ -71,8 +73,10 @@ fn who_is_held_up_by_whom() {
 #[test]
 fn the_head_makes_room_when_it_is_the_model_that_it_waits_for() {
     let mut stream = stream(rules(Late::Reuse), true);
-    (0..3).for_each(|_| drop(enter(&mut stream, MS(0))));
-    assert!(matches!(stream.step(MS(1)), Step::Wait(_)));
+    for number in 0..3 {
+        enter(&mut stream, MS(10 * number));
+    }
+    assert!(matches!(stream.step(MS(0)), Step::Wait(Some(_))));
     assert!(matches!(stream.knock(MS(2), MS(2)), Knock::Wait(Some(_))));
     assert!(stream.fx.wake_task);
     assert!(matches!(stream.step(MS(2)), Step::Push { carries: Carries::Nothing, late: Some(_), .. }));
@@ -109,7 +113,7 @@ fn what_is_reported() {
 fn what_the_caps_say_is_checked() {
     let interval = |hint: Option<Duration>, apart: Duration, frames: u32| {
         let mut rhythm = Rhythm { hint, ..Rhythm::default() };
-        (0..frames).for_each(|number| rhythm.arrived(apart * number));
+        (0..frames).for_each(|number| rhythm.arrived(apart * number, None));
         rhythm.interval()
     };
     assert_eq!(interval(Some(MS(40)), MS(200), 1), Some(MS(40)), "nothing else is known");
