@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use gclip_testing::fake::*;
 use gst::prelude::*;
-use gst_video::prelude::*;
 use gstgclip::meta::Masks;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;

@@ -500,7 +500,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
             // Its batch need not wait for what is not to come.
             self.fx.quiet = true;
         }
-        if self.upstream.entered(now, self.inside) {
+        if self.upstream.entered(now, self.waiting(), self.rules.batch_timeout) {
             self.fx.quiet = true;
         }
         self.tell_latency();
@@ -512,6 +512,12 @@ impl<F, E, A: Clone> Machine<F, E, A> {
     fn qos_thins_out(&mut self, running_time: Option<u64>) {
         let late = running_time.zip(self.qos.earliest).is_some_and(|(time, earliest)| time < earliest);
         self.pace.sink_is_late = late && self.may_skip();
+    }
+
+    /// Frames in the queue. The one that is out may be upstream's again already.
+    fn waiting(&self) -> usize {
+        let out = self.out.as_ref().is_some_and(|out| out.frame.is_some());
+        self.inside - usize::from(out)
     }
 
     /// Whether the model may be asked about a frame now.
@@ -570,7 +576,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
                 }
                 // Nothing can join its batch from here.
                 self.fx.quiet |= self.pace.is_behind() || matches!(self.opening, Opening::Alone(_));
-                self.fx.quiet |= self.upstream.holds_no_more(self.inside);
+                self.fx.quiet |= self.upstream.holds_no_more(self.waiting());
             }
             Asked::Repeats(of) => {
                 self.set_work(number, Work::Still(of));
@@ -726,17 +732,18 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         }
         self.counts.frames += 1;
         self.out = Some(Out { frame: Some(origin.number), links: self.links });
+        // From here on downstream may give its buffer back, before the push has returned.
+        self.upstream.leaves(now);
         Step::Push { origin, cargo, carries, discont, late, failed }
     }
 
     /// What the task was at is done; downstream's answer is `end`, if it is not that all is well. `posted`: the
     /// application knows already.
-    pub fn left(&mut self, end: Option<(End, bool)>, now: Time) -> Left<F, E> {
+    pub fn left(&mut self, end: Option<(End, bool)>) -> Left<F, E> {
         let mut left = Left { freed: Vec::new(), ended: None };
         let Some(Out { frame, links }) = self.out.take() else { return left };
         if let Some(number) = frame {
             self.inside -= 1;
-            self.upstream.left(now);
             self.end_opening(number);
         }
         self.fx.wake_upstream = true;
@@ -1364,16 +1371,17 @@ impl Rhythm {
 }
 
 /// A frame that comes within this part of a silence after another has left could not come before: upstream has no more
-/// buffers than are inside.
+/// buffers than wait here.
 const AT_ONCE: u32 = 16;
 
-/// How many frames upstream can have inside at the same time. A pool of few buffers is not waited for in vain.
+/// How many frames upstream can have waiting here at the same time. A pool of few buffers is not waited for in vain.
 #[derive(Debug, Default)]
 struct Upstream {
     entered: Option<Time>,
+    /// When the latest frame was handed out since.
     left: Option<Time>,
-    /// Frames inside when the last one had entered.
-    inside: usize,
+    /// Frames that waited when the last one had entered.
+    waiting: usize,
     /// It was held up here.
     held: bool,
     holds: Option<usize>,
@@ -1384,29 +1392,31 @@ impl Upstream {
         self.held = true;
     }
 
-    fn left(&mut self, now: Time) {
-        self.left = Some(now);
+    fn leaves(&mut self, now: Time) {
+        self.left.get_or_insert(now);
     }
 
     /// Takes in that a frame has entered. Whether it was the last for now.
-    fn entered(&mut self, now: Time, inside: usize) -> bool {
+    fn entered(&mut self, now: Time, waiting: usize, batch_timeout: Duration) -> bool {
         if let Some((before, left)) = self.entered.zip(self.left)
             && !std::mem::take(&mut self.held)
         {
+            // As long as a batch waits, or nearly: a pause that costs nothing says nothing.
             let silence = left.saturating_sub(before);
-            if left > before && now.saturating_sub(left) <= silence / AT_ONCE {
-                self.holds = Some(self.inside);
+            let in_vain = silence >= batch_timeout / 2 && !silence.is_zero();
+            if in_vain && now.saturating_sub(left) <= silence / AT_ONCE {
+                self.holds = Some(self.waiting);
             }
         }
-        if self.holds.is_some_and(|holds| inside > holds) {
+        if self.holds.is_some_and(|holds| waiting > holds) {
             self.holds = None;
         }
-        (self.entered, self.inside, self.left) = (Some(now), inside, None);
-        self.holds_no_more(inside)
+        (self.entered, self.waiting, self.left) = (Some(now), waiting, None);
+        self.holds_no_more(waiting)
     }
 
-    fn holds_no_more(&self, inside: usize) -> bool {
-        self.holds.is_some_and(|holds| inside >= holds)
+    fn holds_no_more(&self, waiting: usize) -> bool {
+        self.holds.is_some_and(|holds| waiting >= holds)
     }
 }
 

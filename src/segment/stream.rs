@@ -765,7 +765,7 @@ impl Segment {
             Step::Wait(_) | Step::Pause => (GONE, None),
         };
         let mut core = self.stream.core.lock();
-        let left = core.machine.left(end, self.stream.now());
+        let left = core.machine.left(end);
         let mut gone: Vec<Held> =
             core.held.extract_if(.., |held| held.told && held.frame == number).collect();
         if left.ended.is_some() {

@@ -489,7 +489,7 @@ impl World {
         let linked = self.machine.links;
         let at_push = self.machine.out.as_ref().map_or(linked, |out| out.links);
         let flows = self.machine.flow.is_ok();
-        let left = self.machine.left(answer.map(|end| (end, false)), self.now);
+        let left = self.machine.left(answer.map(|end| (end, false)));
         if flows && answer == Some(End::NotLinked) && linked != at_push {
             assert!(self.machine.flow.is_ok(), "a link that came meanwhile is lost");
             (self.pushed, self.dropped) = (self.pushed - 1, self.dropped + 1);

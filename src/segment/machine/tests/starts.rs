@@ -82,7 +82,7 @@ impl Play {
                 self.at_item = false;
                 // What is pushed after the link has a peer.
                 let answer = answer.filter(|end| *end != End::NotLinked || !self.was_linked);
-                drop(self.stream.left(answer.map(|end| (end, false)), Time::ZERO));
+                drop(self.stream.left(answer.map(|end| (end, false))));
             }
             Step::Turn | Step::Left(_) => (),
             Step::Relinked => {

@@ -80,7 +80,7 @@ fn the_head_makes_room_when_it_is_the_model_that_it_waits_for() {
     assert!(matches!(stream.knock(MS(2), MS(2)), Knock::Wait(Some(_))));
     assert!(stream.fx.wake_task);
     assert!(matches!(stream.step(MS(2)), Step::Push { carries: Carries::Nothing, late: Some(_), .. }));
-    stream.left(None, MS(2));
+    stream.left(None);
     assert_eq!(stream.knock(MS(2), MS(2)), Knock::Enter);
 }
 
@@ -156,7 +156,7 @@ fn the_first_frame_after_a_flush_goes_alone() {
     stream.answered(first, Ok(first), MS(2));
     assert!(matches!(stream.step(MS(2)), Step::Push { .. }));
     assert_eq!(stream.next_ask().map(|(ask, _)| ask), None, "which is on its way");
-    stream.left(None, MS(3));
+    stream.left(None);
     let ask = Ask { number: second, newest: None, at_once: false };
     assert_eq!(stream.next_ask().map(|(ask, _)| ask), Some(ask));
 }
