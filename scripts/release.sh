@@ -30,6 +30,7 @@ bash scripts/package.sh --debian-13
 for package in "$packages"/*.deb; do bash scripts/package-check.sh "$package"; done
 step "image"
 bash scripts/image.sh "$(ls "$packages"/*+deb12_*.deb)"
+bash scripts/image-check.sh
 tar -C "$packages" -cf "$packages/gclip-image.tar" gclip-image
 rm -rf "$packages/gclip-image"
 step "list of crates, licences, checksums"
