@@ -1,19 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attention maps on a GPU, for the few blocks that need them; all others use libtorch's fused attention.
+//! Attention scores, and maps on a GPU, for the few blocks that need them; all others use libtorch's fused attention.
 //!
 //! Shapes: N pictures, H heads, L tokens, D width.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::transformer::scores;
-
 /// Values of the maps that exist at a time: 64 Mi in f32 are 256 MiB, a few hundred microseconds of work.
 const VALUES_AT_A_TIME: i64 = if cfg!(test) { 1 << 10 } else { 64 << 20 };
 
+/// Pre-softmax scores `a b^T / sqrt(D / H)` in f32: two `[N, H, L, D / H] -> [N, H, L, L]`.
+pub fn scores(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (_, _, _, head_width) = a.size4()?;
+    if a.device().is_cuda() && a.kind() != Kind::Float && a.kind() == b.kind() {
+        return short_scores(a, b);
+    }
+    // In f32 throughout: a score rounded to 8 bits is an attention wrong by several percent.
+    let a = a.f_to_kind(Kind::Float)?.f_mul_scalar((head_width as f64).powf(-0.5))?;
+    Ok(a.f_matmul(&b.f_to_kind(Kind::Float)?.f_transpose(-2, -1)?)?)
+}
+
 /// Scores `a b^T / sqrt(D / H)` in f32 of numbers in f16 or bf16, on the matrix units: two `[N, H, L, D / H] -> [N, H, L, L]`.
 /// Products of 16-bit numbers are exact in f32, and they are summed in f32.
-pub fn short_scores(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+fn short_scores(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (n, heads, l, head_width) = a.size4()?;
     let scale = (head_width as f64).powf(-0.5);
     // A power of two changes no digit in any format; heads of 64 are scaled by 1/8.

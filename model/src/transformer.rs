@@ -8,7 +8,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{Activation, Transformer};
 use super::cpu::{self, Attended, Packed, Then};
-use super::gpu_attention::{mean_map, short_scores};
+use super::gpu_attention::mean_map;
+pub use super::gpu_attention::scores;
 use super::weights::Weights;
 
 /// QuickGELU(x) = x * sigmoid(1.702 x).
@@ -212,17 +213,6 @@ pub fn join_heads(x: &Tensor) -> Result<Tensor> {
 /// `map v` in f32, for the last block: f32 `[N, H, L, L]` and `[N, H, L, D / H] -> [N, H, L, D / H]`.
 pub fn gather(map: &Tensor, v: &Tensor) -> Result<Tensor> {
     Ok(map.f_matmul(&v.f_to_kind(Kind::Float)?)?)
-}
-
-/// Pre-softmax scores `a b^T / sqrt(D / H)` in f32: two `[N, H, L, D / H] -> [N, H, L, L]`.
-pub fn scores(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (_, _, _, head_width) = a.size4()?;
-    if a.device().is_cuda() && a.kind() != Kind::Float && a.kind() == b.kind() {
-        return short_scores(a, b);
-    }
-    // In f32 throughout: a score rounded to 8 bits is an attention wrong by several percent.
-    let a = a.f_to_kind(Kind::Float)?.f_mul_scalar((head_width as f64).powf(-0.5))?;
-    Ok(a.f_matmul(&b.f_to_kind(Kind::Float)?.f_transpose(-2, -1)?)?)
 }
 
 /// Attention map `softmax(a b^T / sqrt(D / H))` in f32: two `[N, H, L, D / H] -> [N, H, L, L]`; `a` may have other rows.
