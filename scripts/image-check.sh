@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Unpacks the container image, and segments the demo clip with it as the image says: entry point, user, environment.
 # usage: scripts/image-check.sh [IMAGE]      default: target/packages/gclip-image
-# As root; runs it by chroot, which needs no container engine.
+# As root; runs it by chroot in a mount namespace, which needs no container engine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 image=${1:-target/packages/gclip-image}
@@ -22,7 +22,13 @@ PYTHON
 settings=()
 while IFS= read -r setting; do settings+=("$setting"); done < <(
   python3 -c 'import json, sys; print("\n".join(json.load(open(sys.argv[1]))["process"]["env"]))' "$bundle/run/config.json")
-run() { chroot --userspec="$user" "$bundle/run/rootfs" /usr/bin/env -i "${settings[@]}" "$entry" "$@"; }
+# With /proc and /dev, as a container has; the mounts end with the command.
+run() {
+  unshare --mount bash -euc 'root=$1 user=$2 && shift 2
+    mount --bind "$root" "$root" && mount --make-private "$root"
+    mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev"
+    exec chroot --userspec="$user" "$root" /usr/bin/env -i "$@"' sh "$bundle/run/rootfs" "$user" "${settings[@]}" "$entry" "$@"
+}
 model=/usr/share/gst-plugin-gclip/models/demo
 run --version
 run video $model/demo.mp4 --model $model --prompts "car; road; sky" --out /var/lib/gclip/out --seconds 1 >"$bundle/log" 2>&1 ||
