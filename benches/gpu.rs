@@ -10,6 +10,8 @@
 mod card;
 #[path = "gpu/cuda_frames.rs"]
 mod cuda_frames;
+#[path = "gpu/decoder.rs"]
+mod decoder;
 #[path = "gpu/feed.rs"]
 mod feed;
 #[path = "gpu/forward.rs"]
@@ -43,6 +45,9 @@ struct Args {
     /// A picture for those comparisons
     #[arg(long)]
     picture: Option<PathBuf>,
+    /// An H.264 file in MP4, for a pipeline with the hardware decoder
+    #[arg(long)]
+    video: Option<PathBuf>,
     /// Where the numbers go, as JSON
     #[arg(long, default_value = "gpu.json")]
     out: PathBuf,
@@ -53,7 +58,7 @@ struct Args {
     #[arg(long)]
     quick: bool,
     /// Seconds after which no further measurement begins
-    #[arg(long, default_value_t = 270)]
+    #[arg(long, default_value_t = 220)]
     budget: u64,
     /// What `cargo bench` passes
     #[arg(long, hide = true)]
@@ -118,11 +123,18 @@ fn main() -> Result<()> {
     });
     let started = Instant::now();
     let (trained, picture) = (args.trained.as_deref(), args.picture.as_deref());
+    let video = args.video.as_deref();
+    let first: &[(usize, usize)] = if plan.quick { &[(224, 398)] } else { &[forward::TARGET_SIZE] };
+    let others: &[(usize, usize)] = if plan.quick { &[] } else { &forward::OTHER_SIZES };
+    // What is right comes first, then what decides; a run that is cut off has those.
     let mut parts: Vec<Part> = vec![
-        ("card", Box::new(|| card::measure(&plan))),
         ("correctness", Box::new(|| forward::correctness(&plan, trained, picture))),
-        ("forward", Box::new(|| forward::throughput(&plan))),
+        ("card", Box::new(|| card::measure(&plan))),
+        ("forward", Box::new(|| forward::throughput(&plan, first))),
         ("streams", Box::new(|| streams::measure(&plan))),
+        ("decoder", Box::new(|| decoder::measure(&plan, video))),
+        ("attention", Box::new(|| forward::attention(&plan))),
+        ("other_sizes", Box::new(|| forward::throughput(&plan, others))),
     ];
     for (name, measure) in &mut parts {
         let part = Instant::now();

@@ -18,16 +18,18 @@ mod tests;
 mod weights;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use parking_lot::Mutex;
 
+pub use careful::gpu_fault;
 pub use clients::{Active, Client, Wish};
 pub use stats::EngineStats;
 pub use weights::Weights;
 
-use crate::batch::{Batcher, Session, SessionOptions, Waker};
-use crate::model::{ModelInfo, ModelSpec, Request, Segmentation};
+use crate::batch::{Batcher, Begun, Session, SessionOptions, Waker};
+use crate::model::{InferOptions, ModelInfo, ModelSpec, Picture, Request, Segmentation, Vocabulary};
 use crate::registry::{Registry, Spec};
 
 use clients::Record;
@@ -39,6 +41,10 @@ pub type RunFn = dyn FnMut(Vec<Request>) -> Result<Vec<Result<Arc<Segmentation>>
 pub type EncodeFn = dyn FnMut(&[String]) -> Result<Vec<f32>> + Send;
 
 static SHARED: Registry<ModelSpec, Engine> = Registry::new();
+
+/// Batches that are run when a model is loaded onto a GPU, which brings each kernel there at its first use, and gives each
+/// thread its own handles: tenths of a second that the first frames would wait.
+const WARM_UP: [usize; 2] = [1, 8];
 
 /// A picture on its way to the model, with the weights that its vocabulary was encoded with.
 pub struct Job {
@@ -107,7 +113,40 @@ impl Engine {
 
     fn load(id: Option<&str>, spec: &ModelSpec) -> Result<Engine> {
         let counters = Counters::default();
-        Engine::around(id, spec, Weights::load(spec, &counters)?, counters)
+        let engine = Engine::around(id, spec, Weights::load(spec, &counters)?, counters)?;
+        if engine.weights().info.device.starts_with("cuda") {
+            engine.warm_up(&WARM_UP)?;
+        }
+        Ok(engine)
+    }
+
+    /// Looks at grey pictures, so many at a time, on the thread that runs the model. What fails says so again with the first
+    /// frame.
+    fn warm_up(&self, batches: &[usize]) -> Result<()> {
+        let weights = self.weights();
+        let (side, dim) = (weights.info.image_size.max(1), weights.info.embed_dim);
+        let vocabulary = Arc::new(Vocabulary {
+            labels: vec!["grey".into()],
+            query_value: vec![1],
+            features: vec![1.0 / (dim.max(1) as f32).sqrt(); dim],
+            dim,
+        });
+        for &size in batches {
+            let options = SessionOptions {
+                batch_size: size,
+                batch_timeout: Duration::from_secs(1),
+                max_in_flight: size,
+            };
+            let session = self.session(options, Arc::new(|| ()));
+            let submit = |_| -> Result<_> {
+                let picture = Picture::grey(side, 128)?;
+                let (vocabulary, options) = (vocabulary.clone(), InferOptions::default());
+                Ok(session.submit(Job::new(Request { picture, vocabulary, options }, weights.clone())))
+            };
+            let tickets = (0..size).map(submit).collect::<Result<Vec<_>>>()?;
+            tickets.iter().for_each(|ticket| drop(ticket.wait(None)));
+        }
+        Ok(())
     }
 
     fn around(id: Option<&str>, spec: &ModelSpec, weights: Weights, counters: Counters) -> Result<Engine> {
@@ -115,7 +154,7 @@ impl Engine {
             id: id.map(str::to_owned),
             spec: Mutex::new(spec.clone()),
             current: Mutex::new(Arc::new(weights)),
-            batcher: Batcher::spawn("gclip-model", run)?,
+            batcher: Batcher::spawn_ahead("gclip-model", begin)?,
             counters,
             clients: Mutex::default(),
             reloading: Mutex::default(),
@@ -143,6 +182,15 @@ impl Engine {
         // The windows are copied under the lock and sorted outside it.
         let stages = self.counters.stages.lock().clone();
         stages.summary(self.batcher.stats(), &self.counters)
+    }
+}
+
+/// Hands a batch to its weights; one that a reload lies in is run, part by part.
+fn begin(jobs: Vec<Job>) -> Begun<Arc<Segmentation>> {
+    let one = jobs.first().map(|first| first.weights.clone());
+    match one.filter(|weights| jobs.iter().all(|job| Arc::ptr_eq(&job.weights, weights))) {
+        Some(weights) => weights.begin(jobs.into_iter().map(|job| job.request).collect()),
+        None => Begun::Done(run(jobs)),
     }
 }
 

@@ -75,7 +75,7 @@ fn lent(buffer: gst::Buffer, hold: Hold, info: &gst_video::VideoInfo) -> Result<
     let frame = Mapped::hold_shown(buffer, info)?;
     let (width, height) = (frame.width(), frame.height());
     let format = pixel_format(info.format())?;
-    let planes = lent_planes(frame.extents(), &plane_sizes(format, width, height))?;
+    let planes = lent_planes(frame.extents(), &plane_sizes(format, width, height), false)?;
     let colour = colour(&info.colorimetry());
     // SAFETY: `frame` keeps the buffer and its mapping for reading, so that nobody may write to this memory, and each
     // plane was found to lie inside it.
@@ -83,13 +83,20 @@ fn lent(buffer: gst::Buffer, hold: Hold, info: &gst_video::VideoInfo) -> Result<
     Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) })
 }
 
-/// Planes of so many bytes a row and rows where they lie.
-fn lent_planes(extents: &[Extent], sizes: &[(usize, usize)]) -> Result<Vec<LentPlane>> {
-    let plane = |(index, &(row_bytes, rows)): (usize, &(usize, usize))| {
+/// Planes of so many samples a row and rows where they lie; of words, their upper bytes are what is read.
+fn lent_planes(extents: &[Extent], sizes: &[(usize, usize)], words: bool) -> Result<Vec<LentPlane>> {
+    let plane = |(index, &size): (usize, &(usize, usize))| {
         let &Extent { address, length, stride } = extents.get(index).context("the frame lacks a plane")?;
-        let end = rows.saturating_sub(1) * stride + row_bytes;
-        ensure!(stride >= row_bytes && end <= length, "plane {index} of the frame is shorter than its rows");
-        Ok(LentPlane { address: address as u64, stride, row_bytes, rows })
+        let plane = match words {
+            true => LentPlane::of_upper_bytes(address as u64, stride, size),
+            false => LentPlane::of_bytes(address as u64, stride, size),
+        };
+        let end = size.1.saturating_sub(1) * stride + plane.stored();
+        ensure!(
+            stride >= plane.stored() && end <= length,
+            "plane {index} of the frame is shorter than its rows"
+        );
+        Ok(plane)
     };
     sizes.iter().enumerate().map(plane).collect()
 }
@@ -149,7 +156,7 @@ fn pixel_format(format: VideoFormat) -> Result<PixelFormat> {
         VideoFormat::Bgra | VideoFormat::Bgrx => PixelFormat::Bgrx,
         VideoFormat::Gray8 | VideoFormat::Gray16Le => PixelFormat::Gray8,
         VideoFormat::I420 | VideoFormat::I42010le | VideoFormat::I42012le => PixelFormat::I420,
-        VideoFormat::Nv12 | VideoFormat::P01010le => PixelFormat::Nv12,
+        VideoFormat::Nv12 | VideoFormat::P01010le | VideoFormat::P016Le => PixelFormat::Nv12,
         VideoFormat::Yuy2 => PixelFormat::Yuy2,
         other => bail!("video format {other} is not supported; put videoconvert in front"),
     })

@@ -10,8 +10,8 @@ use std::ffi::{c_int, c_void};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
 
-use gst::prelude::*;
 use gst_check::Harness;
+use gst_video::prelude::*;
 use gstgclip::engine::Engine;
 use gstgclip::meta::Masks;
 use gstgclip::model::{Ids, ModelInfo, ModelSpec, Pixels, Request, Segmentation};
@@ -72,12 +72,12 @@ fn luma_of(request: &Request) -> anyhow::Result<Vec<u8>> {
         (WIDTH, HEIGHT, WIDTH, HEIGHT / 2)
     );
     assert_eq!((luma.stride, chroma.stride), (512, 512), "the driver's pitch");
-    let row = |row: usize| {
-        let start = luma.address as usize + row * luma.stride;
+    let pixel = |index: usize| {
+        let place = luma.address as usize + index / WIDTH * luma.stride + index % WIDTH * luma.step;
         // SAFETY: within the plane, which the picture keeps alive.
-        unsafe { std::slice::from_raw_parts(start as *const u8, WIDTH) }
+        unsafe { *(place as *const u8) }
     };
-    Ok((0..HEIGHT).map(row).collect::<Vec<_>>().concat())
+    Ok((0..WIDTH * HEIGHT).map(pixel).collect())
 }
 
 /// A model that answers with the luma of the frame.
@@ -180,6 +180,52 @@ fn frames_in_cuda_memory_are_read_where_they_lie() -> Result<()> {
         "downstream gets the frames of the device"
     );
     bus.set_flushing(true);
+    Ok(())
+}
+
+/// What a decoder gives of a 10-bit stream: words, of which the model reads the upper bytes where they lie.
+#[test]
+fn ten_bit_frames_are_read_in_place_too() -> Result<()> {
+    let Some(driver) = DRIVER.as_ref() else { return Ok(()) };
+    for (id, format) in
+        [("cuda-p010", gst_video::VideoFormat::P01010le), ("cuda-p016", gst_video::VideoFormat::P016Le)]
+    {
+        let _engine = install(id, "cuda:0");
+        let element = element(id);
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        element.set_state(gst::State::Ready)?;
+        let context = element.context("gst.cuda.context").ok_or("the element shares its context")?;
+        let info = gst_video::VideoInfo::builder(format, WIDTH as u32, HEIGHT as u32)
+            .fps(gst::Fraction::new(25, 1))
+            .build()?;
+        let mut buffer = gst::Buffer::with_size(info.size())?;
+        {
+            let fresh = buffer.get_mut().ok_or("a fresh buffer")?;
+            let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(fresh, &info)?;
+            let stride = frame.plane_stride()[0] as usize;
+            for (y, row) in frame.plane_data_mut(0)?.chunks_mut(stride).enumerate().take(HEIGHT) {
+                for (x, word) in row.chunks_exact_mut(2).enumerate().take(WIDTH) {
+                    word.copy_from_slice(&[0xc0, (y * WIDTH + x) as u8]);
+                }
+            }
+        }
+        let (caps, frames) = cuda_frames::on_device(&context, &info.to_caps()?, &[buffer])?;
+        let before = downloads(driver);
+        let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
+        harness.set_live(false);
+        harness.set_src_caps(caps);
+        let mut frame = frames[0].clone();
+        frame.make_mut().set_pts(gst::ClockTime::ZERO);
+        harness.push(frame)?;
+        harness.push_event(gst::event::Eos::new());
+        let buffer = harness.pull()?;
+        let masks = Masks::from_buffer(&buffer).ok_or("a mask")?;
+        let expected: Vec<u8> = (0..WIDTH * HEIGHT).map(|index| index as u8).collect();
+        assert!(*masks.mask.map_readable()? == expected, "{format}");
+        assert_eq!(downloads(driver), before, "no pixel came to the host");
+        bus.set_flushing(true);
+    }
     Ok(())
 }
 

@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--budget", type=float, default=140)
+    parser.add_argument("--budget", type=float, default=90)
     args = parser.parse_args()
     end = time.perf_counter() + args.budget
     device = "cpu" if args.cpu else "cuda"

@@ -3,7 +3,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
+use gstgclip::model::cuda::allow_cudnn_attention;
+use gstgclip::model::decode::decode;
 use gstgclip::model::{
     Architecture, Colour, DeviceChoice, Ids, InferOptions, Model, ModelSpec, Picture, PixelFormat,
     PrecisionChoice, Prompts, Request, Templates, Vocabulary,
@@ -14,9 +17,11 @@ use tch::{Device, Kind, Tensor};
 use crate::card::{issue_seconds, seconds};
 use crate::{PROMPTS, Plan, Result, frames};
 
-/// Height and width in pixels, before they are rounded to whole patches.
-const SIZES: [(usize, usize); 3] = [(224, 398), (336, 597), (448, 796)];
-const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+/// Height and width in pixels, before they are rounded to whole patches: the size that the targets are for, and others.
+pub const TARGET_SIZE: (usize, usize) = (336, 597);
+pub const OTHER_SIZES: [(usize, usize); 2] = [(224, 398), (448, 796)];
+/// Those that decide come first.
+const BATCHES: [usize; 7] = [32, 1, 8, 64, 16, 4, 2];
 
 pub fn load(
     model: &str,
@@ -61,51 +66,116 @@ fn compare(plan: &Plan, model: &str, picture: Option<&Path>) -> Result<Value> {
             |picture| Request { picture, vocabulary: vocabulary.clone(), options: InferOptions::default() };
         Ok(pictures.into_iter().map(request).collect())
     };
-    let (mut largest, mut range) = (0f64, 0f64);
-    let every: Vec<i64> = (0..vocabulary.queries() as i64).collect();
+    let (mut largest, mut range, mut pixels_off) = (0f64, 0f64, 0f64);
+    let (mut same, mut count) = (0, 0);
     for request in requests()? {
-        let request = [request];
-        let logits = |model: &mut Model| -> Result<Tensor> {
-            let (looks, _) = model.vision.look(&request)?;
-            let look = looks.first().ok_or("no answer")?;
-            let grid = (look.sizes.grid.0 as i64, look.sizes.grid.1 as i64);
-            let logits = look.logits.upsampled(&every, [grid.0, grid.1])?;
-            Ok(logits.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?)
+        let (picture, options) = (&request.picture, &request.options);
+        let size = exact.vision.network_size(picture, options.input_size);
+        // Both sides look at one tensor: how pictures become one is compared apart from the model.
+        let input = exact.vision.preprocess(&[picture], size)?;
+        let theirs = tested.vision.preprocess(&[picture], size)?.f_to_device(Device::Cpu)?;
+        pixels_off = pixels_off.max((theirs - &input).f_abs()?.f_max()?.f_double_value(&[])?);
+        let look = |model: &mut Model, device: Device| -> Result<(Tensor, Vec<u32>)> {
+            let logits = model.vision.logits(&input.f_to_device(device)?, &[&vocabulary])?;
+            let logits = logits.first().ok_or("no answer")?;
+            let frame = (picture.height, picture.width);
+            let ids = numbers_of(decode(logits, &vocabulary, &options.decode, frame, size)?.ids);
+            Ok((logits.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?, ids))
         };
-        let (truth, found) = (logits(&mut exact)?, logits(&mut tested)?);
+        let (truth, true_ids) = look(&mut exact, Device::Cpu)?;
+        let (found, found_ids) = look(&mut tested, plan.device)?;
         range = range.max((truth.f_max()? - truth.f_min()?).f_double_value(&[])?);
         largest = largest.max((found - truth).f_abs()?.f_max()?.f_double_value(&[])?);
+        same += true_ids.iter().zip(&found_ids).filter(|(a, b)| a == b).count();
+        count += true_ids.len();
     }
     let ids = |model: &mut Model| -> Result<Vec<u32>> {
         let (answers, _) = model.vision.infer(&requests()?)?;
-        let each = answers.into_iter().map(|answer| match answer.ids {
-            Ids::U8(ids) => ids.into_iter().map(u32::from).collect::<Vec<_>>(),
-            Ids::U16(ids) => ids.into_iter().map(u32::from).collect(),
-        });
-        Ok(each.collect::<Vec<_>>().concat())
+        Ok(answers.into_iter().map(|answer| numbers_of(answer.ids)).collect::<Vec<_>>().concat())
     };
     let (truth, found) = (ids(&mut exact)?, ids(&mut tested)?);
-    let same = truth.iter().zip(&found).filter(|(a, b)| a == b).count();
+    let whole = truth.iter().zip(&found).filter(|(a, b)| a == b).count();
     Ok(json!({
         "precision": tested.info.precision,
         "method": tested.info.method,
         "pictures": requests()?.len(),
+        "largest_pixel_difference": pixels_off,
         "largest_logit_difference": largest,
         "logit_range": range,
-        "class_agreement": same as f64 / truth.len().max(1) as f64,
-        "pixels": truth.len(),
+        "class_agreement": same as f64 / count.max(1) as f64,
+        "pixels": count,
+        // From frame to mask, each side all by itself.
+        "whole_agreement": whole as f64 / truth.len().max(1) as f64,
     }))
+}
+
+fn numbers_of(ids: Ids) -> Vec<u32> {
+    match ids {
+        Ids::U8(ids) => ids.into_iter().map(u32::from).collect(),
+        Ids::U16(ids) => ids.into_iter().map(u32::from).collect(),
+    }
+}
+
+/// The first batch of a size that no batch had before, and the next, with cuDNN's attention and without: what a plan costs,
+/// and what it brings. On a thread of its own each, as plans are made for each thread.
+pub fn attention(plan: &Plan) -> Result<Value> {
+    if !plan.device.is_cuda() {
+        return Ok(json!([]));
+    }
+    let mut points = Vec::new();
+    for cudnn in [true, false] {
+        allow_cudnn_attention(cudnn)?;
+        let times = std::thread::scope(|scope| {
+            let measure = || -> std::result::Result<Vec<Value>, String> {
+                attention_times(plan).map_err(|error| error.to_string())
+            };
+            scope.spawn(measure).join().map_err(|_| "a thread panicked".to_owned())?
+        });
+        points.push(json!({ "cudnn": cudnn, "batches": times? }));
+    }
+    // As the product has it.
+    allow_cudnn_attention(false)?;
+    Ok(json!(points))
+}
+
+fn attention_times(plan: &Plan) -> Result<Vec<Value>> {
+    let (mut model, vocabulary) = load(&plan.model, plan.device_name.parse()?, PrecisionChoice::Auto)?;
+    let size = whole_patches(TARGET_SIZE, model.info.patch_size);
+    let mut points = Vec::new();
+    for batch in [32usize, 31, 1, 3] {
+        if !plan.goes_on() {
+            break;
+        }
+        let input =
+            Tensor::f_randn([batch as i64, 3, size[0] as i64, size[1] as i64], (Kind::Float, plan.device))?;
+        let words = vec![&vocabulary; batch];
+        let mut forward = || {
+            model.vision.logits(&input, &words)?;
+            Ok(())
+        };
+        plan.finish();
+        let start = Instant::now();
+        forward()?;
+        plan.finish();
+        let first = start.elapsed().as_secs_f64();
+        points.push(json!({ "batch": batch, "first_ms": first * 1e3, "ms": seconds(plan, forward)? * 1e3 }));
+    }
+    Ok(points)
+}
+
+fn whole_patches((height, width): (usize, usize), patch: usize) -> [usize; 2] {
+    [height, width].map(|side| ((side as f64 / patch as f64).round() as usize).max(1) * patch)
 }
 
 /// Pictures per second, of the forward (normalised pixels to cosines) and of everything (frames in the device's memory
 /// to masks in the host's), by size and batch.
-pub fn throughput(plan: &Plan) -> Result<Value> {
+pub fn throughput(plan: &Plan, sizes: &[(usize, usize)]) -> Result<Value> {
     let (mut model, vocabulary) = load(&plan.model, plan.device_name.parse()?, PrecisionChoice::Auto)?;
     let patch = model.info.patch_size;
-    let (sizes, batches) = if plan.quick { (&SIZES[..1], &BATCHES[..2]) } else { (&SIZES[..], &BATCHES[..]) };
+    let batches = if plan.quick { &[2, 1][..] } else { &BATCHES[..] };
     let mut points = Vec::new();
     for &(height, width) in sizes {
-        let size = [height, width].map(|side| ((side as f64 / patch as f64).round() as usize).max(1) * patch);
+        let size = whole_patches((height, width), patch);
         let flops = flops(&model.info.architecture, size);
         for &batch in batches {
             if !plan.goes_on() {
@@ -129,7 +199,7 @@ pub fn throughput(plan: &Plan) -> Result<Value> {
                     break;
                 }
             };
-            let masks = match height == 336 || plan.quick {
+            let masks = match (height, width) == TARGET_SIZE {
                 true => infer_seconds(plan, &mut model, &vocabulary, batch, size[0])
                     .inspect_err(|error| eprintln!("infer of {batch}: {error}"))
                     .ok()
@@ -166,10 +236,19 @@ fn infer_seconds(
         Ok(Request { picture, vocabulary: vocabulary.clone(), options })
     };
     let requests = (0..batch).map(request).collect::<Result<Vec<_>>>()?;
-    seconds(plan, || {
-        model.vision.infer(&requests)?;
+    // As the element does: the next batch is begun before the one before is waited for.
+    let mut before = None;
+    let time = seconds(plan, || {
+        let begun = model.vision.begin(&requests)?;
+        if let Some(before) = before.replace(begun) {
+            model.vision.finish(&requests, before)?;
+        }
         Ok(())
-    })
+    })?;
+    if let Some(before) = before {
+        model.vision.finish(&requests, before)?;
+    }
+    Ok(time)
 }
 
 /// Floating-point operations of one picture's forward with GCLIP at its defaults: products only, each multiplication

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where and in which number format the model runs.
 //!
-//! The crate links libtorch's CPU half only. Its CUDA half is loaded when a GPU is asked for, so one binary serves
-//! machines with and without a GPU, and inspecting the plugin needs neither.
+//! The crate links libtorch's CPU half only. Its CUDA half is loaded with the first model, where a driver is installed, so
+//! one binary serves machines with and without a GPU, and inspecting the plugin needs neither. A model on the CPU loads
+//! it too: the first convolution asks libtorch once for all whether it has CUDA, and the answer must not be no for a
+//! model on the GPU that comes later.
 
 use std::fmt;
 use std::fs;
@@ -13,6 +15,8 @@ use std::sync::LazyLock;
 use anyhow::{Error, Result, bail};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device, Kind};
+
+use super::cuda;
 
 /// The device a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,15 +92,42 @@ impl fmt::Display for PrecisionChoice {
     }
 }
 
+/// The libtorch that this crate is built against.
+const LIBTORCH: (u64, u64) = (2, 11);
+
+/// A process has one libtorch, as all of them share their libraries' names: whoever loads one first, such as Python's
+/// `import torch`, decides which.
+///
+/// # Errors
+/// It is another version than this crate is built against.
+pub(super) fn check_libtorch() -> Result<()> {
+    let (major, minor) = LIBTORCH;
+    match cuda::version() {
+        Ok(LIBTORCH) => Ok(()),
+        Ok((other, its_minor)) => bail!(
+            "this process has loaded libtorch {other}.{its_minor} before (another plugin, or Python's torch), which does not go \
+             together with libtorch {major}.{minor} of this one: use torch {major}.{minor} there, or another process"
+        ),
+        Err(error) => bail!("this process's libtorch is not {major}.{minor}, which is needed: {error:#}"),
+    }
+}
+
 /// What the driver puts into /dev: on Linux, and on Linux inside Windows.
 const DRIVER_FILES: [&str; 2] = ["/dev/nvidiactl", "/dev/dxg"];
 
-/// The device that a choice comes to on this machine.
+/// The device that a choice comes to on this machine. To be asked before libtorch computes anything.
 pub fn device(choice: DeviceChoice) -> Result<Device> {
+    // Without the driver's device files no GPU can be used: spare everyone else the load of libtorch's CUDA half.
+    let driver = DRIVER_FILES.iter().any(|file| Path::new(file).exists());
     match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        // Without the driver's device files no GPU can be used: spare everyone else the load of libtorch's CUDA half.
-        DeviceChoice::Auto if !DRIVER_FILES.iter().any(|file| Path::new(file).exists()) => Ok(Device::Cpu),
+        DeviceChoice::Cpu => {
+            if driver {
+                // What it answers is for those who ask for a GPU.
+                let _ = usable_gpus();
+            }
+            Ok(Device::Cpu)
+        }
+        DeviceChoice::Auto if !driver => Ok(Device::Cpu),
         DeviceChoice::Auto => Ok(if usable_gpus().is_ok() { Device::Cuda(0) } else { Device::Cpu }),
         DeviceChoice::Cuda(index) => match usable_gpus() {
             Ok(count) if index < count => Ok(Device::Cuda(index)),
@@ -148,12 +179,40 @@ fn cpu_has_bf16() -> bool {
 fn usable_gpus() -> Result<usize, &'static str> {
     static ANSWER: LazyLock<Result<usize, String>> = LazyLock::new(|| {
         load_libtorch_cuda()?;
+        // libtorch keeps the first answer: asked before its CUDA half was there, it says no for good.
+        if !tch::utils::has_cudart() {
+            return Err("this process has computed with libtorch before a CUDA driver was there, and libtorch asks for its \
+                        CUDA half only once: start the program anew"
+                .into());
+        }
         match Cuda::device_count() {
-            count if count > 0 && Cuda::is_available() => Ok(count as usize),
-            _ => Err("libtorch finds no CUDA GPU with a working driver".into()),
+            count if count > 0 && Cuda::is_available() => {
+                cuda::allow_cudnn_attention(false).map_err(|error| format!("{error:#}"))?;
+                Ok(count as usize)
+            }
+            _ => Err(no_gpu()),
         }
     });
     ANSWER.as_ref().copied().map_err(String::as_str)
+}
+
+/// Why libtorch, with both of its halves, has no GPU.
+fn no_gpu() -> String {
+    let hidden = std::env::var_os("CUDA_VISIBLE_DEVICES");
+    match hidden.map(|value| value.to_string_lossy().into_owned()) {
+        Some(value) => format!("libtorch finds no CUDA GPU, with CUDA_VISIBLE_DEVICES={value:?}"),
+        None => "libtorch finds no CUDA GPU with a driver that is new enough for it (nvidia-smi tells the driver's version; \
+                 libtorch 2.11 needs one for CUDA 13, or 12 where it is built for that)"
+            .into(),
+    }
+}
+
+/// Waits until the device has done everything: what a model's loading began on one stream is then there for all.
+pub(super) fn settle(device: Device) -> Result<()> {
+    match device {
+        Device::Cuda(index) => cuda::runtime()?.settle(index),
+        _ => Ok(()),
+    }
 }
 
 /// Loads libtorch's CUDA half, from the folder of the half that is linked. libtorch asks once which back ends there
@@ -204,6 +263,13 @@ mod tests {
         assert!(
             "int8".parse::<PrecisionChoice>().unwrap_err().to_string().contains("auto, f32, bf16 or f16")
         );
+    }
+
+    #[test]
+    fn the_libtorch_of_this_process_is_the_one_of_the_build() {
+        let _ = tch::get_num_threads(); // libtorch is there
+        assert_eq!(cuda::version().unwrap(), LIBTORCH);
+        check_libtorch().unwrap();
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod transformer;
 pub mod vision;
 pub mod vocabulary;
 pub mod weights;
+mod wide;
 pub mod windows;
 
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub use method::MethodSpec;
 pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat, Pixels};
 pub use refine::Refine;
 pub use reuse::Reuse;
-pub use segmenter::Segmenter;
+pub use segmenter::{Begun, Segmenter};
 pub use temporal::Temporal;
 pub use text::TextEncoder;
 pub use vision::Positions;
@@ -144,6 +145,7 @@ impl Model {
     }
 
     fn load_without_grad(spec: &ModelSpec) -> Result<Model> {
+        device::check_libtorch()?;
         cpu::sleep_while_waiting();
         // What is cheap to check comes before gigabytes are read.
         let device = device::device(spec.device)?;
@@ -152,12 +154,14 @@ impl Model {
         let architecture = checkpoint.architecture;
         let mut method = method::build(&spec.method, architecture.vision.transformer.layers as usize)?;
 
-        let mut loader = Loader { weights: &mut checkpoint.weights, device, kind };
+        let wide = device.is_cuda() && kind == Kind::Half;
+        let mut loader = Loader { weights: &mut checkpoint.weights, device, kind, wide };
         let mut tower = VisionTower::load(&mut loader, &architecture, spec.positions)?;
         let text = match architecture.text {
             None => None,
             Some(config) => {
-                let mut loader = Loader { weights: &mut checkpoint.weights, device, kind: Kind::Float };
+                let weights = &mut checkpoint.weights;
+                let mut loader = Loader { weights, device, kind: Kind::Float, wide: false };
                 let tower = TextTower::load(&mut loader, &architecture)?;
                 let folder = checkpoint.files.folder();
                 let tokenizer = Tokenizer::load(folder, config.vocab_size, config.context_length)?;
@@ -167,6 +171,7 @@ impl Model {
         checkpoint.weights.refuse_unused()?;
         method.prepare(&mut tower).with_context(|| format!("cannot prepare method {}", spec.method.name))?;
         tower.pack();
+        device::settle(device)?;
 
         let patch_size = architecture.vision.patch_size as usize;
         let info = ModelInfo {

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::cuda::clock::{Clock, Mark};
-use super::decode::{Job, MaskSizes, Segmentation, Tag, decode_batch};
+use super::decode::{Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::look::Look;
-use super::method::Method;
+use super::method::{Method, cosines_of_all};
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
 use super::reuse::{self, Key, Looked, Reuse, Seen, Since, State, pass};
 use super::tagclip::{TagOptions, tag_scores};
@@ -49,6 +49,25 @@ impl Marks {
     }
 }
 
+/// A batch that has been handed to the device.
+pub struct Begun {
+    marks: Marks,
+    looks: Vec<Look>,
+    coming: Coming,
+    /// Of the decoding.
+    start: Mark,
+    /// `None`: some of it is done by the host, when its turn comes.
+    end: Option<Mark>,
+    streams: Option<temporal::Pending>,
+}
+
+impl Begun {
+    /// Whether only results have to be waited for.
+    pub fn is_under_way(&self) -> bool {
+        self.end.is_some() && matches!(self.marks.clock, Clock::Stream(..))
+    }
+}
+
 /// The vision half: pictures to masks. Owned by one thread at a time.
 pub struct Segmenter {
     tower: VisionTower,
@@ -77,34 +96,64 @@ impl Segmenter {
 
     /// Runs a batch; one segmentation per request, in order.
     pub fn infer(&mut self, requests: &[Request]) -> Result<(Vec<Segmentation>, StageTimes)> {
-        tch::no_grad(|| self.infer_without_grad(requests))
+        let begun = self.begin(requests)?;
+        self.finish(requests, begun)
     }
 
-    fn infer_without_grad(&mut self, requests: &[Request]) -> Result<(Vec<Segmentation>, StageTimes)> {
-        let mut marks = Marks::new(self.device)?;
-        let mut looks = self.look_marked(requests, &mut marks)?;
-        let start = marks.clock.mark()?;
-        let streams = temporal::Pending::smooth(&mut looks, requests)?;
-        let jobs: Vec<Option<Job>> =
-            looks.iter().zip(requests).map(|(look, request)| look.job(request)).collect();
-        let together: Vec<Job> = jobs.iter().flatten().copied().collect();
-        let mut together = decode_batch(&together)?.into_iter();
-        let answers = looks.iter().zip(requests).zip(&jobs).map(|((look, request), job)| match job {
-            Some(_) => together.next().context("a picture was not decoded"),
-            None => look.decode(request),
-        });
-        let mut answers = answers.collect::<Result<Vec<Segmentation>>>()?;
-        let end = marks.clock.mark()?;
-        let decode = end.since(&start)?;
-        for ((answer, request), look) in answers.iter_mut().zip(requests).zip(&looks) {
-            if request.options.tags {
-                let start = marks.clock.mark()?;
-                answer.tags = self.tags(request, look)?;
-                marks.forward.push((start, marks.clock.mark()?));
+    /// Whether [`begin`](Self::begin) leaves work to a device, so that it is worth while before another batch's
+    /// [`finish`](Self::finish).
+    pub fn works_ahead(&self) -> bool {
+        self.device.is_cuda()
+    }
+
+    /// Hands a batch over to the device, and does not wait for a GPU. Several batches may be under way; their streams'
+    /// pasts are those that this one left.
+    pub fn begin(&mut self, requests: &[Request]) -> Result<Begun> {
+        tch::no_grad(|| {
+            let mut marks = Marks::new(self.device)?;
+            let mut looks = self.look_marked(requests, &mut marks)?;
+            let start = marks.clock.mark()?;
+            let streams = temporal::Pending::smooth(&mut looks, requests)?;
+            let jobs: Vec<Job> =
+                looks.iter().zip(requests).filter_map(|(look, request)| look.job(request)).collect();
+            let coming = begin_batch(&jobs)?;
+            let tags = requests.iter().any(|request| request.options.tags);
+            let under_way = jobs.len() == requests.len() && !tags;
+            let (mut streams, mut end) = (Some(streams), None);
+            if under_way {
+                // What can still go wrong is the device itself, and then nothing is tried again.
+                streams.take().into_iter().for_each(temporal::Pending::commit);
+                end = Some(marks.clock.mark()?);
             }
-        }
-        streams.commit();
-        Ok((answers, StageTimes { decode, ..marks.times()? }))
+            Ok(Begun { marks, looks, coming, start, end, streams })
+        })
+    }
+
+    /// Waits for a batch that was begun with these requests.
+    pub fn finish(&mut self, requests: &[Request], begun: Begun) -> Result<(Vec<Segmentation>, StageTimes)> {
+        tch::no_grad(|| {
+            let Begun { mut marks, looks, coming, start, end, streams } = begun;
+            let jobs: Vec<Option<Job>> =
+                looks.iter().zip(requests).map(|(look, request)| look.job(request)).collect();
+            let together: Vec<Job> = jobs.iter().flatten().copied().collect();
+            let mut together = coming.finish(&together)?.into_iter();
+            let answers = looks.iter().zip(requests).zip(&jobs).map(|((look, request), job)| match job {
+                Some(_) => together.next().context("a picture was not decoded"),
+                None => look.decode(request),
+            });
+            let mut answers = answers.collect::<Result<Vec<Segmentation>>>()?;
+            let end = end.map_or_else(|| marks.clock.mark(), Ok)?;
+            let decode = end.since(&start)?;
+            for ((answer, request), look) in answers.iter_mut().zip(requests).zip(&looks) {
+                if request.options.tags {
+                    let start = marks.clock.mark()?;
+                    answer.tags = self.tags(request, look)?;
+                    marks.forward.push((start, marks.clock.mark()?));
+                }
+            }
+            streams.into_iter().for_each(temporal::Pending::commit);
+            Ok((answers, StageTimes { decode, ..marks.times()? }))
+        })
     }
 
     /// Everything but the decoding: the logits of each request. Pictures that are looked at in the same size share
@@ -229,6 +278,13 @@ impl Segmenter {
     /// The last block of each picture, and its patches' cosines.
     fn logits_of(&mut self, trunk: &Trunk, vocabularies: &[&Arc<Vocabulary>]) -> Result<Vec<Tensor>> {
         let features = self.method.features(&self.tower, trunk)?; // [N, h w, E]
+        if let [first, others @ ..] = vocabularies
+            && self.method.compares_patches()
+            && others.iter().all(|other| Arc::ptr_eq(other, first))
+        {
+            let logits = cosines_of_all(&features, &self.queries(first)?, trunk.grid)?; // [N, Q, h, w]
+            return Ok(logits.f_unbind(0)?);
+        }
         let mut logits = Vec::with_capacity(vocabularies.len());
         for (n, vocabulary) in (0..).zip(vocabularies) {
             let queries = self.queries(vocabulary)?;

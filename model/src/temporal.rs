@@ -88,10 +88,8 @@ impl Pending {
             let Some(memory) = temporal.memory.as_ref().filter(|_| temporal.smoothing > 0.0) else {
                 continue;
             };
-            if let Some(past) = pending.past(memory).filter(|past| past.fits(look, &request.vocabulary))
-                && let Some(mean) = mean(&past, look, temporal.smoothing)?
-            {
-                look.logits = look.logits.with_patches(mean);
+            if let Some(past) = pending.past(memory).filter(|past| past.fits(look, &request.vocabulary)) {
+                look.logits = look.logits.with_patches(mean(&past, look, temporal.smoothing)?);
             }
             let past = Past {
                 // A copy: the batch's tensor must not live on for the sake of one of its pictures.
@@ -118,17 +116,16 @@ impl Pending {
     }
 }
 
-/// The new mean; `None` at a cut.
-fn mean(past: &Past, look: &Look, smoothing: f64) -> Result<Option<Tensor>> {
+/// The new mean; at a cut, what is seen now. It is decided where the pictures are: the host does not wait for a GPU.
+fn mean(past: &Past, look: &Look, smoothing: f64) -> Result<Tensor> {
     let change = look.input.f_sub(&past.input)?.f_abs()?.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
     let kept = look.logits.per_patch(&change)?.f_mul_scalar(-1.0 / CHANGE)?.f_exp()?;
-    if kept.f_mean(Kind::Float)?.f_double_value(&[])? < CUT {
-        return Ok(None);
-    }
+    let is_cut = kept.f_mean(Kind::Float)?.f_lt(CUT)?; // []
     let now = look.logits.patches().f_to_kind(Kind::Float)?;
     let before = past.mean.f_to_kind(Kind::Float)?;
     // now + a (before - now)
-    Ok(Some(before.f_sub(&now)?.f_mul(&kept.f_mul_scalar(smoothing)?)?.f_add(&now)?))
+    let mean = before.f_sub(&now)?.f_mul(&kept.f_mul_scalar(smoothing)?)?.f_add(&now)?;
+    Ok(now.f_where_self(&is_cut, &mean)?)
 }
 
 #[cfg(test)]

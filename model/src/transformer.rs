@@ -11,6 +11,7 @@ use super::cpu::{self, Attended, Packed, Then};
 use super::gpu_attention::mean_map;
 pub use super::gpu_attention::scores;
 use super::weights::Weights;
+use super::wide::{WideMatrix, wide_product};
 
 /// QuickGELU(x) = x * sigmoid(1.702 x).
 const QUICK_GELU: f64 = 1.702;
@@ -19,12 +20,15 @@ pub const NOT_ATTENDED: &str = "attention without a result that it was asked for
 
 /// Takes weights out of a checkpoint, onto a device, in a precision. Short number formats are for the many large products
 /// only. What is cheap stays in f32: the residual stream, layer norms, attention maps, and the last block's attention and
-/// all after it, where an error goes straight into the cosines.
+/// all after it, where an error goes straight into the cosines. On a GPU, where f32 has no matrix units, products of that
+/// kind have inputs in f16 and results in f32 (`wide`).
 pub struct Loader<'a> {
     pub weights: &'a mut Weights,
     pub device: Device,
     /// Number format of the linear layers.
     pub kind: Kind,
+    /// Whether products that are otherwise in f32 take inputs in f16.
+    pub wide: bool,
 }
 
 impl Loader<'_> {
@@ -77,7 +81,10 @@ impl Loader<'_> {
             ln_1: self.layer_norm(&at("ln_1"), width, eps)?,
             attn: Attention {
                 in_proj: in_proj.to_kind(in_kind)?,
-                out_proj: out_proj.to_kind(last_kind)?,
+                out_proj: match self.wide && index + 1 == layers {
+                    true => out_proj.to_wide()?,
+                    false => out_proj.to_kind(last_kind)?,
+                },
                 heads,
             },
             ln_2,
@@ -119,6 +126,8 @@ enum Weight {
     Plain(Tensor),
     /// In a layout that only [`Packed`] reads.
     Packed(Packed),
+    /// For inputs in f16 and outputs in f32.
+    Wide(WideMatrix),
 }
 
 impl Linear {
@@ -137,6 +146,11 @@ impl Linear {
         Ok(Linear::new(self.weight()?.f_to_kind(kind)?, self.bias.f_to_kind(kind)?))
     }
 
+    fn to_wide(&self) -> Result<Linear> {
+        let weight = WideMatrix::new(&self.weight()?.f_transpose(0, 1)?)?;
+        Ok(Linear { weight: Weight::Wide(weight), bias: self.bias.f_to_kind(Kind::Float)? })
+    }
+
     /// Lays the weights out for the processor's kernels, where that can be done. They cannot be read any more.
     fn pack(&mut self) {
         if let Weight::Plain(weight) = &self.weight
@@ -153,6 +167,9 @@ impl Linear {
     }
 
     fn forward_then(&self, x: &Tensor, then: Then) -> Result<Tensor> {
+        if let (Weight::Wide(weight), Then::Nothing) = (&self.weight, then) {
+            return Ok(weight.forward(x)?.f_add_(&self.bias)?);
+        }
         let x = x.f_to_kind(self.bias.kind())?;
         match &self.weight {
             Weight::Packed(packed) => packed.linear(&x, &self.bias, then),
@@ -160,6 +177,7 @@ impl Linear {
                 Ok(x.f_linear(weight, Some(&self.bias))?.f_silu_()?)
             }
             Weight::Plain(weight) => Ok(x.f_linear(weight, Some(&self.bias))?),
+            Weight::Wide(weight) => Ok(weight.forward(&x)?.f_add_(&self.bias)?.f_silu_()?),
         }
     }
 }
@@ -211,7 +229,15 @@ pub fn join_heads(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `map v` in f32, for the last block: f32 `[N, H, L, L]` and `[N, H, L, D / H] -> [N, H, L, D / H]`.
+/// On a GPU, where values in f16 tell that inputs may be so, both are rounded to f16 and summed in f32.
 pub fn gather(map: &Tensor, v: &Tensor) -> Result<Tensor> {
+    if v.device().is_cuda() && v.kind() == Kind::Half {
+        let flat = |x: &Tensor| -> Result<Tensor> {
+            let size = x.size();
+            Ok(x.f_reshape([-1, size[size.len() - 2], size[size.len() - 1]])?)
+        };
+        return Ok(wide_product(&flat(map)?, &flat(v)?)?.f_view(&v.size()[..])?);
+    }
     Ok(map.f_matmul(&v.f_to_kind(Kind::Float)?)?)
 }
 

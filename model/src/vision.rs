@@ -17,6 +17,7 @@ use super::config::{Architecture, VisionConfig};
 use super::transformer::{
     Block, LayerNorm, Loader, Qkv, attend, attend_with_bias, attend_with_mean_map, attention_map, unit_rows,
 };
+use super::wide::WideMatrix;
 
 /// How the positional embedding is resized to another patch grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +99,8 @@ pub struct VisionTower {
     /// Number format of the large products; pictures go in and features come out in f32.
     pub kind: Kind,
     conv1: Tensor,
+    /// [`conv1`](Self::conv1) and [`proj`](Self::proj) where inputs may be f16.
+    wide: Option<Wide>,
     class_embedding: Tensor,
     /// As trained, `[1 + grid, D]`.
     positional_embedding: Tensor,
@@ -107,6 +110,14 @@ pub struct VisionTower {
     pub blocks: Vec<Block>,
     ln_post: LayerNorm,
     proj: Tensor,
+}
+
+/// Matrices whose inputs are f16 and whose outputs are f32.
+struct Wide {
+    /// `[3 patch patch, D]`
+    conv1: WideMatrix,
+    /// `[D, E]`
+    proj: WideMatrix,
 }
 
 /// Streams of this many sizes keep their positional embeddings.
@@ -121,18 +132,25 @@ impl VisionTower {
         let config = architecture.vision;
         let (width, patch, eps) = (config.transformer.width, config.patch_size, config.transformer.eps);
         let tokens = 1 + config.grid.0 * config.grid.1;
+        let conv1 = loader.tensor("visual.conv1.weight", &[width, 3, patch, patch])?;
+        let proj = loader.tensor("visual.proj", &[width, architecture.embed_dim])?;
+        let wide = || -> Result<Wide> {
+            let kernel = conv1.f_reshape([width, -1])?.f_transpose(0, 1)?;
+            Ok(Wide { conv1: WideMatrix::new(&kernel)?, proj: WideMatrix::new(&proj)? })
+        };
         Ok(VisionTower {
             config,
             positions,
             kind: loader.kind,
-            conv1: loader.tensor("visual.conv1.weight", &[width, 3, patch, patch])?,
+            wide: loader.wide.then(wide).transpose()?,
+            conv1,
             class_embedding: loader.tensor("visual.class_embedding", &[width])?,
             positional_embedding: loader.tensor("visual.positional_embedding", &[tokens, width])?,
             resized: RefCell::new(LruCache::new(GRIDS_KEPT)),
             ln_pre: loader.layer_norm("visual.ln_pre", width, eps)?,
             blocks: loader.blocks("visual.transformer.resblocks.", &config.transformer)?,
             ln_post: loader.layer_norm("visual.ln_post", width, eps)?,
-            proj: loader.tensor("visual.proj", &[width, architecture.embed_dim])?,
+            proj,
         })
     }
 
@@ -161,9 +179,18 @@ impl VisionTower {
         if height < patch || width < patch || height % patch != 0 || width % patch != 0 {
             bail!("an input of {width}x{height} pixels is not made of whole {patch}x{patch} patches");
         }
-        let x = input.f_conv2d::<&Tensor>(&self.conv1, None, [patch, patch], [0, 0], [1, 1], 1)?; // [N, D, h, w]
-        let (_, d, h, w) = x.size4()?;
-        let x = x.f_flatten(2, 3)?.f_transpose(1, 2)?; // [N, h w, D]
+        let (h, w, d) = (height / patch, width / patch, self.config.transformer.width);
+        let x = match &self.wide {
+            // Patches do not overlap: each is a row of a product.
+            Some(wide) => {
+                let patches = input.f_reshape([n, 3, h, patch, w, patch])?.f_permute([0, 2, 4, 1, 3, 5])?;
+                wide.conv1.forward(&patches.f_reshape([n, h * w, 3 * patch * patch])?)? // [N, h w, D]
+            }
+            None => {
+                let x = input.f_conv2d::<&Tensor>(&self.conv1, None, [patch, patch], [0, 0], [1, 1], 1)?; // [N, D, h, w]
+                x.f_flatten(2, 3)?.f_transpose(1, 2)? // [N, h w, D]
+            }
+        };
         let class = self.class_embedding.f_expand([n, 1, d], false)?;
         let x = Tensor::f_cat(&[class, x], 1)?; // [N, L, D]
         let x = self.ln_pre.forward(&x.f_add(&self.positional_embedding((h, w))?)?)?;
@@ -266,7 +293,11 @@ impl VisionTower {
 
     /// Into the joint space, in f32: `[..., D] -> [..., E]`.
     pub fn project(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.ln_post.forward(&x.f_to_kind(Kind::Float)?)?.f_matmul(&self.proj)?)
+        let x = self.ln_post.forward(&x.f_to_kind(Kind::Float)?)?;
+        match &self.wide {
+            Some(wide) => wide.proj.forward(&x),
+            None => Ok(x.f_matmul(&self.proj)?),
+        }
     }
 
     /// Patch tokens after the last block to features: `[N, L, D] -> [N, h w, E]`, rows of unit length, f32.
@@ -292,5 +323,31 @@ impl VisionTower {
             x = block.residual(&x, &attend_with_bias(&q, &k, &v, bias)?)?;
         }
         self.project(&x.f_select(1, 0)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::Checkpoint;
+
+    /// What a GPU computes with inputs in f16, here on the CPU, against f32 throughout.
+    #[test]
+    fn wide_products_change_features_by_the_rounding_of_their_inputs() {
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hugging_face");
+        let tower = |wide: bool| {
+            let mut checkpoint = Checkpoint::open(fixture).unwrap();
+            let architecture = checkpoint.architecture;
+            let weights = &mut checkpoint.weights;
+            let mut loader = Loader { weights, device: Device::Cpu, kind: Kind::Float, wide };
+            VisionTower::load(&mut loader, &architecture, Positions::Plain).unwrap()
+        };
+        let (plain, wide) = (tower(false), tower(true));
+        tch::manual_seed(3);
+        let input = Tensor::randn([2, 3, 48, 32], (Kind::Float, Device::Cpu));
+        let features = |tower: &VisionTower| unit_rows(&tower.encode_image(&input).unwrap()).unwrap();
+        let off = (features(&plain) - features(&wide)).abs().max().double_value(&[]);
+        println!("largest difference of a feature of unit length: {off:.1e}");
+        assert!(off > 0.0 && off < 2e-3, "{off}");
     }
 }

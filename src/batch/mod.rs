@@ -25,7 +25,7 @@
 //!   So no wake-up can be lost, and a worker with nothing queued sleeps without a timeout.
 //! * Every ticket is answered: by the worker, by a flush, by the end of its session, or by the end of the worker.
 //!   The first answer stays; a result that comes after a flush finds the ticket answered and is discarded.
-//! * A request is in the queue, or in the batch that runs, or nowhere; never in two of these.
+//! * A request is in the queue, or in a batch that runs (one, or two on a device), or nowhere; never in two of these.
 //! * Lock order: state -> slot of one ticket. Neither is held while the function runs, while anybody waits for
 //!   a result, while a waker is called, or while requests and results are dropped (dropping may take long and may
 //!   come back in here).
@@ -50,6 +50,7 @@ pub use stats::{BatchStats, Quantiles, Window};
 pub use ticket::Ticket;
 
 pub(crate) use worker::panic_text;
+pub use worker::{Answers, Begun};
 
 use state::Manner;
 use worker::Shared;
@@ -76,13 +77,36 @@ pub enum Failure {
     Cancelled,
     /// The function failed or panicked on this batch; the text says why.
     Failed(String),
+    /// As `Failed`, and no batch will go well any more.
+    Fatal(String),
+}
+
+/// The error of a function that has no use any more: whatever it is asked from now on, this is its answer.
+#[derive(Clone, Debug)]
+pub struct Fatal(pub String);
+
+impl std::fmt::Display for Fatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fatal {}
+
+impl Failure {
+    fn from_error(error: anyhow::Error) -> Failure {
+        match error.downcast_ref::<Fatal>() {
+            Some(Fatal(text)) => Failure::Fatal(text.clone()),
+            None => Failure::Failed(format!("{error:#}")),
+        }
+    }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Cancelled => f.write_str("cancelled"),
-            Failure::Failed(why) => f.write_str(why),
+            Failure::Failed(why) | Failure::Fatal(why) => f.write_str(why),
         }
     }
 }
@@ -104,15 +128,27 @@ impl<Q: Send + 'static, R: Clone + Send + 'static> Batcher<Q, R> {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn spawn<F>(name: &str, run: F) -> Result<Self>
+    pub fn spawn<F>(name: &str, mut run: F) -> Result<Self>
     where
-        F: FnMut(Vec<Q>) -> Result<Vec<Result<R>>> + Send + 'static,
+        F: FnMut(Vec<Q>) -> Answers<R> + Send + 'static,
+    {
+        Self::spawn_ahead(name, move |requests| Begun::Done(run(requests)))
+    }
+
+    /// As `spawn`, for a function that may leave a batch to a device: then it is given the next one, if that is complete,
+    /// before its answers are waited for. Answers come in the order of the batches.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn_ahead<F>(name: &str, begin: F) -> Result<Self>
+    where
+        F: FnMut(Vec<Q>) -> Begun<R> + Send + 'static,
     {
         let shared = Arc::new(Shared::new());
         let of_worker = shared.clone();
         let thread = thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || worker::work(of_worker, run))
+            .spawn(move || worker::work(of_worker, begin))
             .with_context(|| format!("cannot start the thread {name}"))?;
         Ok(Batcher { shared, thread: Arc::new(Mutex::new(Some(thread))) })
     }

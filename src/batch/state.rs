@@ -63,7 +63,7 @@ impl Place {
     }
 }
 
-/// Session and slot of each request of the batch that runs.
+/// Session and slot of each request of the batches that run, oldest first.
 type Running<R> = Vec<(u64, Arc<Slot<R>>)>;
 
 pub(super) struct State<Q, R> {
@@ -340,15 +340,16 @@ impl<Q, R> State<Q, R> {
         }
     }
 
-    /// The batch that ran has been answered. Returns who wants to hear of it, each once; the caller calls them, and
-    /// drops what it gets, after the lock.
+    /// The oldest batch that ran, of so many requests, has been answered. Returns who wants to hear of it, each once; the
+    /// caller calls them, and drops what it gets, after the lock.
     #[must_use]
-    pub fn finished(&mut self) -> (Vec<Waker>, Running<R>) {
-        let mut sessions: Vec<u64> = self.running.iter().map(|(session, _)| *session).collect();
+    pub fn finished(&mut self, requests: usize) -> (Vec<Waker>, Running<R>) {
+        let finished: Running<R> = self.running.drain(..requests.min(self.running.len())).collect();
+        let mut sessions: Vec<u64> = finished.iter().map(|(session, _)| *session).collect();
         sessions.sort_unstable();
         sessions.dedup();
         let places = sessions.iter().filter_map(|session| self.sessions.get(session));
-        (places.filter_map(|place| place.waker.clone()).collect(), std::mem::take(&mut self.running))
+        (places.filter_map(|place| place.waker.clone()).collect(), finished)
     }
 
     /// The worker is gone: fails what is outstanding. Returns who wants to hear of it; the caller calls them, and

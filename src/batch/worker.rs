@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The worker thread: waits for a batch, runs the function, hands the answers out.
+//! The worker thread: waits for a batch, runs the function, hands the answers out. A function that only hands its work to a
+//! device may have two batches under way: the next one is begun, if it is complete, before the answers of the one before
+//! are waited for.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +14,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::Failure;
 use super::state::State;
 use super::stats::Counters;
-use super::ticket::Release;
+use super::ticket::{Release, Slot};
 
 pub(super) struct Shared<Q, R> {
     state: Mutex<State<Q, R>>,
@@ -65,28 +67,78 @@ impl<Q, R> Drop for End<Q, R> {
     }
 }
 
+/// One answer a request, or why there are none.
+pub type Answers<R> = Result<Vec<Result<R>>>;
+
+/// What a function has done about a batch when it comes back.
+pub enum Begun<R> {
+    /// All of it.
+    Done(Answers<R>),
+    /// A device works on it; whoever calls this waits for the answers.
+    UnderWay(Box<dyn FnOnce() -> Answers<R>>),
+}
+
+/// A batch that a device works on.
+struct UnderWay<R> {
+    slots: Vec<Arc<Slot<R>>>,
+    started: Instant,
+    wait: Box<dyn FnOnce() -> Answers<R>>,
+}
+
 /// The worker's life: batches until the last handle and session are gone.
-pub(super) fn work<Q, R, F>(shared: Arc<Shared<Q, R>>, mut run: F)
+pub(super) fn work<Q, R, F>(shared: Arc<Shared<Q, R>>, mut begin: F)
 where
-    F: FnMut(Vec<Q>) -> Result<Vec<Result<R>>>,
+    F: FnMut(Vec<Q>) -> Begun<R>,
 {
     let end = End(shared);
-    while let Some(batch) = next_batch(&end.0) {
+    let mut before: Option<UnderWay<R>> = None;
+    loop {
+        let batch = match before {
+            // Nobody sleeps while there are answers to wait for.
+            Some(_) => end.0.lock().take(Instant::now()),
+            None => next_batch(&end.0),
+        };
+        let Some(batch) = batch else {
+            match before.take() {
+                Some(batch) => finish(&end.0, batch.slots, batch.started, batch.wait),
+                None => return,
+            }
+            continue;
+        };
         let (requests, slots): (Vec<_>, Vec<_>) = batch.into_iter().map(|q| (q.request, q.slot)).unzip();
         let started = Instant::now();
-        let answers = run_batch(&mut run, requests, slots.len());
-        let took = started.elapsed();
-        // Counted before the answers are out: whoever has an answer finds it in the counts.
-        let failed = answers.iter().filter(|answer| answer.is_err()).count();
-        end.0.lock().counters.ran(took, failed as u64);
-        for (slot, answer) in slots.iter().zip(answers) {
-            slot.answer(answer);
+        let begun = catch_unwind(AssertUnwindSafe(|| begin(requests)))
+            .unwrap_or_else(|panic| Begun::Done(Err(anyhow!("panic: {}", panic_text(panic.as_ref())))));
+        // In the order in which they were begun.
+        if let Some(batch) = before.take() {
+            finish(&end.0, batch.slots, batch.started, batch.wait);
         }
-        // Only now: until all are answered, a flush has to find them.
-        let (wakers, finished) = end.0.lock().finished();
-        wakers.iter().for_each(|wake| wake());
-        drop(finished);
+        match begun {
+            Begun::Done(answers) => finish(&end.0, slots, started, || answers),
+            Begun::UnderWay(wait) => before = Some(UnderWay { slots, started, wait }),
+        }
     }
+}
+
+/// Waits for the answers of the oldest batch and hands them out.
+fn finish<Q, R>(
+    shared: &Shared<Q, R>,
+    slots: Vec<Arc<Slot<R>>>,
+    started: Instant,
+    wait: impl FnOnce() -> Answers<R>,
+) {
+    let answers = answers(wait, slots.len());
+    let took = started.elapsed();
+    // Counted before the answers are out: whoever has an answer finds it in the counts.
+    let failed = answers.iter().filter(|answer| answer.is_err()).count();
+    shared.lock().counters.ran(took, failed as u64);
+    for (slot, answer) in slots.iter().zip(answers) {
+        slot.answer(answer);
+    }
+    // Only now: until all are answered, a flush has to find them.
+    let (wakers, finished) = shared.lock().finished(slots.len());
+    wakers.iter().for_each(|wake| wake());
+    drop(finished);
 }
 
 /// Sleeps until a batch may run. `None`: nobody is left.
@@ -110,21 +162,17 @@ fn next_batch<Q, R>(shared: &Shared<Q, R>) -> Option<Vec<super::state::Queued<Q,
     }
 }
 
-/// Runs the function; a panic in it, or a wrong number of answers, fails the batch. One answer per request.
-fn run_batch<Q, R, F>(run: &mut F, requests: Vec<Q>, expected: usize) -> Vec<Result<R, Failure>>
-where
-    F: FnMut(Vec<Q>) -> Result<Vec<Result<R>>>,
-{
-    let failure = |error| Failure::Failed(format!("{error:#}"));
-    let error = match catch_unwind(AssertUnwindSafe(|| run(requests))) {
+/// What comes of a batch; a panic, or a wrong number of answers, fails it as a whole. One answer per request.
+fn answers<R>(wait: impl FnOnce() -> Answers<R>, expected: usize) -> Vec<Result<R, Failure>> {
+    let error = match catch_unwind(AssertUnwindSafe(wait)) {
         Ok(Ok(answers)) if answers.len() == expected => {
-            return answers.into_iter().map(|answer| answer.map_err(failure)).collect();
+            return answers.into_iter().map(|answer| answer.map_err(Failure::from_error)).collect();
         }
         Ok(Ok(answers)) => anyhow!("{} answers for a batch of {expected} requests", answers.len()),
         Ok(Err(error)) => error,
         Err(panic) => anyhow!("panic: {}", panic_text(panic.as_ref())),
     };
-    let failure = failure(error);
+    let failure = Failure::from_error(error);
     (0..expected).map(|_| Err(failure.clone())).collect()
 }
 

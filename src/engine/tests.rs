@@ -82,6 +82,72 @@ fn another_failure_is_retried_singly_once() {
 }
 
 #[test]
+fn a_lost_gpu_is_asked_once_and_never_again() {
+    let sticky = "CUDA error: an illegal memory access was encountered\nCompile with `TORCH_USE_CUDA_DSA`";
+    let mut careful = Careful::default();
+    let mut calls = 0;
+    let mut infer = |_: &[u32]| -> anyhow::Result<Vec<u32>> {
+        calls += 1;
+        Err(anyhow!(sticky))
+    };
+    for _ in 0..2 {
+        for answer in careful.run(&[1, 2, 3], &mut infer) {
+            let error = answer.unwrap_err();
+            assert!(error.is::<crate::batch::Fatal>(), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("start it anew"), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+    assert_eq!(calls, 1);
+    assert!(!careful.takes(1));
+}
+
+#[test]
+fn what_a_gpu_survives_is_told_from_what_it_does_not() {
+    let fatal = |text: &'static str| {
+        let answers =
+            Careful::default().run(&[1], &mut |_: &[u32]| -> anyhow::Result<Vec<u32>> { Err(anyhow!(text)) });
+        answers.into_iter().all(|answer| answer.is_err_and(|error| error.is::<crate::batch::Fatal>()))
+    };
+    for text in [
+        "CUDA error: unspecified launch failure",
+        "CUDA error: uncorrectable ECC error encountered",
+        "CUDA error: device-side assert triggered",
+        "CUDA cannot wait: an illegal memory access was encountered",
+        "CUDA error: the launch timed out and was terminated",
+        "CUDA error: misaligned address",
+    ] {
+        assert!(fatal(text), "{text}");
+    }
+    for text in [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: out of memory",
+        "a plane is missing",
+        "a picture of an illegal memory access",
+    ] {
+        assert!(!fatal(text), "{text}");
+    }
+}
+
+#[test]
+fn a_gpu_lost_between_single_tries_fails_all_that_are_left() {
+    let mut tries = Vec::new();
+    let mut infer = |part: &[u32]| {
+        tries.push(part.to_vec());
+        match part {
+            [1] => Ok(vec![1]),
+            [2] => Err(anyhow!("CUDA error: unspecified launch failure")),
+            _ => Err(anyhow!("bad picture")),
+        }
+    };
+    let answers = Careful::default().run(&[1, 2, 3], &mut infer);
+    assert!(answers[0].is_ok() && answers[1].is_err() && answers[2].is_err());
+    assert_eq!(tries, [vec![1, 2, 3], vec![1], vec![2]]);
+}
+
+#[test]
 fn a_panic_fails_the_request_that_causes_it() {
     let mut infer = |part: &[u32]| {
         assert!(!part.contains(&1), "out of luck");
@@ -154,6 +220,20 @@ fn an_injected_engine_serves_whoever_asks_for_its_id() {
     let widths = tickets.each_ref().map(|ticket| ticket.wait(None).unwrap().unwrap().width);
     assert_eq!(widths, [3, 5]);
     assert_eq!(installed.stats().batch.requests, 2);
+}
+
+#[test]
+fn a_model_is_warmed_up_with_whole_batches_on_its_own_thread() {
+    let (say, batches) = channel();
+    let run = move |requests: Vec<Request>| {
+        say.send((requests.len(), thread::current().name().map(str::to_owned)))?;
+        widths(requests)
+    };
+    let engine =
+        Engine::install("engine-test-6", &spec("fake"), info(), Box::new(run), Box::new(unit_rows)).unwrap();
+    engine.warm_up(&[1, 8]).unwrap();
+    let name = Some("gclip-model".to_owned());
+    assert_eq!(batches.try_iter().collect::<Vec<_>>(), [(1, name.clone()), (8, name)]);
 }
 
 #[test]

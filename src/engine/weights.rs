@@ -9,11 +9,13 @@ use anyhow::{Result, bail, ensure};
 use parking_lot::Mutex;
 
 use super::careful::Careful;
-use super::stats::{Counters, TextCounters};
+use super::stats::{Counters, Stages, TextCounters};
 use super::{EncodeFn, RunFn};
+use crate::batch::{Answers, Begun};
 use crate::model::embeddings::{EmbeddingCache, Embeddings};
 use crate::model::{
-    InferOptions, Model, ModelInfo, ModelSpec, Picture, Prompts, Request, Segmentation, Templates, Vocabulary,
+    Begun as BegunLook, InferOptions, Model, ModelInfo, ModelSpec, Picture, Prompts, Request, Segmentation,
+    Segmenter, Templates, Vocabulary,
 };
 
 /// A loaded checkpoint. Streams hold it for as long as they have frames that are scored with it.
@@ -22,12 +24,15 @@ pub struct Weights {
     /// Counts the weights that this process has loaded: the larger one is the newer.
     pub revision: u64,
     /// Only the batch worker takes it, and a reload before the worker knows these weights.
-    run: Mutex<Box<RunFn>>,
+    run: Mutex<Box<BeginFn>>,
     /// Text is encoded on the caller's thread, beside the vision worker, one caller at a time.
     text: Mutex<Box<EncodeFn>>,
     cache: Cache,
     text_counters: Arc<TextCounters>,
 }
+
+/// Runs a batch, or leaves it to a device.
+type BeginFn = dyn FnMut(Vec<Request>) -> Begun<Arc<Segmentation>> + Send;
 
 /// Where encoded names are kept.
 enum Cache {
@@ -35,6 +40,49 @@ enum Cache {
     Process,
     /// In memory, and gone with the weights: what an injected function calls features is nobody else's business.
     Own(Box<EmbeddingCache>),
+}
+
+/// The vision half with what it does about failures.
+struct Sight {
+    vision: Segmenter,
+    careful: Careful,
+    stages: Arc<Mutex<Stages>>,
+}
+
+impl Sight {
+    /// Hands a batch to the device, if the device is a GPU and can take it; else runs it.
+    fn begin(sight: &Arc<Mutex<Sight>>, requests: Vec<Request>) -> Begun<Arc<Segmentation>> {
+        let mut here = sight.lock();
+        let ahead = here.vision.works_ahead() && here.careful.takes(requests.len());
+        // What fails is run again with care.
+        if let Some(begun) = ahead.then(|| here.vision.begin(&requests).ok()).flatten()
+            && begun.is_under_way()
+        {
+            let sight = sight.clone();
+            return Begun::UnderWay(Box::new(move || sight.lock().finish(&requests, begun)));
+        }
+        Begun::Done(Ok(here.run(&requests)))
+    }
+
+    fn finish(&mut self, requests: &[Request], begun: BegunLook) -> Answers<Arc<Segmentation>> {
+        match self.vision.finish(requests, begun) {
+            Ok((answers, times)) => {
+                self.stages.lock().push(times);
+                self.careful.succeeded();
+                Ok(answers.into_iter().map(|answer| Ok(Arc::new(answer))).collect())
+            }
+            Err(_) => Ok(self.run(requests)),
+        }
+    }
+
+    fn run(&mut self, requests: &[Request]) -> Vec<Result<Arc<Segmentation>>> {
+        let Sight { vision, careful, stages } = self;
+        careful.run(requests, &mut |part: &[Request]| {
+            let (answers, times) = vision.infer(part)?;
+            stages.lock().push(times);
+            Ok(answers.into_iter().map(Arc::new).collect())
+        })
+    }
 }
 
 fn next_revision() -> u64 {
@@ -46,16 +94,13 @@ impl Weights {
     /// # Errors
     /// What [`Model::load`] says.
     pub(super) fn load(spec: &ModelSpec, counters: &Counters) -> Result<Weights> {
-        let Model { info, mut vision, mut text } = Model::load(spec)?;
-        let stages = counters.stages.clone();
-        let mut careful = Careful::default();
-        let run = move |requests: Vec<Request>| -> Result<Vec<Result<Arc<Segmentation>>>> {
-            Ok(careful.run(&requests, &mut |part: &[Request]| {
-                let (answers, times) = vision.infer(part)?;
-                stages.lock().push(times);
-                Ok(answers.into_iter().map(Arc::new).collect())
-            }))
-        };
+        let Model { info, vision, mut text } = Model::load(spec)?;
+        let sight = Arc::new(Mutex::new(Sight {
+            vision,
+            careful: Careful::default(),
+            stages: counters.stages.clone(),
+        }));
+        let begin = move |requests: Vec<Request>| Sight::begin(&sight, requests);
         let name = spec.model.clone();
         let encode = move |texts: &[String]| match text.as_mut() {
             Some(encoder) => encoder.encode(texts),
@@ -66,7 +111,7 @@ impl Weights {
         Ok(Weights {
             info,
             revision: next_revision(),
-            run: Mutex::new(Box::new(run)),
+            run: Mutex::new(Box::new(begin)),
             text: Mutex::new(Box::new(encode)),
             cache: Cache::Process,
             text_counters: counters.text.clone(),
@@ -76,14 +121,15 @@ impl Weights {
     /// Two functions in the place of a model.
     pub(super) fn injected(
         info: ModelInfo,
-        run: Box<RunFn>,
+        mut run: Box<RunFn>,
         text: Box<EncodeFn>,
         counters: &Counters,
     ) -> Weights {
+        let begin = move |requests: Vec<Request>| Begun::Done(run(requests));
         Weights {
             info,
             revision: next_revision(),
-            run: Mutex::new(run),
+            run: Mutex::new(Box::new(begin)),
             text: Mutex::new(text),
             cache: Cache::Own(Box::new(EmbeddingCache::new(None))),
             text_counters: counters.text.clone(),
@@ -122,8 +168,15 @@ impl Weights {
         Ok(Arc::new(file.select(prompts)?))
     }
 
-    pub(super) fn run(&self, requests: Vec<Request>) -> Result<Vec<Result<Arc<Segmentation>>>> {
+    pub(super) fn begin(&self, requests: Vec<Request>) -> Begun<Arc<Segmentation>> {
         (self.run.lock())(requests)
+    }
+
+    pub(super) fn run(&self, requests: Vec<Request>) -> Answers<Arc<Segmentation>> {
+        match self.begin(requests) {
+            Begun::Done(answers) => answers,
+            Begun::UnderWay(wait) => wait(),
+        }
     }
 
     /// Looks at a grey picture with each vocabulary: weights that load may still be broken.

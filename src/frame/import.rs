@@ -21,7 +21,7 @@ pub struct Ways {
     /// They were in the memory of the host and were read there.
     pub host_frames: u64,
     /// Their pixels were copied once in the memory of the host: deep samples, memory that too many others hold, or on
-    /// their way to a GPU.
+    /// their way to a GPU, also from a CUDA context whose frames cannot be copied on the device.
     pub host_copies: u64,
     /// They were in the memory of the model's GPU, and stayed there.
     pub device_frames: u64,
@@ -112,11 +112,12 @@ impl Importer {
             let (width, height) = (shown.width as usize, shown.height as usize);
             let format = pixel_format(info.format())?;
             let sizes = plane_sizes(format, width, height);
-            let (pixels, way) = bridge.pixels(buffer, info, shown, &sizes, || self.uploader())?;
-            self.device_frames.fetch_add(1, Ordering::Relaxed);
-            self.device_copies.fetch_add(u64::from(way == Way::DeviceCopy), Ordering::Relaxed);
-            let colour = colour(&info.colorimetry());
-            return Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) });
+            if let Some((pixels, way)) = bridge.pixels(buffer, info, shown, &sizes, || self.uploader())? {
+                self.device_frames.fetch_add(1, Ordering::Relaxed);
+                self.device_copies.fetch_add(u64::from(way == Way::DeviceCopy), Ordering::Relaxed);
+                let colour = colour(&info.colorimetry());
+                return Ok(Picture { format, width, height, colour, data: Pixels::Lent(pixels) });
+            }
         }
         if self.gpu.is_none()
             && has_samples_of_a_byte(info.format())

@@ -23,7 +23,7 @@ impl Samples {
     pub fn of(format: VideoFormat) -> Samples {
         match format {
             // The bits of P010 are the highest ten of its words.
-            VideoFormat::Gray16Le | VideoFormat::P01010le => Samples::Words(8),
+            VideoFormat::Gray16Le | VideoFormat::P01010le | VideoFormat::P016Le => Samples::Words(8),
             VideoFormat::I42010le => Samples::Words(2),
             VideoFormat::I42012le => Samples::Words(4),
             _ => Samples::Bytes,
@@ -59,6 +59,11 @@ fn round<const BELOW: u32>(source: &[u8], target: &mut [u8]) {
 /// Whether the model can read frames of this format as they are.
 pub fn has_samples_of_a_byte(format: VideoFormat) -> bool {
     Samples::of(format) == Samples::Bytes
+}
+
+/// Whether the samples are words whose upper byte is what the model reads, but for the last rounding.
+pub fn has_samples_of_upper_bytes(format: VideoFormat) -> bool {
+    Samples::of(format) == Samples::Words(8)
 }
 
 /// Copies planes into `target`, one after the other. `sizes` are the bytes per row and the rows that each has there;

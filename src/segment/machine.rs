@@ -357,6 +357,8 @@ pub struct Machine<F, E, A> {
     late_failures: VecDeque<String>,
     /// The model failed on the frame before, and that has been said.
     failing: bool,
+    /// No answer will come any more.
+    hopeless: bool,
     /// Grows whenever an answer that a later frame might have repeated will not come.
     lost_looks: u64,
 
@@ -408,6 +410,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
             hand_on: false,
             late_failures: VecDeque::new(),
             failing: false,
+            hopeless: false,
             lost_looks: 0,
             pace: Pace::default(),
             measured: Measured::default(),
@@ -1040,7 +1043,13 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         self.counts.errors += 1;
         self.lost_looks += 1;
         let first = !std::mem::replace(&mut self.failing, true);
-        Failed { why, first, ends: self.rules.failure_ends }
+        Failed { why, first, ends: self.rules.failure_ends || self.hopeless }
+    }
+
+    /// The model will not work again: its next failure ends the stream, whatever the rules say. Frames without masks for
+    /// ever would tell nobody.
+    pub fn despair(&mut self) {
+        self.hopeless = true;
     }
 
     /// A mask could not be made of the answer that a frame was to leave with.

@@ -126,7 +126,7 @@ impl Segment {
     fn allocate(&self, query: &mut gst::query::Allocation) -> bool {
         let answered = self.srcpad.peer_query(query);
         frame::refuse_crop_metadata(query);
-        let held = self.settings.lock().policy.max_in_flight;
+        let held = held_of(query, self.settings.lock().policy.max_in_flight);
         let raised: Vec<_> = query
             .allocation_pools()
             .map(|(pool, size, min, max)| {
@@ -147,5 +147,34 @@ impl Segment {
             query.add_allocation_pool(None::<&gst::BufferPool>, size, held, 0);
         }
         true
+    }
+}
+
+/// Surfaces of a GPU that are asked for at most. Decoders have a fixed number of them (NVIDIA's at most 32, some of which
+/// they need themselves); where fewer are held than `max-in-flight` says, batches are smaller.
+const DEVICE_SURFACES: u32 = 16;
+
+/// How many of the buffers that a query is about may be held here.
+fn held_of(query: &gst::query::Allocation, max_in_flight: u32) -> u32 {
+    let features = query.caps().and_then(|caps| caps.features(0));
+    match features.is_some_and(|features| features.contains(frame::cuda::FEATURE)) {
+        true => max_in_flight.min(DEVICE_SURFACES),
+        false => max_in_flight,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_is_asked_for_no_more_surfaces_than_it_has() {
+        gst::init().unwrap();
+        let held = |features: &str| {
+            let caps = format!("video/x-raw{features}, format=NV12, width=64, height=64");
+            let query = gst::query::Allocation::new(Some(&caps.parse::<gst::Caps>().unwrap()), true);
+            held_of(&query, 64)
+        };
+        assert_eq!((held(""), held("(memory:CUDAMemory)")), (64, 16));
     }
 }

@@ -192,6 +192,10 @@ impl Core {
                     Ok(Answer { segmentation, generation, shown })
                 }
                 Some(Err(Failure::Failed(why))) => Err(why),
+                Some(Err(Failure::Fatal(why))) => {
+                    self.machine.despair();
+                    Err(why)
+                }
                 // A flush has taken the frame, too.
                 Some(Err(Failure::Cancelled)) | None => continue,
             };

@@ -108,6 +108,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if unheard {
         return Err(Failure::of_output(anyhow!("stopped: {why}")));
     }
+    if gstgclip::engine::gpu_fault().is_some() {
+        return Err(anyhow!("stopped: {why}").into());
+    }
     Ok(())
 }
 
@@ -129,6 +132,10 @@ fn stay(
         }
         if fleet.is_unheard() {
             break "nobody reads any output any more".to_string();
+        }
+        // A GPU that has failed stays so for this process: its service manager is to start another.
+        if let Some(fault) = gstgclip::engine::gpu_fault() {
+            break fault.to_string();
         }
         if signals.reload() {
             reload(fleet, args, config, console);

@@ -12,7 +12,8 @@ use super::{Event, Runtime, Stream, runtime};
 #[derive(Clone, Copy)]
 pub enum Clock {
     Host,
-    Stream(&'static Runtime),
+    /// A GPU's, as this stream of it goes.
+    Stream(&'static Runtime, Stream),
 }
 
 /// A point between two stages.
@@ -22,13 +23,13 @@ pub enum Mark {
 }
 
 impl Clock {
-    /// The clock of what runs on `device`.
+    /// The clock of what this thread runs on `device`.
     pub fn of(device: Device) -> Result<Clock> {
         match device {
             Device::Cuda(device) => {
                 let runtime = runtime()?;
-                runtime.use_device(device)?;
-                Ok(Clock::Stream(runtime))
+                let stream = runtime.compute(device)?;
+                Ok(Clock::Stream(runtime, stream))
             }
             _ => Ok(Clock::Host),
         }
@@ -37,9 +38,9 @@ impl Clock {
     pub fn mark(self) -> Result<Mark> {
         match self {
             Clock::Host => Ok(Mark::Host(Instant::now())),
-            Clock::Stream(runtime) => {
+            Clock::Stream(runtime, stream) => {
                 let event = runtime.event(true)?;
-                event.record(Stream::COMPUTE)?;
+                event.record(stream)?;
                 Ok(Mark::Stream(event))
             }
         }

@@ -6,10 +6,11 @@
 //! * `staging`: frames from the host to a GPU, on a stream beside the one that computes
 //! * `download`: results from a GPU to the host, through page-locked memory
 //! * `clock`: times of stages that run in the background
+//! * `torch`: streams as libtorch knows them
 //!
-//! libtorch computes on the legacy default stream of its device. Everything here stays in order with it through
-//! events; no thread waits for the GPU but the one that wants results. Nothing is linked: without a GPU, nothing
-//! of this is called.
+//! A thread that runs a model computes on a stream of its own ([`Runtime::compute`]). Everything here stays in order with it
+//! through events; no thread waits for the GPU but the one that wants results. Nothing is linked: without a GPU,
+//! nothing of this is called.
 
 pub(super) mod clock;
 mod download;
@@ -18,8 +19,10 @@ mod runtime;
 mod staging;
 #[cfg(test)]
 pub(super) mod tests;
+mod torch;
 
-pub(super) use download::download;
+pub(super) use download::Download;
 pub use pixels::{LentPixels, LentPlane};
 pub use runtime::{Event, Runtime, Stream, runtime};
 pub use staging::Uploader;
+pub use torch::{allow_cudnn_attention, version};

@@ -6,7 +6,7 @@ use std::any::Any;
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
-use super::{Event, Stream};
+use super::Event;
 
 /// Where a plane lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,28 @@ pub struct LentPlane {
     pub address: u64,
     /// From one row to the next, in bytes.
     pub stride: usize,
+    /// Bytes of a row that are read.
     pub row_bytes: usize,
     pub rows: usize,
+    /// From one byte that is read to the next: 2 where samples are words, of which the upper byte is read.
+    pub step: usize,
+}
+
+impl LentPlane {
+    /// A plane of bytes.
+    pub fn of_bytes(address: u64, stride: usize, (row_bytes, rows): (usize, usize)) -> LentPlane {
+        LentPlane { address, stride, row_bytes, rows, step: 1 }
+    }
+
+    /// A plane of little-endian words at `address`, as their upper bytes: `row_words` a row.
+    pub fn of_upper_bytes(address: u64, stride: usize, (row_words, rows): (usize, usize)) -> LentPlane {
+        LentPlane { address: address + 1, stride, row_bytes: row_words, rows, step: 2 }
+    }
+
+    /// Bytes from the first sample of a row to the end of the last.
+    pub fn stored(&self) -> usize {
+        self.row_bytes * self.step
+    }
 }
 
 /// A frame's planes in the memory of `device` (that of the host for [`Device::Cpu`]), alive as long as this value is.
@@ -65,21 +85,20 @@ impl LentPixels {
         Ok(packed)
     }
 
-    /// Lets libtorch's stream wait for the pixels, before anything reads them.
+    /// Lets the stream on which this thread computes wait for the pixels, before anything reads them.
     pub(crate) fn hold_compute(&self) -> Result<()> {
-        let Some(ready) = &self.ready else { return Ok(()) };
-        if let Device::Cuda(device) = self.device {
-            ready.runtime().use_device(device)?; // whose default stream is meant
+        match (&self.ready, self.device) {
+            (Some(ready), Device::Cuda(device)) => ready.hold(ready.runtime().compute(device)?),
+            _ => Ok(()),
         }
-        ready.hold(Stream::COMPUTE)
     }
 
     /// `[rows, row_bytes]` u8 over the frame's own memory. The tensor must not outlive this value.
     pub(crate) fn plane(&self, index: usize) -> Result<Tensor> {
         let plane = self.planes.get(index).context("the frame lacks a plane")?;
-        ensure!(plane.address != 0 && plane.stride >= plane.row_bytes, "the frame has a plane of {plane:?}");
+        ensure!(plane.address != 0 && plane.stride >= plane.stored(), "the frame has a plane of {plane:?}");
         let size = [plane.rows as i64, plane.row_bytes as i64];
-        let strides = [plane.stride as i64, 1];
+        let strides = [plane.stride as i64, plane.step as i64];
         // SAFETY: the plane is readable as `new` was promised; the callers, in `preprocess`, let go of the tensor
         // before the picture; bytes have no invalid values, and nothing here writes through the tensor.
         Ok(unsafe {

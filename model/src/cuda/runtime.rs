@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The CUDA runtime, as far as it is needed, by the names its library exports.
 //!
-//! The library is the one that libtorch has loaded: streams, events and addresses of the one mean the same to the
-//! other, as both use the primary context of the device. Signatures follow NVIDIA's CUDA Runtime API reference,
+//! The library is the one that libtorch is linked with, whatever its file is called (libtorch's archives add a hash to the
+//! name) and whatever other runtimes the process has loaded: its functions are looked up through libtorch's own. So
+//! streams, events and addresses of the one mean the same to the other, as both use the primary context of the device. Signatures follow NVIDIA's CUDA Runtime API reference,
 //! sections 6.1, 6.4, 6.5, 6.9; they are the same in CUDA 11, 12 and 13.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+use super::torch::{Torch, functions};
 
 type Code = c_int;
 const SUCCESS: Code = 0;
@@ -20,46 +24,25 @@ const SUCCESS: Code = 0;
 const NOT_READY: Code = 600;
 /// `cudaMemcpyDefault`: where the two ends lie follows from their addresses, which are unique in the process.
 const FROM_ADDRESSES: c_int = 4;
-/// `cudaStreamNonBlocking`: the legacy default stream, on which libtorch computes, neither waits nor is waited for.
-const NON_BLOCKING: c_uint = 1;
 /// `cudaHostAllocDefault`
 const PAGE_LOCKED: c_uint = 0;
+/// `cudaEventBlockingSync`: a thread that waits sleeps, in the place of asking again and again.
+const SLEEPING: c_uint = 1;
 /// `cudaEventDisableTiming`
 const WITHOUT_TIME: c_uint = 2;
-
-/// Declares the table of functions, and how it is read from a library.
-macro_rules! functions {
-    ($($name:ident = $symbol:literal: fn($($argument:ty),*) -> $result:ty;)*) => {
-        /// The functions of the runtime, under short names.
-        #[derive(Clone, Copy)]
-        pub(super) struct Functions {
-            $(pub $name: unsafe extern "C" fn($($argument),*) -> $result,)*
-        }
-
-        impl Functions {
-            fn of(library: &Library) -> Result<Functions> {
-                Ok(Functions {
-                    // SAFETY: the type is that of this function in NVIDIA's reference. The library stays loaded: it
-                    // belongs to libtorch, which is never unloaded, and `runtime` keeps its own handle too.
-                    $($name: *unsafe { library.get($symbol.as_bytes()) }
-                        .with_context(|| format!("the CUDA runtime has no {}", $symbol))?,)*
-                })
-            }
-        }
-    };
-}
+/// `RTLD_NOLOAD`: only a library that is loaded already.
+const LOADED_ONLY: c_int = 4;
 
 functions! {
+    /// The functions of the runtime, under short names.
+    Functions {
     set_device = "cudaSetDevice": fn(c_int) -> Code;
-    malloc = "cudaMalloc": fn(*mut *mut c_void, usize) -> Code;
-    free = "cudaFree": fn(*mut c_void) -> Code;
+    synchronize = "cudaDeviceSynchronize": fn() -> Code;
     host_alloc = "cudaHostAlloc": fn(*mut *mut c_void, usize, c_uint) -> Code;
     free_host = "cudaFreeHost": fn(*mut c_void) -> Code;
     memory = "cudaMemGetInfo": fn(*mut usize, *mut usize) -> Code;
     copy = "cudaMemcpyAsync": fn(*mut c_void, *const c_void, usize, c_int, *mut c_void) -> Code;
     copy_rows = "cudaMemcpy2DAsync": fn(*mut c_void, usize, *const c_void, usize, usize, usize, c_int, *mut c_void) -> Code;
-    stream_create = "cudaStreamCreateWithFlags": fn(*mut *mut c_void, c_uint) -> Code;
-    stream_destroy = "cudaStreamDestroy": fn(*mut c_void) -> Code;
     event_create = "cudaEventCreateWithFlags": fn(*mut *mut c_void, c_uint) -> Code;
     event_destroy = "cudaEventDestroy": fn(*mut c_void) -> Code;
     event_record = "cudaEventRecord": fn(*mut c_void, *mut c_void) -> Code;
@@ -69,18 +52,21 @@ functions! {
     stream_wait = "cudaStreamWaitEvent": fn(*mut c_void, *mut c_void, c_uint) -> Code;
     last_error = "cudaGetLastError": fn() -> Code;
     error_text = "cudaGetErrorString": fn(Code) -> *const c_char;
+    }
 }
 
 /// The CUDA runtime of this process. Every call concerns the device that [`Runtime::use_device`] chose for the thread.
 pub struct Runtime {
     functions: Functions,
     _library: Option<Library>,
+    /// In the place of the libtorch that is loaded.
+    torch: Option<Torch>,
 }
 
 /// The runtime that libtorch uses.
 ///
 /// # Errors
-/// libtorch has not loaded it, or it lacks a function.
+/// libtorch is not linked with one, or it lacks a function.
 pub fn runtime() -> Result<&'static Runtime> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
     RUNTIME
@@ -90,29 +76,40 @@ pub fn runtime() -> Result<&'static Runtime> {
 }
 
 fn load() -> Result<Runtime> {
-    let file = loaded_file("libcudart.so").context("libtorch has not loaded the CUDA runtime")?;
-    // SAFETY: the library is loaded already, so no initialiser runs a second time: this only adds a handle.
-    let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL) }?;
-    Ok(Runtime { functions: Functions::of(&library)?, _library: Some(library) })
+    // Of the two halves the second counts; a libtorch for CPUs of the same build has the runtime, too.
+    let user = match loaded("libc10_cuda.so")? {
+        Some(user) => user,
+        None => loaded("libtorch_cpu.so")?.context("libtorch has not been loaded")?,
+    };
+    let functions = Functions::of(&user).context("libtorch is not linked with a CUDA runtime")?;
+    Ok(Runtime { functions, _library: Some(user), torch: None })
 }
 
-/// The file of a loaded library whose name starts so, as in `libcudart.so.13`.
-pub fn loaded_file(name: &str) -> Option<PathBuf> {
+/// The functions of the runtime that this library is linked with: what it and its own dependencies define, in the order
+/// in which the dynamic linker resolves its names.
+#[cfg(test)]
+pub(super) fn functions_behind(library: &Library) -> Result<Functions> {
+    Functions::of(library)
+}
+
+/// A handle to a library that is loaded already; looking up a name in it goes through its dependencies, too.
+pub(super) fn loaded(name: &str) -> Result<Option<Library>> {
+    let Some(file) = loaded_file(name) else { return Ok(None) };
+    // SAFETY: the library is loaded already, so no initialiser runs: this only adds a handle.
+    let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL | LOADED_ONLY) };
+    Ok(Some(library.with_context(|| format!("{} cannot be named again", file.display()))?))
+}
+
+/// The file of a loaded library of this name.
+fn loaded_file(name: &str) -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let files = maps.lines().filter_map(|line| Some(PathBuf::from(&line[line.find('/')?..])));
-    let named =
-        |file: &PathBuf| file.file_name().is_some_and(|found| found.to_string_lossy().starts_with(name));
-    files.into_iter().find(named)
+    let files = maps.lines().filter_map(|line| Some(Path::new(&line[line.find('/')?..])));
+    files.filter(|file| file.file_name().is_some_and(|found| found == name)).map(Path::to_owned).next()
 }
 
 /// A queue of work of a device, by CUDA's handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream(pub *mut c_void);
-
-impl Stream {
-    /// The legacy default stream, on which libtorch computes.
-    pub const COMPUTE: Stream = Stream(std::ptr::null_mut());
-}
 
 // SAFETY: a handle, which any thread may give to the runtime; CUDA's own functions are thread-safe.
 unsafe impl Send for Stream {}
@@ -132,8 +129,43 @@ unsafe impl Sync for Event {}
 
 impl Runtime {
     #[cfg(test)]
-    pub(super) fn of_functions(functions: Functions) -> Runtime {
-        Runtime { functions, _library: None }
+    pub(super) fn of_functions(functions: Functions, torch: Torch) -> Runtime {
+        Runtime { functions, _library: None, torch: Some(torch) }
+    }
+
+    fn torch(&self) -> Result<Torch> {
+        self.torch.map_or_else(Torch::loaded, Ok)
+    }
+
+    /// Makes `device` the one that this thread's calls are about, and gives the stream on which libtorch computes for this
+    /// thread. From the first call on, that is one of its own: the legacy default stream, where libtorch starts, waits for
+    /// those of other libraries and makes them wait.
+    pub fn compute(&self, device: usize) -> Result<Stream> {
+        /// Of each runtime (tests have several) and device.
+        type Known = Vec<((*const Runtime, usize), Stream)>;
+        thread_local!(static STREAMS: RefCell<Known> = const { RefCell::new(Vec::new()) });
+        self.use_device(device)?;
+        let key = (std::ptr::from_ref(self), device);
+        STREAMS.with_borrow_mut(|streams| {
+            if let Some((_, stream)) = streams.iter().find(|(of, _)| *of == key) {
+                return Ok(*stream);
+            }
+            let torch = self.torch()?;
+            let stream = torch.stream(device)?;
+            torch.set_current(device, stream)?;
+            streams.push((key, stream));
+            Ok(stream)
+        })
+    }
+
+    /// Runs `run` with `stream` as the one that libtorch uses on this thread: memory that it takes meanwhile is used again
+    /// in the order of that stream.
+    pub fn on_stream<T>(&self, device: usize, stream: Stream, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let torch = self.torch()?;
+        let before = torch.set_current(device, stream)?;
+        let done = run();
+        torch.set_current(device, before)?;
+        done
     }
 
     fn check(&self, what: &str, code: Code) -> Result<()> {
@@ -160,19 +192,11 @@ impl Runtime {
         self.check("use the device", unsafe { (self.functions.set_device)(device as c_int) })
     }
 
-    /// Memory of the device: its address.
-    pub fn allocate(&self, bytes: usize) -> Result<u64> {
-        let mut address = std::ptr::null_mut();
-        // SAFETY: `address` is a valid place for the result.
-        self.check("allocate memory on the device", unsafe { (self.functions.malloc)(&mut address, bytes) })?;
-        Ok(address as u64)
-    }
-
-    /// # Safety
-    /// `address` is from [`Runtime::allocate`] and nobody uses that memory any more.
-    pub unsafe fn free(&self, address: u64) -> Result<()> {
-        // SAFETY: by this function's own contract.
-        self.check("free memory of the device", unsafe { (self.functions.free)(address as *mut c_void) })
+    /// Waits until the device has done everything that this process has given it.
+    pub fn settle(&self, device: usize) -> Result<()> {
+        self.use_device(device)?;
+        // SAFETY: takes nothing.
+        self.check("wait for the device", unsafe { (self.functions.synchronize)() })
     }
 
     /// Page-locked memory of the host, which the device copies from and to by itself.
@@ -199,19 +223,9 @@ impl Runtime {
         Ok((free, total))
     }
 
-    pub fn stream(&self) -> Result<Stream> {
-        let mut handle = std::ptr::null_mut();
-        // SAFETY: `handle` is a valid place for the result.
-        let code = unsafe { (self.functions.stream_create)(&mut handle, NON_BLOCKING) };
-        self.check("make a stream", code)?;
-        Ok(Stream(handle))
-    }
-
-    /// # Safety
-    /// `stream` is from [`Runtime::stream`], and nobody names it any more. Work it was given still gets done.
-    pub unsafe fn end_stream(&self, stream: Stream) -> Result<()> {
-        // SAFETY: by this function's own contract.
-        self.check("end a stream", unsafe { (self.functions.stream_destroy)(stream.0) })
+    /// A stream of libtorch's beside those that compute.
+    pub fn stream(&self, device: usize) -> Result<Stream> {
+        self.torch()?.stream(device)
     }
 
     /// Copies `bytes` from one address to another, in the order of `stream`.
@@ -258,8 +272,8 @@ impl Runtime {
     pub fn event(&'static self, timed: bool) -> Result<Event> {
         let mut handle = std::ptr::null_mut();
         // SAFETY: `handle` is a valid place for the result.
-        let code =
-            unsafe { (self.functions.event_create)(&mut handle, if timed { 0 } else { WITHOUT_TIME }) };
+        let flags = SLEEPING | if timed { 0 } else { WITHOUT_TIME };
+        let code = unsafe { (self.functions.event_create)(&mut handle, flags) };
         self.check("make an event", code)?;
         Ok(Event { runtime: self, handle })
     }

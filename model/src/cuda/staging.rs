@@ -2,23 +2,22 @@
 //! Frames from the host to a GPU while it computes: page-locked buffers, and a stream of their own.
 //!
 //! A frame is written into a page-locked buffer, once, by the thread that brings it; from there the device copies it
-//! by itself. Both kinds of buffers come from pools, as allocating either stops the device. They are not libtorch's:
-//! its allocator hands a block out again as soon as its own stream may write to it, not ours.
+//! by itself. These buffers come from a pool, as allocating one stops the device. The device's memory is libtorch's, which
+//! gives up what it keeps for itself when there is no other, and hands a block out again in the order of the stream that it
+//! was taken on: that is the one of the copies, and a frame is dropped only when what reads it is done.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use anyhow::Result;
 use parking_lot::Mutex;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 use super::{Event, LentPixels, LentPlane, Runtime, Stream, runtime};
 
 /// Page-locked memory kept; more is taken only for a single frame that is larger than that. At 25 GB/s to the device,
 /// a tenth of it is under way at once. Tests see full pools with small frames.
 const PAGE_LOCKED_LIMIT: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
-/// Unused device memory kept for the next frames: this share of all, as giving it back stops the device.
-const IDLE_SHARE: usize = 8;
 /// A buffer serves frames down to this share of its size.
 const LEAST_USE: usize = 2;
 
@@ -27,7 +26,8 @@ pub struct Uploader {
     runtime: &'static Runtime,
     device: usize,
     stream: Stream,
-    idle_limit: usize,
+    /// Where the tensors are that hold frames.
+    memory: Device,
     pools: Mutex<Pools>,
 }
 
@@ -36,8 +36,6 @@ struct Pools {
     /// In the order of their last copies: the first is free first.
     page_locked: VecDeque<PageLocked>,
     page_locked_bytes: usize,
-    idle: Vec<Memory>,
-    idle_bytes: usize,
 }
 
 struct PageLocked {
@@ -49,18 +47,6 @@ struct PageLocked {
 
 // SAFETY: the memory belongs to this value alone, whichever thread holds it.
 unsafe impl Send for PageLocked {}
-
-/// Memory of the device.
-struct Memory {
-    address: u64,
-    bytes: usize,
-}
-
-/// Memory of the device in use; it goes back to the pool.
-struct Lent {
-    memory: Option<Memory>,
-    uploader: Arc<Uploader>,
-}
 
 /// The uploader of each device, while someone uses it.
 static SHARED: Mutex<BTreeMap<usize, Weak<Uploader>>> = Mutex::new(BTreeMap::new());
@@ -83,22 +69,20 @@ impl Uploader {
     /// # Errors
     /// CUDA cannot use the device.
     pub fn new(runtime: &'static Runtime, device: usize) -> Result<Arc<Uploader>> {
+        Uploader::into(runtime, device, Device::Cuda(device))
+    }
+
+    /// As [`new`](Self::new), with frames in tensors of `memory`.
+    pub(super) fn into(runtime: &'static Runtime, device: usize, memory: Device) -> Result<Arc<Uploader>> {
         runtime.use_device(device)?;
-        let (_, total) = runtime.memory()?;
-        let idle_limit = total / IDLE_SHARE;
-        Ok(Arc::new(Uploader {
-            runtime,
-            device,
-            stream: runtime.stream()?,
-            idle_limit,
-            pools: Mutex::default(),
-        }))
+        let stream = runtime.stream(device)?;
+        Ok(Arc::new(Uploader { runtime, device, stream, memory, pools: Mutex::default() }))
     }
 
     /// Writes a frame with `fill`, into memory of the size of its planes one after the other, and sends it to the device.
     /// Planes are (bytes a row, rows). Does not wait for the copy.
     pub fn upload(
-        self: &Arc<Self>,
+        &self,
         planes: &[(usize, usize)],
         fill: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<LentPixels> {
@@ -114,51 +98,43 @@ impl Uploader {
         sent
     }
 
-    fn send(
-        self: &Arc<Self>,
-        planes: &[(usize, usize)],
-        bytes: usize,
-        staged: &PageLocked,
-    ) -> Result<LentPixels> {
-        let lent = Lent { memory: Some(self.device_memory(bytes)?), uploader: self.clone() };
-        let start = lent.memory.as_ref().map_or(0, |memory| memory.address);
+    fn send(&self, planes: &[(usize, usize)], bytes: usize, staged: &PageLocked) -> Result<LentPixels> {
+        let memory = self.device_memory(bytes)?;
+        let start = memory.data_ptr() as u64;
         let ready = self.runtime.event(false)?;
-        // SAFETY: `staged` is read until its event, before which the pool gives it to nobody. The device's memory is at
-        // least `bytes` long and lent to this frame; a frame before it has been read, or is not wanted.
+        // SAFETY: `staged` is read until its event, before which the pool gives it to nobody. The device's memory is
+        // `bytes` long and this frame's alone.
         unsafe { self.runtime.copy(start, staged.memory as u64, bytes, self.stream) }?;
         staged.read.record(self.stream)?;
         ready.record(self.stream)?;
-        // SAFETY: `lent` keeps the memory, which nobody else writes to meanwhile.
-        Ok(unsafe {
-            LentPixels::new(Device::Cuda(self.device), packed(start, planes), Some(ready), Box::new(lent))
-        })
+        let planes = packed(start, planes.iter().map(|&size| (size, 1)));
+        // SAFETY: the tensor keeps the memory, which nobody else writes to meanwhile.
+        Ok(unsafe { LentPixels::new(Device::Cuda(self.device), planes, Some(ready), Box::new(memory)) })
     }
 
     /// Copies a frame that lies in another context, or on another device, without the host: planes are where it lies.
     ///
     /// # Safety
     /// The planes are readable until the event that comes back is past.
-    pub unsafe fn copy_from_device(self: &Arc<Self>, planes: &[LentPlane]) -> Result<(LentPixels, Event)> {
+    pub unsafe fn copy_from_device(&self, planes: &[LentPlane]) -> Result<(LentPixels, Event)> {
         self.runtime.use_device(self.device)?;
-        let sizes: Vec<(usize, usize)> = planes.iter().map(|plane| (plane.row_bytes, plane.rows)).collect();
-        let bytes = sizes.iter().map(|(row, rows)| row * rows).sum();
-        let lent = Lent { memory: Some(self.device_memory(bytes)?), uploader: self.clone() };
-        let start = lent.memory.as_ref().map_or(0, |memory| memory.address);
-        let target = packed(start, &sizes);
+        let bytes = planes.iter().map(|plane| plane.stored() * plane.rows).sum();
+        let memory = self.device_memory(bytes)?;
+        let sizes = planes.iter().map(|plane| ((plane.row_bytes, plane.rows), plane.step));
+        let target = packed(memory.data_ptr() as u64, sizes);
         for (to, from) in target.iter().zip(planes) {
-            let size = (from.row_bytes, from.rows);
+            // Whole words, where only a byte of each is read.
+            let first = |plane: &LentPlane| (plane.address - (plane.step as u64 - 1), plane.stride);
+            let size = (from.stored(), from.rows);
             // SAFETY: the source by this function's contract, the target as in `send`.
-            unsafe {
-                let (to, from) = ((to.address, to.stride), (from.address, from.stride));
-                self.runtime.copy_rows(to, from, size, self.stream)
-            }?;
+            unsafe { self.runtime.copy_rows(first(to), first(from), size, self.stream) }?;
         }
         let (ready, read) = (self.runtime.event(false)?, self.runtime.event(false)?);
         ready.record(self.stream)?;
         read.record(self.stream)?;
         // SAFETY: as in `send`.
         let pixels =
-            unsafe { LentPixels::new(Device::Cuda(self.device), target, Some(ready), Box::new(lent)) };
+            unsafe { LentPixels::new(Device::Cuda(self.device), target, Some(ready), Box::new(memory)) };
         Ok((pixels, read))
     }
 
@@ -210,35 +186,15 @@ impl Uploader {
         self.pools.lock().page_locked.push_back(buffer);
     }
 
-    fn device_memory(&self, bytes: usize) -> Result<Memory> {
-        {
-            let mut pools = self.pools.lock();
-            let fits = |memory: &Memory| memory.bytes >= bytes && memory.bytes / LEAST_USE <= bytes;
-            if let Some(index) = pools.idle.iter().position(fits) {
-                let memory = pools.idle.swap_remove(index);
-                pools.idle_bytes -= memory.bytes;
-                return Ok(memory);
-            }
-        }
-        Ok(Memory { address: self.runtime.allocate(bytes)?, bytes })
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let Some(memory) = self.memory.take() else { return };
-        let uploader = &self.uploader;
-        let mut pools = uploader.pools.lock();
-        if pools.idle_bytes + memory.bytes <= uploader.idle_limit {
-            pools.idle_bytes += memory.bytes;
-            pools.idle.push(memory);
-            return;
-        }
-        drop(pools);
-        // SAFETY: from `allocate`, and out of every pool; freeing waits for work that still reads it.
-        let freed = unsafe { uploader.runtime.free(memory.address) };
-        // The device is lost if this fails; the next call says so.
-        drop(freed);
+    /// `[bytes]` u8, to be written on the stream of the copies.
+    fn device_memory(&self, bytes: usize) -> Result<Tensor> {
+        let memory = self.runtime.on_stream(self.device, self.stream, || {
+            Ok(Tensor::f_empty([bytes as i64], (Kind::Uint8, self.memory))?)
+        })?;
+        // A played device copies late, and the host's allocator knows no streams.
+        #[cfg(test)]
+        std::mem::forget(memory.shallow_clone());
+        Ok(memory)
     }
 }
 
@@ -251,22 +207,17 @@ impl Drop for Uploader {
             // SAFETY: no copy reads it any more, and nobody else has it.
             let _ = unsafe { self.runtime.free_host(buffer.memory) };
         }
-        for memory in pools.idle.drain(..) {
-            // SAFETY: from `allocate`, and every frame that used it is gone.
-            let _ = unsafe { self.runtime.free(memory.address) };
-        }
-        // SAFETY: from `stream`, and this was its only owner.
-        let _ = unsafe { self.runtime.end_stream(self.stream) };
     }
 }
 
-/// Planes one after the other, rows without padding.
-fn packed(start: u64, planes: &[(usize, usize)]) -> Vec<LentPlane> {
+/// Planes one after the other, rows without padding: of so many (bytes a row, rows), each byte `step` from the next.
+fn packed(start: u64, planes: impl Iterator<Item = ((usize, usize), usize)>) -> Vec<LentPlane> {
     let mut address = start;
-    let place = |&(row_bytes, rows): &(usize, usize)| {
-        let plane = LentPlane { address, stride: row_bytes, row_bytes, rows };
-        address += (row_bytes * rows) as u64;
+    let place = |((row_bytes, rows), step): ((usize, usize), usize)| {
+        let stride = row_bytes * step;
+        let plane = LentPlane { address: address + (step as u64 - 1), stride, row_bytes, rows, step };
+        address += (stride * rows) as u64;
         plane
     };
-    planes.iter().map(place).collect()
+    planes.map(place).collect()
 }

@@ -3,7 +3,8 @@
 //!
 //! Everything up to the mask's values and the extent of each class happens on the device, and all of it comes back in
 //! one copy: a byte or two a pixel and 24 bytes a class, for every picture of the batch. Pictures that are decoded by
-//! the same rules share each step, as a GPU would spend its time on starting small ones else.
+//! the same rules share each step, as a GPU would spend its time on starting small ones else. Queries are upsampled some at
+//! a time, so that thousands of them, or masks of any size, take no more memory than a few.
 //!
 //! Shapes: B pictures, Q queries, C classes, patches h x w, pixels H x W.
 
@@ -14,7 +15,7 @@ use super::regions::{Extent, ids_of, segmentation};
 use super::winner::VALUES_AT_A_TIME;
 use super::{DecodeOptions, Ids, Segmentation};
 use crate::constants::constant;
-use crate::cuda::download;
+use crate::cuda::Download;
 use crate::vocabulary::Vocabulary;
 
 /// Integers that describe one class: pixels, left, top, right, bottom, and the bits of its score.
@@ -32,15 +33,18 @@ pub struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Whether this way can do it: small classes are not left out, and the upsampled logits fit.
+    /// Whether there is something to decode, and its logits are those of its vocabulary.
     pub fn suits(&self) -> bool {
-        let values = self.vocabulary.queries() * self.size.0 * self.size.1;
-        let sound = self.logits.dim() == 3 && self.logits.size()[0] as usize == self.vocabulary.queries();
-        sound && values > 0 && values as i64 <= VALUES_AT_A_TIME && self.options.min_area <= 0.0
+        let queries = self.vocabulary.queries();
+        let sound = self.logits.dim() == 3 && self.logits.size()[0] as usize == queries;
+        sound && queries > 0 && self.size.0 > 0 && self.size.1 > 0
     }
 
     fn is_like(&self, other: &Job) -> bool {
-        let rules = |job: &Job| (job.options.threshold, job.options.logit_scale, job.size);
+        let rules = |job: &Job| {
+            let DecodeOptions { threshold, logit_scale, min_area, .. } = *job.options;
+            (threshold, logit_scale, min_area, job.size)
+        };
         rules(self) == rules(other)
             && self.logits.size() == other.logits.size()
             && self.vocabulary.labels.len() == other.vocabulary.labels.len()
@@ -48,29 +52,118 @@ impl Job<'_> {
     }
 }
 
-/// Decodes jobs that [suit](Job::suits); one segmentation each, in order.
-pub fn decode_batch(jobs: &[Job]) -> Result<Vec<Segmentation>> {
-    let mut parts = Vec::new();
+/// Masks of a batch on their way to the host.
+pub struct Coming {
+    /// Jobs that were decoded together, in order: how many.
+    groups: Vec<usize>,
+    bytes: Option<Download>,
+}
+
+/// Begins to decode jobs that [suit](Job::suits).
+pub fn begin_batch(jobs: &[Job]) -> Result<Coming> {
+    let (mut groups, mut parts) = (Vec::new(), Vec::new());
     for alike in jobs.chunk_by(|a, b| a.is_like(b)) {
         let job = &alike[0];
         let values = job.vocabulary.queries() * job.size.0 * job.size.1;
         let at_a_time = (VALUES_AT_A_TIME as usize / values.max(1)).max(1);
         for some in alike.chunks(at_a_time) {
-            parts.push((some, decide(some)?));
+            groups.push(some.len());
+            parts.push(decide(some)?);
         }
     }
-    let bytes: Vec<&Tensor> = parts.iter().map(|(_, bytes)| bytes).collect();
-    let bytes = match &bytes[..] {
-        [] => return Ok(Vec::new()),
-        [only] => download(only)?,
-        _ => download(&Tensor::f_cat(&bytes, 0)?)?,
+    let bytes = match &parts[..] {
+        [] => None,
+        [only] => Some(Download::begin(only)?),
+        _ => Some(Download::begin(&Tensor::f_cat(&parts, 0)?)?),
     };
-    let mut rest = &bytes[..];
-    let mut answers = Vec::with_capacity(jobs.len());
-    for (some, _) in &parts {
-        rest = read(some, rest, &mut answers)?;
+    Ok(Coming { groups, bytes })
+}
+
+impl Coming {
+    /// Waits for the masks of `jobs`, with which they were begun; one segmentation each, in order.
+    pub fn finish(self, jobs: &[Job]) -> Result<Vec<Segmentation>> {
+        let Coming { groups, bytes } = self;
+        let Some(bytes) = bytes else { return Ok(Vec::new()) };
+        bytes.read(|bytes| {
+            let (mut bytes, mut jobs) = (bytes, jobs);
+            let mut answers = Vec::with_capacity(jobs.len());
+            for count in groups {
+                let (some, others) = jobs.split_at_checked(count).context("other jobs than were begun")?;
+                bytes = read(some, bytes, &mut answers)?;
+                jobs = others;
+            }
+            Ok(answers)
+        })
     }
-    Ok(answers)
+}
+
+/// Decodes jobs that [suit](Job::suits); one segmentation each, in order.
+#[cfg(test)]
+pub fn decode_batch(jobs: &[Job]) -> Result<Vec<Segmentation>> {
+    begin_batch(jobs)?.finish(jobs)
+}
+
+/// The best query of each pixel among those looked at so far.
+struct Best {
+    /// `[B, H, W]` f32, its cosine times the scale; minus infinity where none may win.
+    value: Tensor,
+    /// `[B, H, W]` i64; of equal ones the first.
+    query: Tensor,
+    /// `[B, H, W]` f32, the sum over the queries of `exp(theirs - best)`; `None` where nobody asked.
+    sum: Option<Tensor>,
+}
+
+impl Best {
+    /// Among all queries of `scaled`, `[B, Q, h, w]`, at `size`; `handicap`, `[B, Q, 1, 1]`, is added to each.
+    fn among(scaled: &Tensor, size: [i64; 2], handicap: Option<&Tensor>, with_sum: bool) -> Result<Best> {
+        let [b, queries, h, w] = scaled.size()[..] else { bail!("logits of {} axes", scaled.dim()) };
+        let at_a_time = (VALUES_AT_A_TIME / (b * size[0] * size[1]).max(1)).clamp(1, queries);
+        let mut best: Option<Best> = None;
+        for first in (0..queries).step_by(at_a_time as usize) {
+            let count = at_a_time.min(queries - first);
+            let some = scaled.f_narrow(1, first, count)?;
+            let full = match [h, w] == size {
+                true => some,
+                false => some.f_upsample_bilinear2d(size, false, None, None)?, // [B, C, H, W]
+            };
+            let full = match handicap {
+                Some(handicap) => full.f_add(&handicap.f_narrow(1, first, count)?)?,
+                None => full,
+            };
+            let (value, query) = full.f_max_dim(1, false)?; // [B, H, W]
+            let query = if first > 0 { query.f_add_scalar(first)? } else { query };
+            let sum = match with_sum {
+                true => Some(full.f_sub(&value.f_unsqueeze(1)?)?.f_exp_()?.f_sum_dim_intlist(
+                    [1i64].as_slice(),
+                    false,
+                    Kind::Float,
+                )?),
+                false => None,
+            };
+            let part = Best { value, query, sum };
+            best = Some(match best {
+                None => part,
+                Some(before) => before.or_later(&part)?,
+            });
+        }
+        best.context("no query to decode")
+    }
+
+    /// With later queries: equal values stay with the earlier one.
+    fn or_later(&self, later: &Best) -> Result<Best> {
+        let better = later.value.f_gt_tensor(&self.value)?;
+        let value = self.value.f_maximum(&later.value)?;
+        let in_terms_of = |best: &Best, sum: &Tensor| -> Result<Tensor> {
+            Ok(sum.f_mul(&best.value.f_sub(&value)?.f_exp_()?)?)
+        };
+        let sum = match (&self.sum, &later.sum) {
+            (Some(mine), Some(theirs)) => {
+                Some(in_terms_of(self, mine)?.f_add_(&in_terms_of(later, theirs)?)?)
+            }
+            _ => None,
+        };
+        Ok(Best { query: later.query.f_where_self(&better, &self.query)?, value, sum })
+    }
 }
 
 /// Bytes: the masks of all pictures, then the extents of all classes of all pictures.
@@ -81,12 +174,6 @@ fn decide(jobs: &[Job]) -> Result<Tensor> {
     let logits: Vec<&Tensor> = jobs.iter().map(|job| job.logits).collect();
     let logits = Tensor::f_stack(&logits, 0)?.f_to_kind(Kind::Float)?; // [B, Q, h, w]
     let scaled = logits.f_mul_scalar(options.logit_scale)?;
-    let full = match scaled.size()[2..] == [height, width] {
-        true => scaled,
-        false => scaled.f_upsample_bilinear2d([height, width], false, None, None)?, // [B, Q, H, W]
-    };
-    let (best, index) = full.f_max_dim(1, false)?; // [B, H, W]
-    let probability = best.f_sub(&full.f_logsumexp([1i64].as_slice(), false)?)?.f_exp()?;
 
     let classes = vocabulary.labels.len();
     let (kind, bytes_kind) = match ids_of(classes) {
@@ -94,7 +181,20 @@ fn decide(jobs: &[Job]) -> Result<Tensor> {
         Ids::U16(_) => (Kind::Int, Kind::Int16),
     };
     let lookup: Vec<f32> = vocabulary.query_value.iter().map(|&value| value as f32).collect(); // exact below 2^24
-    let values = constant(&lookup, device)?.f_to_kind(kind)?.f_take(&index)?; // [B, H, W]
+    let lookup = constant(&lookup, device)?;
+    let values_of = |best: &Best| -> Result<Tensor> { Ok(lookup.f_to_kind(kind)?.f_take(&best.query)?) }; // [B, H, W]
+
+    let mut best = Best::among(&scaled, [height, width], None, true)?;
+    let sum = best.sum.take().context("a softmax without its sum")?;
+    let mut values = values_of(&best)?;
+    let mut probability = sum.f_reciprocal()?;
+    if options.min_area > 0.0 {
+        // Small classes lose their scores, and the best of the others wins; the softmax keeps its denominator.
+        let handicap = handicap(&values, &lookup, classes as i64, options.min_area)?;
+        let kept = Best::among(&scaled, [height, width], Some(&handicap), false)?;
+        probability = probability.f_mul(&kept.value.f_sub(&best.value)?.f_exp_()?)?;
+        values = values_of(&kept)?.f_masked_fill(&kept.value.f_eq(f64::NEG_INFINITY)?, 0)?;
+    }
     let values = match options.threshold > 0.0 {
         true => values.f_masked_fill(&probability.f_lt(options.threshold)?, 0)?,
         false => values,
@@ -104,6 +204,23 @@ fn decide(jobs: &[Job]) -> Result<Tensor> {
     let masks = masks.f_view_dtype(Kind::Uint8)?;
     let extents = extents.f_contiguous()?.f_view([-1])?.f_view_dtype(Kind::Uint8)?;
     Ok(Tensor::f_cat(&[masks, extents], 0)?)
+}
+
+/// Zero for each query of the background and of classes that win more than `min_area` of the foreground in `values`,
+/// `[B, H, W]`; minus infinity for the others: `[B, Q, 1, 1]`. `lookup` is the value of each query, f32 `[Q]`.
+fn handicap(values: &Tensor, lookup: &Tensor, classes: i64, min_area: f64) -> Result<Tensor> {
+    let (b, height, width) = values.size3()?;
+    let index = values.f_view([b, height * width])?.f_to_kind(Kind::Int64)?;
+    let one = Tensor::f_ones_like(&index)?;
+    let options = (Kind::Int64, values.device());
+    let pixels = Tensor::f_zeros([b, 1 + classes], options)?.f_scatter_add_(1, &index, &one)?; // [B, 1 + C]
+    let foreground =
+        pixels.f_narrow(1, 1, classes)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Double)?;
+    let small = pixels.f_to_kind(Kind::Double)?.f_le_tensor(&foreground.f_mul_scalar(min_area)?)?;
+    let _background = small.f_select(1, 0)?.f_fill_(0)?;
+    let small = small.f_index_select(1, &lookup.f_to_kind(Kind::Int64)?)?; // [B, Q]
+    let free = Tensor::f_zeros(small.size(), (Kind::Float, values.device()))?;
+    Ok(free.f_masked_fill(&small, f64::NEG_INFINITY)?.f_view([b, -1, 1, 1])?)
 }
 
 /// Extents of values `[B, H, W]` as `[B, 1 + C, 6]` i32; that of value 0 has only its score.

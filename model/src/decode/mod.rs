@@ -17,7 +17,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::vocabulary::Vocabulary;
 
-pub(super) use batch::{Job, decode_batch};
+#[cfg(test)]
+use batch::decode_batch;
+pub(super) use batch::{Coming, Job, begin_batch};
 pub use patches::PatchLogits;
 use regions::{Counts, Row, Tally};
 use winner::Winner;

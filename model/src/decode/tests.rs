@@ -171,9 +171,19 @@ fn many_pictures_at_once_are_decoded_as_one_by_one() {
     let many = vocabulary(&names, &(1..=300).collect::<Vec<u32>>());
     let plain = options();
     let strict = DecodeOptions { threshold: 0.3, ..options() };
+    let roomy = DecodeOptions { min_area: 0.2, ..options() };
+    let greedy = DecodeOptions { min_area: 0.6, threshold: 0.2, ..options() };
+    let only = vocabulary(&["a", "b", "c"], &[1, 2, 3]);
     let cases = [
         (&few, &plain, (48, 64)),
         (&few, &plain, (48, 64)),
+        (&few, &roomy, (48, 64)),
+        (&few, &roomy, (48, 64)),
+        (&only, &greedy, (48, 64)),
+        (&only, &DecodeOptions { min_area: 0.99, ..options() }, (48, 64)),
+        (&many, &roomy, (48, 64)), // in chunks of queries
+        (&many, &plain, (48, 64)),
+        (&few, &plain, (300, 400)), // one query alone is more than a chunk
         (&few, &strict, (48, 64)),
         (&many, &plain, (12, 16)),
         (&few, &plain, (3, 4)),
@@ -230,8 +240,9 @@ fn what_cannot_be_decoded_together_is_told_apart() {
     let job = |options, size| Job { logits: &logits, vocabulary: &few, options, size };
     let plain = options();
     assert!(job(&plain, (4, 4)).suits());
-    assert!(!job(&plain, (4096, 4096)).suits(), "too large for one step");
-    assert!(!job(&DecodeOptions { min_area: 0.1, ..options() }, (4, 4)).suits());
+    assert!(!job(&plain, (0, 4)).suits(), "nothing to decode");
+    let two = vocabulary(&["a", "b"], &[1, 2]);
+    assert!(!Job { vocabulary: &two, ..job(&plain, (4, 4)) }.suits(), "logits of another vocabulary");
     let broken = Tensor::from_slice(&[f32::NAN]).view([1, 1, 1]);
     let job = Job { logits: &broken, vocabulary: &few, options: &plain, size: (1, 1) };
     assert!(decode_batch(&[job]).unwrap_err().to_string().contains("not numbers"));

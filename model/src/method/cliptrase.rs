@@ -56,6 +56,10 @@ impl Method for ClipTrase {
         tower.patch_features(&last_block(tower, &trunk.x, &trunk.qkv)?)
     }
 
+    fn compares_patches(&self) -> bool {
+        false
+    }
+
     fn logits(
         &self,
         tower: &VisionTower,

@@ -42,6 +42,10 @@ impl Method for MaskClip {
         })
     }
 
+    fn compares_patches(&self) -> bool {
+        false
+    }
+
     fn logits(
         &self,
         tower: &VisionTower,

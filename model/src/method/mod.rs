@@ -74,6 +74,11 @@ pub trait Method: Send {
         cosines(&features.f_select(0, n)?, queries, trunk.grid)
     }
 
+    /// Whether [`logits`](Self::logits) is that of this trait: then those of a whole batch are one product.
+    fn compares_patches(&self) -> bool {
+        true
+    }
+
     /// The method with every option it resolved to, such as `gclip(fuse=6+7,suppress=7-10)`.
     fn describe(&self) -> String;
 }
@@ -82,6 +87,12 @@ pub trait Method: Send {
 pub fn cosines(features: &Tensor, queries: &Tensor, (h, w): (i64, i64)) -> Result<Tensor> {
     let (q, _) = queries.size2()?;
     Ok(queries.f_matmul(&features.f_transpose(0, 1)?)?.f_reshape([q, h, w])?)
+}
+
+/// Of every picture at once: `[N, h w, E]` x `[Q, E] -> [N, Q, h, w]`.
+pub fn cosines_of_all(features: &Tensor, queries: &Tensor, (h, w): (i64, i64)) -> Result<Tensor> {
+    let ((n, _, _), (q, _)) = (features.size3()?, queries.size2()?);
+    Ok(queries.f_matmul(&features.f_transpose(1, 2)?)?.f_reshape([n, q, h, w])?)
 }
 
 type Build = fn(&mut Options, usize) -> Result<Box<dyn Method>>;

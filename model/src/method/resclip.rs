@@ -108,6 +108,10 @@ impl Method for ResClip {
         self.pass(tower, trunk, &trunk.x, &trunk.qkv, self.earlier_map(trunk)?.as_ref(), None)
     }
 
+    fn compares_patches(&self) -> bool {
+        false
+    }
+
     fn logits(
         &self,
         tower: &VisionTower,

@@ -15,7 +15,7 @@ fn tower(kind: Kind) -> VisionTower {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/demo");
     let mut checkpoint = Checkpoint::open(folder.to_str().unwrap()).unwrap();
     let architecture = checkpoint.architecture;
-    let mut loader = Loader { weights: &mut checkpoint.weights, device: Device::Cpu, kind };
+    let mut loader = Loader { weights: &mut checkpoint.weights, device: Device::Cpu, kind, wide: false };
     let mut tower = VisionTower::load(&mut loader, &architecture, Positions::Plain).unwrap();
     tower.pack();
     tower

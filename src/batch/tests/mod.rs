@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `closing`: when a batch closes, on a made-up clock. `threads`: what holds with a worker at work. `wakers`: who hears
+//! `ahead`: two batches under way. `closing`: when a batch closes, on a made-up clock. `threads`: what holds with a worker at work. `wakers`: who hears
 //! of answers.
 
+mod ahead;
 mod closing;
 mod threads;
 mod wakers;

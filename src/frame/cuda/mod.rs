@@ -5,7 +5,8 @@
 //! neighbour offers one; libtorch works in the primary context of its device. So this side offers the primary
 //! context, as a `GstContext` "gst.cuda.context", to whoever asks: a decoder that takes it decodes into memory that
 //! libtorch reads directly. Memory of another context, or of another GPU, is copied once from device to device, which
-//! unified addressing allows between any two contexts of a process.
+//! unified addressing is meant to allow between any two contexts of a process; where the driver refuses that once, such
+//! frames pass through the host.
 //!
 //! A frame may still be in the making on a stream of its producer (GStreamer 1.24 and later): an event of that stream
 //! holds libtorch's stream back, and no thread waits.
@@ -14,6 +15,7 @@ mod library;
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use gst::glib::translate::ToGlibPtr;
@@ -24,14 +26,18 @@ use self::library::{DriverContext, GstCuda, MAP_CUDA, gst_cuda, primary_context}
 use super::geometry::Area;
 use super::lent_planes;
 use super::mapped::extents;
+use super::pack::has_samples_of_upper_bytes;
 use crate::model::cuda::{LentPixels, Stream, Uploader, runtime};
 
 /// The caps feature of frames in the memory of a GPU.
 pub const FEATURE: &str = "memory:CUDAMemory";
 
-/// Formats that GStreamer keeps in CUDA memory (1.22) and that the model reads.
-pub const FORMATS: [VideoFormat; 8] = [
+/// Formats that GStreamer keeps in CUDA memory (1.22) and that the model reads. The two deep ones are what decoders give of
+/// 10-bit and 12-bit streams.
+pub const FORMATS: [VideoFormat; 10] = [
     VideoFormat::Nv12,
+    VideoFormat::P01010le,
+    VideoFormat::P016Le,
     VideoFormat::I420,
     VideoFormat::Rgba,
     VideoFormat::Bgra,
@@ -52,6 +58,8 @@ pub struct Bridge {
     device: usize,
     primary: DriverContext,
     context: gst::Context,
+    /// Whether frames of other contexts can be copied on the device, as far as is known.
+    copies: AtomicBool,
 }
 
 /// How a frame's pixels came to be where the model reads them.
@@ -70,7 +78,7 @@ impl Bridge {
         let library = gst_cuda()?;
         let (primary, name) = primary_context(device)?;
         let context = library.gst_context(primary, name)?;
-        Ok(Bridge { library, device, primary, context })
+        Ok(Bridge { library, device, primary, context, copies: AtomicBool::new(true) })
     }
 
     /// The context to offer to other elements.
@@ -88,8 +96,8 @@ impl Bridge {
         self.memory(buffer).is_some()
     }
 
-    /// The pixels of an area of what a frame in CUDA memory stores. `sizes` are the bytes a row and the rows of each plane;
-    /// `uploader` is asked for only when the frame has to be copied.
+    /// The pixels of an area of what a frame in CUDA memory stores. `sizes` are the samples a row and the rows of each
+    /// plane; `uploader` is asked for only when the frame has to be copied. `None`: it has to pass through the host.
     pub fn pixels(
         &self,
         buffer: &gst::Buffer,
@@ -97,11 +105,15 @@ impl Bridge {
         area: Area,
         sizes: &[(usize, usize)],
         uploader: impl FnOnce() -> Result<Arc<Uploader>>,
-    ) -> Result<(LentPixels, Way)> {
+    ) -> Result<Option<(LentPixels, Way)>> {
         let memory = self.memory(buffer).context("the frame is not in CUDA memory")?;
-        let mapped = Mapped::new(buffer, info)?;
-        let planes = lent_planes(&extents(&mapped.0, info, area)?, sizes)?;
         let context = self.library.context_of(memory)?;
+        if context != self.primary && !self.copies.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mapped = Mapped::new(buffer, info)?;
+        let words = has_samples_of_upper_bytes(info.format());
+        let planes = lent_planes(&extents(&mapped.0, info, area)?, sizes, words)?;
         if context == self.primary {
             let ready = match self.library.stream_of(memory) {
                 Some(stream) => {
@@ -117,14 +129,29 @@ impl Bridge {
             // SAFETY: `mapped` keeps the buffer, so its pool does not hand it out again, and the mapping, so nobody else
             // maps it for writing. The memory is of the primary context, and complete when the event is past.
             let pixels = unsafe { LentPixels::new(device, planes, ready, Box::new(mapped)) };
-            return Ok((pixels, Way::InPlace));
+            return Ok(Some((pixels, Way::InPlace)));
         }
         // An event of a stream orders streams of its own context only, so this one is waited for.
         self.library.wait_for(memory);
-        // SAFETY: `mapped` keeps the memory readable until the copy has been waited for.
-        let (pixels, copied) = unsafe { uploader()?.copy_from_device(&planes) }?;
-        copied.wait()?;
-        Ok((pixels, Way::DeviceCopy))
+        let uploader = uploader()?;
+        let copy = || -> Result<LentPixels> {
+            // SAFETY: `mapped` keeps the memory readable until the copy has been waited for.
+            let (pixels, copied) = unsafe { uploader.copy_from_device(&planes) }?;
+            copied.wait()?;
+            Ok(pixels)
+        };
+        match copy() {
+            Ok(pixels) => Ok(Some((pixels, Way::DeviceCopy))),
+            Err(error) => {
+                // Once is enough: the next frame of such a context would be refused in the same way.
+                self.copies.store(false, Ordering::Relaxed);
+                gst::warning!(
+                    gst::CAT_PERFORMANCE,
+                    "frames of another CUDA context pass through the host from now on: {error:#}"
+                );
+                Ok(None)
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cuda::runtime::{Functions, Runtime};
+use crate::cuda::torch::{Streams, Torch};
 
 /// What has been asked of the played device.
 #[derive(Default)]
@@ -18,8 +19,11 @@ pub struct Device {
     pub pending: HashMap<usize, usize>,
     /// (stream, event) pairs of waits.
     pub waits: Vec<(usize, usize)>,
-    pub allocations: usize,
     pub host_allocations: usize,
+    /// The stream that libtorch uses, as it was told, from the first on.
+    pub current: Vec<usize>,
+    /// Flags of the events.
+    pub flags: Vec<c_uint>,
     pub bytes: HashMap<usize, usize>,
     pub used: Vec<c_int>,
 }
@@ -67,17 +71,20 @@ unsafe extern "C" fn set_device(device: c_int) -> c_int {
     0
 }
 
+unsafe extern "C" fn synchronize() -> c_int {
+    with(|played| {
+        let streams: Vec<usize> = played.queued.keys().copied().collect();
+        streams.into_iter().for_each(|stream| played.finish(stream));
+    });
+    0
+}
+
 fn allocate(place: *mut *mut c_void, bytes: usize) -> c_int {
     let memory = Box::leak(vec![0u8; bytes].into_boxed_slice()).as_mut_ptr();
     with(|played| played.bytes.insert(memory as usize, bytes));
     // SAFETY: the caller's place for the result.
     unsafe { *place = memory.cast() };
     0
-}
-
-unsafe extern "C" fn malloc(place: *mut *mut c_void, bytes: usize) -> c_int {
-    with(|played| played.allocations += 1);
-    allocate(place, bytes)
 }
 
 unsafe extern "C" fn host_alloc(place: *mut *mut c_void, bytes: usize, _flags: c_uint) -> c_int {
@@ -123,8 +130,11 @@ unsafe extern "C" fn copy_rows(
     0
 }
 
-unsafe extern "C" fn create(place: *mut *mut c_void, _flags: c_uint) -> c_int {
-    let name = with(Device::name);
+unsafe extern "C" fn create(place: *mut *mut c_void, flags: c_uint) -> c_int {
+    let name = with(|played| {
+        played.flags.push(flags);
+        played.name()
+    });
     // SAFETY: the caller's place for the result.
     unsafe { *place = name as *mut c_void };
     0
@@ -174,21 +184,37 @@ unsafe extern "C" fn error_text(_code: c_int) -> *const c_char {
     c"out of memory".as_ptr()
 }
 
+unsafe extern "C" fn stream_from_pool(_urgent: bool, _device: c_int, place: *mut *mut c_void) -> c_int {
+    let name = with(Device::name);
+    // SAFETY: the caller's place for the result.
+    unsafe { *place = name as *mut c_void };
+    0
+}
+
+unsafe extern "C" fn set_current(stream: *mut c_void, _device: c_int) -> c_int {
+    with(|played| played.current.push(stream as usize));
+    0
+}
+
+unsafe extern "C" fn current(_device: c_int, place: *mut *mut c_void) -> c_int {
+    let stream = with(|played| played.current.last().copied().unwrap_or(0));
+    // SAFETY: the caller's place for the result.
+    unsafe { *place = stream as *mut c_void };
+    0
+}
+
 /// A runtime on a fresh device. One test at a time.
 pub fn play() -> (&'static Runtime, MutexGuard<'static, ()>) {
     let turn = TURN.lock();
     *DEVICE.lock() = None;
     let functions = Functions {
         set_device,
-        malloc,
-        free,
+        synchronize,
         host_alloc,
         free_host: free,
         memory,
         copy,
         copy_rows,
-        stream_create: create,
-        stream_destroy: destroy,
         event_create: create,
         event_destroy: destroy,
         event_record,
@@ -199,5 +225,6 @@ pub fn play() -> (&'static Runtime, MutexGuard<'static, ()>) {
         last_error,
         error_text,
     };
-    (Box::leak(Box::new(Runtime::of_functions(functions))), turn)
+    let torch = Torch::of_streams(Streams { from_pool: stream_from_pool, set_current, current });
+    (Box::leak(Box::new(Runtime::of_functions(functions, torch))), turn)
 }

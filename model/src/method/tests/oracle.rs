@@ -28,7 +28,8 @@ impl Oracle {
     pub fn tower(&self, positions: Positions) -> VisionTower {
         let mut checkpoint = Checkpoint::open(self.root.join("hf").to_str().unwrap()).unwrap();
         let architecture = checkpoint.architecture;
-        let mut loader = Loader { weights: &mut checkpoint.weights, device: Device::Cpu, kind: Kind::Float };
+        let weights = &mut checkpoint.weights;
+        let mut loader = Loader { weights, device: Device::Cpu, kind: Kind::Float, wide: false };
         VisionTower::load(&mut loader, &architecture, positions).unwrap()
     }
 
