@@ -485,7 +485,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
     pub fn enter(&mut self, arrival: Arrival<F>, now: Time) -> Origin {
         let Arrival { cargo, arrived, pts, running_time, damaged } = arrival;
         let origin = Origin { number: self.next, pts, arrived };
-        let is_looked_at = !damaged && self.seen % self.rules.interval.max(1) == 0;
+        let is_looked_at = !damaged && self.seen.is_multiple_of(self.rules.interval.max(1));
         self.next += 1;
         self.seen += 1;
         self.rhythm.arrived(arrived, pts);

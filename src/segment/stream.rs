@@ -182,6 +182,9 @@ impl Default for Stream {
     }
 }
 
+/// What the model's answer to a frame will come by, with the generation of the prompts that it was asked with.
+type Handed = (Ticket<Arc<Segmentation>>, u64);
+
 impl Core {
     /// Takes in what the model has answered. Returns tickets that nobody needs any more, to be dropped without the lock.
     fn collect(&mut self, now: Duration) -> Vec<Held> {
@@ -418,7 +421,7 @@ impl Segment {
         ask: &Ask,
         cargo: &Cargo,
         lost_looks: u64,
-    ) -> (Asked, Option<(Ticket<Arc<Segmentation>>, u64)>, Vec<u64>) {
+    ) -> (Asked, Option<Handed>, Vec<u64>) {
         let failed = |why: String| (Asked::Failed(why), None, Vec::new());
         let policy = self.settings.lock().policy.clone();
         let loaded =

@@ -33,11 +33,14 @@ struct Watched {
     of: Arc<Zones>,
 }
 
+/// Width and height of masks, and the part of the picture that they cover.
+type MaskShape = (usize, usize, [f64; 4]);
+
 #[derive(Default)]
 struct WatchedZone {
     tracker: Tracker,
-    /// The zone's pixels in masks of this width and height that cover this part of the picture.
-    raster: Option<((usize, usize, [f64; 4]), Raster)>,
+    /// The zone's pixels in masks of this shape.
+    raster: Option<(MaskShape, Raster)>,
 }
 
 impl Watched {

@@ -14,6 +14,12 @@ pub const PICTURE: (u32, u32) = (64, 48);
 
 pub struct Workshop(tempfile::TempDir);
 
+impl Default for Workshop {
+    fn default() -> Workshop {
+        Workshop::new()
+    }
+}
+
 impl Workshop {
     pub fn new() -> Workshop {
         init();

@@ -135,7 +135,8 @@ mod tests {
     fn decoded(keys: u64, fps: Option<i32>, always: bool) -> usize {
         let period = fps.map(|fps| period(gst::Fraction::new(fps, 1)).unwrap());
         let mut gate = KeyGate::new(period, always);
-        let passes = |frame: &u64| gate.passes(gst::ClockTime::from_mseconds(frame * 100), frame % keys == 0);
+        let passes =
+            |frame: &u64| gate.passes(gst::ClockTime::from_mseconds(frame * 100), frame.is_multiple_of(keys));
         (0..1000).filter(passes).count()
     }
 

@@ -39,11 +39,14 @@ fn read(stream: &TcpStream) -> Option<Request> {
     Some((headers, body))
 }
 
+/// Requests that have come, each with the status that it was answered with.
+type Received = Arc<Mutex<Vec<(u16, Request)>>>;
+
 /// Answers the requests with these numbers, one after the other, and then with 204.
-fn receive(answers: &'static [u16]) -> (String, Arc<Mutex<Vec<(u16, Request)>>>) {
+fn receive(answers: &'static [u16]) -> (String, Received) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook/t0ken", listener.local_addr().unwrap());
-    let received: Arc<Mutex<Vec<(u16, Request)>>> = Arc::default();
+    let received: Received = Arc::default();
     let into = received.clone();
     std::thread::spawn(move || {
         let mut answers = answers.iter();

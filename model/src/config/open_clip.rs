@@ -240,11 +240,9 @@ impl Text {
         if let Some(name) = &self.hf_model_name {
             bail!("its text tower is {name:?}; only CLIP's own text transformer is supported");
         }
-        if let Some(name) = self.hf_tokenizer_name.as_deref().filter(|name| !name.starts_with(CLIP_TOKENIZER))
-        {
-            if !name.is_empty() {
-                bail!("its tokenizer is {name:?}; only CLIP's own byte-pair encoding is supported");
-            }
+        let foreign = |name: &&str| !name.is_empty() && !name.starts_with(CLIP_TOKENIZER);
+        if let Some(name) = self.hf_tokenizer_name.as_deref().filter(foreign) {
+            bail!("its tokenizer is {name:?}; only CLIP's own byte-pair encoding is supported");
         }
         if let Some(mode) = &self.tokenizer_mode {
             bail!("text_cfg says tokenizer_mode = {mode:?}, which is not supported");

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 pub fn refuse(text: &str, comments: bool) -> Result<()> {
     let lines: Vec<(usize, &str)> = (1..)
         .zip(text.lines().map(str::trim))
-        .filter(|(_, line)| !line.is_empty() && !(comments && line.starts_with('#')))
+        .filter(|(_, line)| !(line.is_empty() || comments && line.starts_with('#')))
         .collect();
     let (Some(&(first_number, first)), Some(&(_, last))) = (lines.first(), lines.last()) else {
         return Ok(());

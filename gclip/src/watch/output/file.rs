@@ -88,7 +88,7 @@ impl Sink for Appender {
                     let after = file.metadata().map_or(0, |file| file.len());
                     let own = !is_pipe && after == before + written as u64;
                     let taken_back = written == 0 || own && file.set_len(before).is_ok();
-                    self.torn = torn && taken_back || !taken_back;
+                    self.torn = torn || !taken_back;
                     return Err(error);
                 }
             }
