@@ -54,6 +54,11 @@ pub const FORMATS: [VideoFormat; 14] = [
     VideoFormat::P01010le,
 ];
 
+/// Whether the model reads frames of a format, in the memory of the host or of a GPU; which of them, the pads say.
+pub fn is_read(format: VideoFormat) -> bool {
+    FORMATS.contains(&format) || cuda::FORMATS.contains(&format)
+}
+
 /// Copies a mapped frame into a picture, once, whatever its strides.
 /// Fails on a format outside [`FORMATS`].
 pub fn picture<F: IsVideoFrame>(frame: &Mapped<F>) -> Result<Picture> {

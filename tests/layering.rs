@@ -67,8 +67,10 @@ const NOT_OUTSIDE_TESTS: [&str; 5] = [".unwrap()", ".expect(", "panic!(", "todo!
 const SHIPPED: [&str; 3] = ["src", "model/src", "gclip/src"];
 
 /// Circles that have yet to end: files that may use each other until then.
-const CIRCLES_LEFT: &[&[&str]] =
-    &[&["src/segment/imp.rs", "src/segment/masks.rs", "src/segment/stream.rs", "src/segment/tell.rs"]];
+const CIRCLES_LEFT: &[&[&str]] = &[
+    &["src/segment/imp.rs", "src/segment/masks.rs", "src/segment/stream.rs", "src/segment/tell.rs"],
+    &["model/src/cuda/runtime.rs", "model/src/cuda/torch.rs"],
+];
 
 fn shipped() -> Vec<Source> {
     let sources: Vec<Source> = SHIPPED.into_iter().flat_map(read_all).collect();

@@ -549,7 +549,7 @@ impl Segment {
     fn take_caps(&self, caps: &gst::CapsRef) -> bool {
         let caps = caps.to_owned();
         match gst_video::VideoInfo::from_caps(&caps) {
-            Ok(info) if frame::FORMATS.contains(&info.format()) => {
+            Ok(info) if frame::is_read(info.format()) => {
                 let (frames, seconds) = (info.fps().numer(), info.fps().denom());
                 let interval = (frames > 0).then(|| f64::from(seconds) / f64::from(frames));
                 let interval = interval.and_then(|interval| Duration::try_from_secs_f64(interval).ok());
