@@ -84,22 +84,6 @@ fn the_measured_latency_covers_the_wait_by_at_most_half() {
     assert!(own <= longest.mul_f64(1.5), "{own:?} is more than half above {longest:?}");
 }
 
-/// Feeds frames at a frame rate, as a camera does, and notes how long each push took.
-fn camera(rig: &Rig, frames: u64, every: Duration) -> thread::JoinHandle<Duration> {
-    let upstream = rig.upstream();
-    thread::spawn(move || {
-        let start = Instant::now();
-        let mut longest = Duration::ZERO;
-        for number in 0..frames {
-            thread::sleep((every * number as u32).saturating_sub(start.elapsed()));
-            let pushed = Instant::now();
-            upstream.push(frame(number)).unwrap();
-            longest = longest.max(pushed.elapsed());
-        }
-        longest
-    })
-}
-
 #[test]
 fn late_frames_pass_with_the_newest_mask_and_its_age() {
     let fake = Fake::install();
@@ -109,7 +93,7 @@ fn late_frames_pass_with_the_newest_mask_and_its_age() {
         one_by_one(e);
         e.set_property("latency", 100_000_000i64);
     });
-    let feeder = camera(&rig, 50, Duration::from_millis(40));
+    let feeder = rig.feed(50, Duration::from_millis(40));
     let (mut with_mask, mut newest) = (0, 0);
     for number in 0..50 {
         let buffer = rig.pull();
@@ -165,7 +149,7 @@ fn the_drop_policy_drops_late_frames_and_marks_the_gap() {
         e.set_property("latency", 200_000_000i64);
         e.set_property_from_str("late-policy", "drop");
     });
-    let feeder = camera(&rig, 40, Duration::from_millis(40));
+    let feeder = rig.feed(40, Duration::from_millis(40));
     feeder.join().unwrap();
     rig.harness.push_event(gst::event::Eos::new());
     rig.event(gst::EventType::Eos);
@@ -196,7 +180,7 @@ fn waiting_loses_nothing_even_when_live() {
         e.set_property_from_str("late-policy", "wait");
         e.set_property("latency", 1_000_000i64);
     });
-    let feeder = camera(&rig, 20, Duration::from_millis(10));
+    let feeder = rig.feed(20, Duration::from_millis(10));
     for number in 0..20 {
         let buffer = rig.pull();
         assert_eq!(number_of(&buffer), number);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclipsegment` with a model that cannot keep up, through the plugin: what `docs/live.md` promises.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use gclip_testing::fake::*;
@@ -24,22 +23,6 @@ fn camera_rig(fake: &Fake, rate: gst::Fraction, set: impl FnOnce(&gst::Element))
     rig
 }
 
-/// Feeds frames at their times. Returns how long the longest push took.
-fn feed(rig: &Rig, frames: u64, every: Duration) -> thread::JoinHandle<Duration> {
-    let upstream = rig.upstream();
-    thread::spawn(move || {
-        let start = Instant::now();
-        let mut longest = Duration::ZERO;
-        for number in 0..frames {
-            thread::sleep((every * number as u32).saturating_sub(start.elapsed()));
-            let pushed = Instant::now();
-            upstream.push(frame(number)).unwrap();
-            longest = longest.max(pushed.elapsed());
-        }
-        longest
-    })
-}
-
 #[test]
 fn a_camera_whose_rate_is_unknown_or_absurd_neither_lags_nor_starves() {
     for rate in [gst::Fraction::new(0, 1), gst::Fraction::new(90_000, 1)] {
@@ -47,7 +30,7 @@ fn a_camera_whose_rate_is_unknown_or_absurd_neither_lags_nor_starves() {
         // Ten times too slow for 25 frames a second.
         fake.control.set(|b| b.delay = MS(400));
         let mut rig = camera_rig(&fake, rate, |_| ());
-        let feeder = feed(&rig, 75, MS(40));
+        let feeder = rig.feed(75, MS(40));
         let longest = feeder.join().unwrap();
         assert!(longest < MS(200), "{rate}: the camera was held up for {longest:?}");
         // What is inside is no more than the last moments.
@@ -77,7 +60,7 @@ fn what_the_model_has_worked_on_is_what_the_drop_policy_lets_pass() {
             e.set_property_from_str("late-policy", "drop");
             e.set_property("latency", latency);
         });
-        let longest = feed(&rig, 90, MS(33)).join().unwrap();
+        let longest = rig.feed(90, MS(33)).join().unwrap();
         assert!(longest < MS(100), "the camera was held up for {longest:?}");
         rig.harness.push_event(gst::event::Eos::new());
         rig.event(gst::EventType::Eos);
@@ -104,7 +87,7 @@ fn an_overloaded_model_looks_at_the_newest_frame_at_each_streams_turn() {
     fake.control.set(|b| b.delay = MS(80));
     let one_by_one = |e: &gst::Element| e.set_property("batch-size", 1u32);
     let rigs: Vec<Rig> = (0..4).map(|_| camera_rig(&fake, gst::Fraction::new(25, 1), one_by_one)).collect();
-    let feeders: Vec<_> = rigs.iter().map(|rig| feed(rig, 100, MS(40))).collect();
+    let feeders: Vec<_> = rigs.iter().map(|rig| rig.feed(100, MS(40))).collect();
     feeders.into_iter().for_each(|feeder| assert!(feeder.join().unwrap() < MS(200)));
     for mut rig in rigs {
         let (mut ages, mut newest) = (Vec::new(), None);

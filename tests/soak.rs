@@ -12,7 +12,6 @@ use std::process::Command;
 
 use gclip_testing::fake::*;
 use gst::prelude::*;
-use gst_check::Harness;
 use gstgclip::meta::Masks;
 
 /// What the allocator may keep for itself. 64x48 frames with masks that are never freed take 48 MiB over 8,000.
@@ -50,7 +49,7 @@ fn assert_flat(early: u64, late: u64) {
 }
 
 /// A harness around `gclipsegment` on a real checkpoint.
-fn real(model: &Path, (width, height): (u32, u32)) -> Rig {
+fn real(model: &Path, size: (u32, u32)) -> Rig {
     init();
     let element = gst::ElementFactory::make("gclipsegment")
         .property("model", model.to_str().unwrap())
@@ -59,12 +58,7 @@ fn real(model: &Path, (width, height): (u32, u32)) -> Rig {
         .property("device", "cpu")
         .build()
         .unwrap();
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
-    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-    harness.set_live(false);
-    harness.set_src_caps(caps(width, height));
-    Rig { element, bus, harness }
+    Rig::around(element, size)
 }
 
 /// Pushes frames and takes each out, with its mask.

@@ -6,7 +6,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst_check::Harness;
@@ -82,7 +83,7 @@ impl Control {
         let (delay, fail_on, panic_on) = (behaviour.delay, behaviour.fail_on, behaviour.panic_on);
         let true_regions = behaviour.true_regions;
         drop(behaviour);
-        std::thread::sleep(delay);
+        thread::sleep(delay);
         let firsts: Vec<u8> = requests
             .iter()
             .filter_map(|request| Vec::<u8>::try_from(&request.picture.data).ok()?.first().copied())
@@ -181,13 +182,7 @@ impl Fake {
     pub fn rig_with(&self, set: impl FnOnce(&gst::Element)) -> Rig {
         let element = self.element();
         set(&element);
-        let bus = gst::Bus::new();
-        element.set_bus(Some(&bus));
-        let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-        // A harness is a live source unless told otherwise.
-        harness.set_live(false);
-        harness.set_src_caps(caps(SIZE.0, SIZE.1));
-        Rig { element, bus, harness }
+        Rig::around(element, SIZE)
     }
 }
 
@@ -247,12 +242,39 @@ impl Drop for Rig {
 }
 
 impl Rig {
+    /// Around an element that starts, for GRAY8 frames of this width and height.
+    pub fn around(element: gst::Element, (width, height): (u32, u32)) -> Rig {
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
+        // A harness is a live source unless told otherwise.
+        harness.set_live(false);
+        harness.set_src_caps(caps(width, height));
+        Rig { element, bus, harness }
+    }
+
     pub fn push(&mut self, number: u64) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.harness.push(frame(number))
     }
 
     pub fn pull(&mut self) -> gst::Buffer {
         self.harness.pull().expect("a buffer leaves")
+    }
+
+    /// Feeds frames at a frame rate, as a camera does, and notes how long the longest push took.
+    pub fn feed(&self, frames: u64, every: Duration) -> JoinHandle<Duration> {
+        let upstream = self.upstream();
+        thread::spawn(move || {
+            let start = Instant::now();
+            let mut longest = Duration::ZERO;
+            for number in 0..frames {
+                thread::sleep((every * number as u32).saturating_sub(start.elapsed()));
+                let pushed = Instant::now();
+                upstream.push(frame(number)).unwrap();
+                longest = longest.max(pushed.elapsed());
+            }
+            longest
+        })
     }
 
     /// The pad that pushes into the element, for pushes from another thread.
@@ -271,19 +293,19 @@ impl Rig {
 
     /// Waits until a count has reached a value.
     pub fn until_stat(&self, name: &str, value: u64) {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while self.stat::<u64>(name) < value {
             assert!(start.elapsed() < PATIENCE, "{name} stays below {value}: {:?}", self.stat::<u64>(name));
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Waits until every frame has left; the last one is counted until its push has returned.
     pub fn until_empty(&self) {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while self.stat::<u64>("queue-level") > 0 {
             assert!(start.elapsed() < PATIENCE, "frames stay inside");
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 

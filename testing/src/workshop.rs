@@ -3,11 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use gst::prelude::*;
-use gst_check::Harness;
 use gstgclip::meta::Masks;
 
-use crate::fake::{Rig, caps, frame_of, init, mask_values};
+use crate::fake::{Rig, frame_of, init, mask_values};
 use crate::tiny;
 
 pub const PICTURE: (u32, u32) = (64, 48);
@@ -50,12 +48,7 @@ pub fn rig(model: &Path, id: Option<&str>) -> Rig {
         .property("batch-timeout", 0u64)
         .build()
         .unwrap();
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
-    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-    harness.set_live(false);
-    harness.set_src_caps(caps(PICTURE.0, PICTURE.1));
-    Rig { element, bus, harness }
+    Rig::around(element, PICTURE)
 }
 
 /// A frame with some structure, the same for every number but for its times.
