@@ -219,6 +219,16 @@ impl Stream {
         self.epoch.elapsed()
     }
 
+    /// Until woken, or until this time.
+    fn sleep(&self, wake: &Condvar, core: &mut MutexGuard<Core>, until: Option<Duration>) {
+        match until {
+            None => wake.wait(core),
+            Some(until) => {
+                wake.wait_until(core, self.epoch + until);
+            }
+        }
+    }
+
     /// What the model's worker calls when it has answered frames of this stream.
     pub fn waker(self: &Arc<Self>) -> Waker {
         let stream = Arc::downgrade(self);
@@ -313,12 +323,7 @@ impl Segment {
                         MutexGuard::unlocked(&mut core, || session.set_quiet());
                         continue;
                     }
-                    match until {
-                        None => self.stream.input_wake.wait(&mut core),
-                        Some(until) => {
-                            self.stream.input_wake.wait_until(&mut core, self.stream.epoch + until);
-                        }
-                    }
+                    self.stream.sleep(&self.stream.input_wake, &mut core, until);
                 }
             }
         }
@@ -744,12 +749,7 @@ impl Segment {
                         }
                         continue;
                     }
-                    match until {
-                        None => self.stream.output_wake.wait(&mut core),
-                        Some(until) => {
-                            self.stream.output_wake.wait_until(&mut core, self.stream.epoch + until);
-                        }
-                    }
+                    self.stream.sleep(&self.stream.output_wake, &mut core, until);
                 }
                 step => break step,
             }
