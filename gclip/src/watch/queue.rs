@@ -5,9 +5,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+/// How soon a sender that waits sees that the program is ending.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a line is about, for outputs that do more than pass it on.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +126,18 @@ impl Queue {
 
     pub fn is_closed(&self) -> bool {
         self.state.lock().closed
+    }
+
+    /// What its sender waits with between two tries: it hurries when the program is ending.
+    pub fn pause(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let hurry = self.is_closed();
+            std::thread::sleep(PAUSE.min(end.saturating_duration_since(Instant::now())));
+            if hurry {
+                return;
+            }
+        }
     }
 
     pub fn count_delivered(&self) {

@@ -113,7 +113,7 @@ impl Publisher {
                 self.console.log(&self.who, &format!("{}: {why}; lines wait for it", self.target.broker));
                 told = true;
             }
-            self.pause(retry.next_wait());
+            self.queue.pause(retry.next_wait());
         }
     }
 
@@ -132,18 +132,6 @@ impl Publisher {
             self.target.broker, line.camera
         );
         self.console.log(&self.who, &what);
-    }
-
-    /// Waits, but hurries when the program is ending.
-    fn pause(&self, time: Duration) {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            let hurry = self.queue.is_closed();
-            std::thread::sleep(PAUSE.min(end.saturating_duration_since(Instant::now())));
-            if hurry {
-                return;
-            }
-        }
     }
 
     /// Sends lines until the connection ends or there will be no more.

@@ -17,8 +17,6 @@ use crate::watch::retry::Retry;
 const ANSWER: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_millis(500);
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// While a try waits, how often it is looked whether the program ends.
-const PAUSE: Duration = Duration::from_millis(100);
 /// Lines that are refused are told about this often.
 const REMIND: Duration = Duration::from_secs(600);
 
@@ -88,7 +86,7 @@ impl Hook {
                     if !std::mem::replace(&mut told, true) {
                         self.log(&format!("{}; lines wait for it", self.console.hide(&why)));
                     }
-                    self.pause(retry.next_wait());
+                    self.queue.pause(retry.next_wait());
                 }
             }
         }
@@ -111,18 +109,6 @@ impl Hook {
         match request.send(body) {
             Ok(answer) => Outcome::of_status(answer.status().as_u16()),
             Err(error) => Outcome::NotNow(error.to_string()),
-        }
-    }
-
-    /// Waits, but hurries when the program is ending.
-    fn pause(&self, time: Duration) {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            let hurry = self.queue.is_closed();
-            std::thread::sleep(PAUSE.min(end.saturating_duration_since(Instant::now())));
-            if hurry {
-                return;
-            }
         }
     }
 }
