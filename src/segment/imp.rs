@@ -73,8 +73,9 @@ impl ObjectSubclass for Segment {
                     let failed = || Err(gst::FlowError::Error);
                     Segment::catch_panic_pad_function(parent, failed, |this| this.chain(buffer))
                 })
-                .event_function(|_, parent, event| {
-                    Segment::catch_panic_pad_function(parent, || false, |this| this.sink_event(event))
+                .event_full_function(|_, parent, event| {
+                    let failed = || Err(gst::FlowError::Error);
+                    Segment::catch_panic_pad_function(parent, failed, |this| this.sink_event(event))
                 })
                 .query_function(|_, parent, query| {
                     Segment::catch_panic_pad_function(parent, || false, |this| this.sink_query(query))

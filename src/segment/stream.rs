@@ -79,12 +79,18 @@ struct Held {
     told: bool,
 }
 
+/// When a frame is shown, by its segment.
+#[derive(Clone, Copy)]
+pub struct Times {
+    pub running: Option<gst::ClockTime>,
+    pub stream: Option<gst::ClockTime>,
+}
+
 /// What travels with a frame.
 #[derive(Clone)]
 pub struct Cargo {
     pub buffer: gst::Buffer,
-    pub running_time: Option<gst::ClockTime>,
-    pub stream_time: Option<gst::ClockTime>,
+    pub times: Times,
     info: gst_video::VideoInfo,
     /// Left, top, width and height of what is shown of it, 0..1: what the model looks at.
     shown: [f64; 4],
@@ -158,6 +164,11 @@ fn kind_of(event: &gst::Event) -> Kind {
         gst::EventType::Gap => Kind::Gap,
         _ => Kind::Other,
     }
+}
+
+/// Whether an event was taken, as a flow.
+fn taken(taken: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
+    if taken { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Error) }
 }
 
 /// The application has been told of this end.
@@ -307,9 +318,9 @@ impl Segment {
                 Knock::Enter => break,
                 Knock::End(end) => return Err(flow_of(end)),
                 Knock::TurnedAway => {
-                    let cargo = core.cargo(buffer).ok_or(gst::FlowError::NotNegotiated)?;
+                    let times = core.times(&buffer);
                     self.settle(core);
-                    self.post_qos(&cargo, Duration::ZERO);
+                    self.post_qos(&buffer, times, Duration::ZERO);
                     return Ok(gst::FlowSuccess::Ok);
                 }
                 Knock::Wait(until) => {
@@ -329,8 +340,8 @@ impl Segment {
         }
         let cargo = core.cargo(buffer).ok_or(gst::FlowError::NotNegotiated)?;
         gst::log!(CAT, imp = self, "a frame enters: {:?}", cargo.buffer);
-        let (pts, running_time) = (cargo.buffer.pts(), cargo.running_time);
-        let [pts, running_time] = [pts, running_time].map(|time| time.map(gst::ClockTime::nseconds));
+        let times = [cargo.buffer.pts(), cargo.times.running];
+        let [pts, running_time] = times.map(|time| time.map(gst::ClockTime::nseconds));
         // What a decoder knows to be damaged, such as what comes before a stream's first key frame, shows what is not
         // there.
         let damaged = cargo.buffer.flags().contains(gst::BufferFlags::CORRUPTED);
@@ -413,7 +424,7 @@ impl Segment {
             drop(core);
             self.effect(fx);
             for Dropped { cargo, late } in dropped {
-                self.post_qos(&cargo, late);
+                self.post_qos(&cargo.buffer, cargo.times, late);
             }
             drop((replaced, ticket, gone));
         }
@@ -485,7 +496,9 @@ impl Segment {
         None
     }
 
-    pub fn sink_event(&self, event: gst::Event) -> bool {
+    /// Returns a flow and not whether the event was taken: a sticky event that only a stop refuses has to stop upstream
+    /// like a frame would, not to fail it.
+    pub fn sink_event(&self, event: gst::Event) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::debug!(CAT, imp = self, "sink event {event:?}");
         match event.view() {
             gst::EventView::FlushStart(_) => {
@@ -493,14 +506,14 @@ impl Segment {
                 let passed = self.srcpad.push_event(event);
                 // Waits for the task, which nothing holds any more: the flush has gone ahead downstream. Nobody starts
                 // it before the flush stops.
-                if let Err(error) = self.srcpad.pause_task() {
-                    gst::warning!(CAT, imp = self, "cannot pause the task: {error}");
-                }
-                return passed;
+                self.pause_task();
+                return taken(passed);
             }
-            gst::EventView::FlushStop(_) => return self.flush_stop(event),
-            _ if !event.is_serialized() => return self.srcpad.push_event(event),
-            gst::EventView::Caps(caps) if !self.take_caps(caps.caps()) => return false,
+            gst::EventView::FlushStop(_) => return taken(self.flush_stop(event)),
+            _ if !event.is_serialized() => return taken(self.srcpad.push_event(event)),
+            gst::EventView::Caps(caps) if !self.take_caps(caps.caps()) => {
+                return Err(gst::FlowError::NotNegotiated);
+            }
             gst::EventView::Segment(segment) => {
                 let segment = segment.segment().downcast_ref::<gst::ClockTime>();
                 self.stream.core.lock().segment = segment.cloned().unwrap_or_default();
@@ -525,16 +538,17 @@ impl Segment {
         let queued = core.machine.event(event.clone(), kind, event.is_sticky());
         self.settle(core);
         match queued.map_err(flow_of) {
-            Ok(()) => true,
+            Ok(()) => Ok(gst::FlowSuccess::Ok),
             // Downstream had enough of frames; the end itself it may still wait for, as `identity eos-after` does.
-            Err(gst::FlowError::Eos) if kind == Kind::Eos => self.srcpad.push_event(event),
+            Err(gst::FlowError::Eos) if kind == Kind::Eos => taken(self.srcpad.push_event(event)),
             // A stream that ends here gives no later chance to say what went wrong downstream.
             Err(flow) if kind == Kind::Eos => {
                 self.report_flow_error(flow);
-                false
+                Err(flow)
             }
+            Err(gst::FlowError::Flushing) => Err(gst::FlowError::Flushing),
             // What is wrong shows at the next buffer; sticky events stay on the pad.
-            Err(flow) => flow != gst::FlowError::Flushing,
+            Err(_) => Ok(gst::FlowSuccess::Ok),
         }
     }
 
@@ -669,6 +683,15 @@ impl Segment {
         })
     }
 
+    fn pause_task(&self) {
+        if let Err(error) = self.srcpad.pause_task()
+            // A pad that is being stopped has let go of its task, which ends by itself.
+            && self.srcpad.task_state() != gst::TaskState::Stopped
+        {
+            gst::warning!(CAT, imp = self, "cannot pause the task: {error}");
+        }
+    }
+
     /// Stops both threads and gives up what is in flight, without waiting for the model.
     fn end_flow(&self) {
         let mut core = self.stream.core.lock();
@@ -733,9 +756,7 @@ impl Segment {
                 Step::Pause => {
                     // Under the lock: whoever lets data flow again comes after this, and starts the task again. The
                     // task does not wait for itself here.
-                    if let Err(error) = self.srcpad.pause_task() {
-                        gst::warning!(CAT, imp = self, "cannot pause the task: {error}");
-                    }
+                    self.pause_task();
                     return;
                 }
                 Step::Wait(until) => {
@@ -765,7 +786,7 @@ impl Segment {
                 (GONE, None)
             }
             Step::Drop(Dropped { cargo, late }) => {
-                self.post_qos(&cargo, late);
+                self.post_qos(&cargo.buffer, cargo.times, late);
                 (GONE, None)
             }
             Step::Fail(failed) => (GONE, self.report(&failed).then_some(POSTED)),
@@ -825,7 +846,7 @@ impl Segment {
     ) -> Option<(End, bool)> {
         let policy = self.settings.lock().policy.clone();
         if let Some(late) = late {
-            self.post_qos(&cargo, late);
+            self.post_qos(&cargo.buffer, cargo.times, late);
         }
         if failed.is_some_and(|failed| self.report(&failed)) {
             return Some(POSTED);
@@ -921,10 +942,14 @@ impl Core {
     /// What travels with a buffer; `None` before any caps.
     fn cargo(&self, buffer: gst::Buffer) -> Option<Cargo> {
         let info = self.caps.clone()?;
-        let (running_time, stream_time) =
-            (self.segment.to_running_time(buffer.pts()), self.segment.to_stream_time(buffer.pts()));
+        let times = self.times(&buffer);
         // A buffer that is no frame is told when its pixels are asked for.
         let shown = Geometry::of(&buffer, &info).map_or([0.0, 0.0, 1.0, 1.0], |geometry| geometry.covered());
-        Some(Cargo { buffer, running_time, stream_time, info, shown, memory: self.memory.clone() })
+        Some(Cargo { buffer, times, info, shown, memory: self.memory.clone() })
+    }
+
+    fn times(&self, buffer: &gst::Buffer) -> Times {
+        let (segment, pts) = (&self.segment, buffer.pts());
+        Times { running: segment.to_running_time(pts), stream: segment.to_stream_time(pts) }
     }
 }

@@ -11,7 +11,7 @@ use gst::subclass::prelude::*;
 use super::Messages;
 use super::imp::Segment;
 use super::settings::{Events, Policy};
-use super::stream::Cargo;
+use super::stream::{Cargo, Times};
 use crate::meta::{self, MaskRow, MaskView, Masks, Rect};
 use crate::presence::{Change, Raster, Tracker, Zones};
 
@@ -149,14 +149,13 @@ impl Segment {
     }
 
     /// Says that a frame got no mask of its own, `late` after its deadline.
-    pub fn post_qos(&self, cargo: &Cargo, late: Duration) {
+    pub fn post_qos(&self, buffer: &gst::BufferRef, times: Times, late: Duration) {
         let (counts, _) = self.stream.counts();
         let live = self.stream.live() == Some(true);
-        let Cargo { buffer, running_time, stream_time, .. } = cargo;
         let message = gst::message::Qos::builder(live)
             .src(&*self.obj())
-            .running_time_if_some(*running_time)
-            .stream_time_if_some(*stream_time)
+            .running_time_if_some(times.running)
+            .stream_time_if_some(times.stream)
             .timestamp_if_some(buffer.pts())
             .duration_if_some(buffer.duration())
             .values(i64::try_from(late.as_nanos()).unwrap_or(i64::MAX), 1.0, 1_000_000)
@@ -183,11 +182,11 @@ impl Segment {
         if !is_due {
             return;
         }
-        let Cargo { buffer, running_time, stream_time, .. } = cargo;
+        let Cargo { buffer, times, .. } = cargo;
         let structure = gst::Structure::builder("gclip-regions")
             .field("pts", buffer.pts())
-            .field("running-time", *running_time)
-            .field("stream-time", *stream_time)
+            .field("running-time", times.running)
+            .field("stream-time", times.stream)
             .field("generation", masks.generation)
             .field("age", masks.age.nseconds())
             .field("regions", gst::Array::new(masks.regions.iter().map(meta::region_structure)))
@@ -203,7 +202,7 @@ impl Segment {
     /// The element messages `gclip-presence`, when they are asked for and something has changed.
     fn post_changes(&self, cargo: &Cargo, masks: &Masks, confirmed: bool, policy: &Policy) {
         let changes = self.with_told(|told| told.watched.observe(masks, confirmed, &policy.events));
-        let Cargo { buffer, running_time, stream_time, .. } = cargo;
+        let Cargo { buffer, times, .. } = cargo;
         for (zone, Change { label, presence, area }) in changes {
             let of_label = masks.regions.iter().filter(|region| region.label == label);
             let score = of_label.map(|region| region.score).fold(0.0, f64::max);
@@ -213,8 +212,8 @@ impl Segment {
                 .field("state", presence.as_str())
                 .field("area", area)
                 .field("score", score)
-                .field_if_some("running-time", *running_time)
-                .field_if_some("stream-time", *stream_time)
+                .field_if_some("running-time", times.running)
+                .field_if_some("stream-time", times.stream)
                 .field_if_some("pts", buffer.pts())
                 .field("generation", masks.generation)
                 .build();
