@@ -182,6 +182,30 @@ fn many_seeks_while_frames_come() {
     }
 }
 
+/// Whoever scrubs waits for one frame: no batch is waited for, and none is made of more than that.
+#[test]
+fn the_first_frame_after_a_flush_goes_to_the_model_at_once_and_alone() {
+    let fake = Fake::install();
+    let mut rig = fake.rig_with(|e| {
+        e.set_property("batch-size", 4u32);
+        e.set_property("batch-timeout", 60_000_000_000u64);
+    });
+    for seek in 1..4 {
+        assert!(rig.harness.push_event(gst::event::FlushStart::new()));
+        assert!(rig.harness.push_event(gst::event::FlushStop::new(true)));
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        assert!(rig.harness.push_event(gst::event::Segment::new(&segment)));
+        fake.control.set(|b| b.gate_closed = true);
+        (0..5).for_each(|number| {
+            rig.push(number).unwrap();
+        });
+        fake.control.until("the model looks at a frame", |b| b.batches.len() == 2 * seek - 1);
+        fake.control.set(|b| b.gate_closed = false);
+        (0..5).for_each(|number| assert_eq!(number_of(&rig.pull()), number));
+        assert_eq!(fake.control.set(|b| b.batches.clone()), [1, 4].repeat(seek));
+    }
+}
+
 #[test]
 fn caps_change_between_frames_in_flight() {
     let fake = Fake::install();

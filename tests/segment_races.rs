@@ -3,6 +3,8 @@
 //! This process has a `gst_pad_pause_task` of its own, which sleeps and then calls GStreamer's.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,4 +73,42 @@ fn a_link_that_comes_before_the_pause_is_not_lost() {
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+/// Downstream takes two frames of each segment and wants no more, as what ends at a segment's stop does; the next segment
+/// comes at once, as `concat` and playlists send it.
+#[test]
+fn a_segment_that_comes_before_the_pause_is_not_lost() {
+    let (rig, src, _) = stream();
+    let wanted = AtomicU32::new(0);
+    let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    src.add_probe(mask, move |_, info| {
+        match &info.data {
+            Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Segment => {
+                wanted.store(2, Ordering::Relaxed);
+            }
+            Some(gst::PadProbeData::Buffer(_)) => {
+                let took = |left: u32| left.checked_sub(1);
+                let enough = wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, took).is_err();
+                info.flow_res = if enough { Err(gst::FlowError::Eos) } else { Ok(gst::FlowSuccess::Ok) };
+                return gst::PadProbeReturn::Handled;
+            }
+            _ => (),
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let upstream = rig.upstream();
+    let (done, rounds) = channel();
+    // Left behind where it hangs: the test fails then.
+    thread::spawn(move || {
+        for round in 0..100 {
+            upstream.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+            let refused = std::iter::repeat_with(|| upstream.push(frame(1))).find_map(Result::err);
+            done.send((round, refused)).unwrap();
+        }
+    });
+    for expected in 0..100 {
+        let round = rounds.recv_timeout(PATIENCE);
+        assert_eq!(round, Ok((expected, Some(gst::FlowError::Eos))), "upstream waits for ever");
+    }
 }

@@ -3,13 +3,21 @@
 
 use gclip_testing::tiny;
 use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use gclip_testing::fake::*;
-use gclip_testing::workshop::{Workshop, answer, answer_of, picture, rig};
+use gclip_testing::workshop::{PICTURE, Workshop, answer, answer_of, element, picture, rig};
 use gst::prelude::*;
+use gstgclip::engine::Engine;
+use gstgclip::model::embeddings::Embeddings;
+use gstgclip::model::{ModelSpec, PrecisionChoice, Prompts, Templates};
 
 fn reload(rig: &Rig, model: Option<&Path>) -> bool {
     let model = model.map(|path| path.to_str().unwrap().to_owned());
@@ -219,7 +227,7 @@ fn prompts_that_change_during_reloads_are_never_scored_with_other_weights() {
                     break;
                 }
                 element.set_property("prompts", *text);
-                thread::sleep(std::time::Duration::from_millis(2));
+                thread::sleep(Duration::from_millis(2));
             }
         });
         while !stop.load(Ordering::Relaxed) {
@@ -229,7 +237,7 @@ fn prompts_that_change_during_reloads_are_never_scored_with_other_weights() {
     });
     rig.element.set_property("prompts", prompts[1]);
     let last = expected_with(&models[0], prompts[1]);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while answer_of(&mut rig, 0) != last {
         assert!(start.elapsed() < PATIENCE, "the last prompts and the last model never come");
     }
@@ -240,4 +248,73 @@ fn expected_with(model: &Path, prompts: &str) -> String {
     rig.element.set_property("prompts", prompts);
     rig.until_stat("prompt-generation", 2);
     answer_of(&mut rig, 0)
+}
+
+/// What elements of `workshop` ask for with this model.
+fn spec(model: &Path) -> ModelSpec {
+    ModelSpec {
+        model: model.to_str().unwrap().into(),
+        device: "cpu".parse().unwrap(),
+        precision: PrecisionChoice::F32,
+        ..ModelSpec::default()
+    }
+}
+
+/// A file of embeddings of the workshop's prompts for this model, as `gclip text` writes it.
+fn embeddings(workshop: &Workshop, model: &Path) -> Vec<u8> {
+    let weights = Engine::private(&spec(model)).unwrap().weights();
+    let prompts = Prompts::parse("cat; dog; sky; road", "").unwrap();
+    let vocabulary = weights.vocabulary(&prompts, &Templates::None).unwrap();
+    let path = workshop.folder().join("written");
+    Embeddings::new(&weights.info.vision_hash, "none", &prompts, &vocabulary).unwrap().save(&path).unwrap();
+    fs::read(path).unwrap()
+}
+
+#[test]
+fn who_joins_during_a_reload_changes_with_the_others_and_who_leaves_is_left_alone() {
+    let workshop = Workshop::new();
+    let (old, new) = (workshop.model(1), workshop.model(2));
+    let (before, after) = (expected(&old), expected(&new));
+    let id = "joined-during-a-reload";
+    // The first element's embeddings come through a pipe: a reload reads it, and waits for whoever writes.
+    let pipe = workshop.folder().join("embeddings");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let [for_old, for_new] = [&old, &new].map(|model| embeddings(&workshop, model));
+    let mut first = thread::scope(|scope| {
+        scope.spawn(|| fs::write(&pipe, for_old).unwrap());
+        let first = element(&old, Some(id));
+        first.set_property("embeddings", pipe.to_str().unwrap());
+        Rig::around(first, PICTURE)
+    });
+    let mut leaving = rig(&old, Some(id));
+    assert_eq!([&mut first, &mut leaving].map(|rig| answer_of(rig, 0)), [before.as_str(); 2]);
+    let weights = Arc::downgrade(&Engine::shared(id, &spec(&old), "a test").unwrap().weights());
+    let mut joined = None;
+    thread::scope(|scope| {
+        let reloading = scope.spawn(|| reload(&first, Some(&new)));
+        // Opens when the reload has loaded the new weights and reads.
+        let mut pipe = OpenOptions::new().write(true).open(&pipe).unwrap();
+        let mut late = rig(&old, Some(id));
+        assert_eq!(answer_of(&mut late, 0), before);
+        joined = Some(late);
+        leaving.element.set_state(gst::State::Null).unwrap();
+        leaving.element.set_property("model-instance-id", None::<String>);
+        leaving.element.set_property("model", "./chosen-meanwhile");
+        assert!(!reloading.is_finished());
+        pipe.write_all(&for_new).unwrap();
+        drop(pipe);
+        assert!(reloading.join().unwrap());
+    });
+    let mut joined = joined.unwrap();
+    assert_eq!([&mut first, &mut joined].map(|rig| answer_of(rig, 1)), [after.as_str(); 2]);
+    for rig in [&first, &joined] {
+        assert_eq!(rig.element.property::<String>("model"), new.to_str().unwrap());
+    }
+    assert_eq!(leaving.element.property::<String>("model"), "./chosen-meanwhile");
+    // Nobody holds what was loaded before.
+    let start = Instant::now();
+    while weights.strong_count() > 0 {
+        assert!(start.elapsed() < PATIENCE, "the old weights stay in memory");
+        thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -38,7 +38,12 @@ impl Workshop {
 
 /// A playing element on a checkpoint; with an id it shares it.
 pub fn rig(model: &Path, id: Option<&str>) -> Rig {
-    let element = gst::ElementFactory::make("gclipsegment")
+    Rig::around(element(model, id), PICTURE)
+}
+
+/// What a rig is around, before it starts.
+pub fn element(model: &Path, id: Option<&str>) -> gst::Element {
+    gst::ElementFactory::make("gclipsegment")
         .property("model", model.to_str().unwrap())
         .property("model-instance-id", id)
         .property("prompts", "cat; dog; sky; road")
@@ -47,8 +52,7 @@ pub fn rig(model: &Path, id: Option<&str>) -> Rig {
         .property("device", "cpu")
         .property("batch-timeout", 0u64)
         .build()
-        .unwrap();
-    Rig::around(element, PICTURE)
+        .unwrap()
 }
 
 /// A frame with some structure, the same for every number but for its times.
