@@ -364,6 +364,7 @@ pub struct Machine<F, E, A> {
 
     pace: Pace,
     measured: Measured,
+    turns: Turns,
     rhythm: Rhythm,
     upstream: Upstream,
     /// The latency that the pipeline knows of.
@@ -414,6 +415,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
             lost_looks: 0,
             pace: Pace::default(),
             measured: Measured::default(),
+            turns: Turns::default(),
             rhythm: Rhythm::default(),
             upstream: Upstream::default(),
             told: None,
@@ -503,9 +505,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
             // Its batch need not wait for what is not to come.
             self.fx.quiet = true;
         }
-        if self.upstream.entered(now, self.waiting(), self.rules.batch_timeout) {
-            self.fx.quiet = true;
-        }
+        self.upstream.entered(now, self.waiting(), self.rules.batch_timeout);
         self.tell_latency();
         self.call_task();
         origin
@@ -608,7 +608,6 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         self.counts.dropped += 1;
         self.mark_gap(at);
         self.fx.wake_upstream = true;
-        self.end_opening(number);
         Some(Dropped { cargo: frame.cargo, late: Duration::ZERO })
     }
 
@@ -620,6 +619,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
             Ok(_) => {
                 self.counts.inferred += 1;
                 self.measured.record(now.saturating_sub(origin.arrived));
+                self.turns.answered(origin.arrived, now);
             }
             Err(_) => self.lost_looks += 1,
         }
@@ -631,7 +631,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
             self.set_work(number, Work::Answered(answer));
         } else {
             match answer {
-                Ok(answer) => self.take_late(answer, origin),
+                Ok(answer) => self.take_late(answer, origin, now),
                 Err(why) => self.late_failures.push_back(why),
             }
         }
@@ -640,12 +640,28 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         !in_time
     }
 
-    fn take_late(&mut self, answer: A, origin: Origin) {
+    fn take_late(&mut self, answer: A, origin: Origin, now: Time) {
         self.failing = false;
         if self.newest.as_ref().is_none_or(|newest| newest.origin.number < origin.number) {
             self.newest = Some(Newest { answer, origin, used: false });
-            self.hand_on = self.pace.is_behind() && self.queue.front().is_some_and(Item::awaits_answer);
+            let awaits = self.queue.front().is_some_and(Item::awaits_answer);
+            self.hand_on = awaits && self.pace.is_behind() && self.own_masks_come_late(now);
         }
+    }
+
+    /// Whether the head of a stream that is behind would wait for its own mask in vain, if the model turned to it now; or
+    /// whether those after it would, as they may come an interval before the model turns to them and no more time is to be
+    /// had; or whether upstream has too few buffers to go on with meanwhile.
+    fn own_masks_come_late(&self, now: Time) -> bool {
+        let Some(Item::Frame(head)) = self.queue.front() else { return false };
+        let turn = self.turns.longest();
+        let most = turn + self.rhythm.interval().unwrap_or_default();
+        let head_is_late = self.deadline(head).is_some_and(|deadline| deadline < now.saturating_add(turn));
+        let room = self.rhythm.capacity(self.rules.max_in_flight.saturating_sub(1));
+        let set = self.rules.latency.and(self.allowed());
+        let squeezed = set.into_iter().chain(room).any(|time| time < most);
+        let buffers = self.upstream.holds.and_then(|holds| self.rhythm.capacity(holds));
+        head_is_late || squeezed || buffers.is_some_and(|time| time < turn)
     }
 
     /// What the task does now.
@@ -998,7 +1014,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
                 measured.into_iter().chain(most).min()?
             }
         };
-        Some(longest - longest / LEEWAY)
+        Some(less_leeway(longest))
     }
 
     /// Whether a late answer says only that too little time was allowed: more will be.
@@ -1015,6 +1031,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
     fn behind_now(&mut self) {
         if std::mem::take(&mut self.pace.turned) {
             self.measured.start_over();
+            self.turns.took.clear();
             self.fx.quiet = true;
         }
     }
@@ -1214,6 +1231,10 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// takes to wake up and to reach the sink does not make it late.
 const LEEWAY: u32 = 16;
 
+fn less_leeway(promise: Duration) -> Duration {
+    promise - promise / LEEWAY
+}
+
 /// Answers without a frame replaced before a stream is not behind any more.
 const CALM: u32 = 16;
 /// Answers after which a stream that is behind tries whole batches, which may be worth more than their parts; twice as
@@ -1306,8 +1327,10 @@ impl Measured {
         let longest = self.times.iter().max().copied().unwrap_or(time);
         // A short history says too little to lower the report.
         let lowers = self.stale || self.times.len() == WINDOW;
-        let holds =
-            |reported: Duration| longest <= reported && (!lowers || longest.mul_f64(EXCESS) >= reported);
+        // A frame does not wait to the end of what is reported: what takes that long comes too late.
+        let holds = |reported: Duration| {
+            longest <= less_leeway(reported) && (!lowers || longest.mul_f64(EXCESS) >= reported)
+        };
         if !self.reported.is_some_and(holds) {
             self.reported = Some(longest.mul_f64(HEADROOM));
         }
@@ -1317,6 +1340,32 @@ impl Measured {
     fn start_over(&mut self) {
         self.times.clear();
         self.stale = true;
+    }
+}
+
+/// So many turns are remembered. Several frames of one batch are answered at once, and the first of them tells.
+const TURNS: usize = 8;
+
+/// How long the model takes for a frame once it is its stream's turn, the turns of other streams included.
+#[derive(Debug, Default)]
+struct Turns {
+    /// The latest answer.
+    answered: Time,
+    took: VecDeque<Duration>,
+}
+
+impl Turns {
+    /// The model has answered a frame that came at `arrived`.
+    fn answered(&mut self, arrived: Time, now: Time) {
+        if self.took.len() == TURNS {
+            self.took.pop_front();
+        }
+        self.took.push_back(now.saturating_sub(arrived.max(self.answered)));
+        self.answered = now;
+    }
+
+    fn longest(&self) -> Duration {
+        self.took.iter().max().copied().unwrap_or_default()
     }
 }
 
@@ -1405,8 +1454,7 @@ impl Upstream {
         self.left.get_or_insert(now);
     }
 
-    /// Takes in that a frame has entered. Whether it was the last for now.
-    fn entered(&mut self, now: Time, waiting: usize, batch_timeout: Duration) -> bool {
+    fn entered(&mut self, now: Time, waiting: usize, batch_timeout: Duration) {
         if let Some((before, left)) = self.entered.zip(self.left)
             && !std::mem::take(&mut self.held)
         {
@@ -1421,7 +1469,6 @@ impl Upstream {
             self.holds = None;
         }
         (self.entered, self.waiting, self.left) = (Some(now), waiting, None);
-        self.holds_no_more(waiting)
     }
 
     fn holds_no_more(&self, waiting: usize) -> bool {

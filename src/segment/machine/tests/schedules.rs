@@ -87,6 +87,10 @@ struct World {
     serial: u64,
     serials: BTreeMap<u64, u64>,
     arrivals: BTreeMap<u64, Time>,
+    /// Sticky events that have neither gone out nor been handed back, and how many frames had come before each.
+    events: BTreeMap<u64, (Kind, u64)>,
+    /// Masks of frames before this number belong to another stream, or to what was before a flush.
+    stream_from: u64,
     last_out: u64,
     turned_away: u64,
     pushed: u64,
@@ -144,6 +148,8 @@ impl World {
             serial: 0,
             serials: BTreeMap::new(),
             arrivals: BTreeMap::new(),
+            events: BTreeMap::new(),
+            stream_from: 0,
             last_out: 0,
             turned_away: 0,
             pushed: 0,
@@ -329,8 +335,12 @@ impl World {
             self.restart(End::Eos, &[Kind::Eos]);
         }
         let serial = self.next_serial();
+        let sticky = kind != Kind::Gap;
+        if sticky {
+            self.events.insert(serial, (kind, self.machine.next));
+        }
         // Refused when the flow has ended; upstream sees that at its next frame.
-        let _ = self.machine.event(serial, kind, kind != Kind::Gap);
+        let _ = self.machine.event(serial, kind, sticky);
     }
 
     fn fault(&mut self) {
@@ -372,20 +382,30 @@ impl World {
         assert!(matches!(self.task, Task::Paused), "a flush pauses the task");
         self.machine.flushed();
         self.newest = None;
+        self.stream_from = self.machine.next;
         self.restart(End::Flushing, &[Kind::Segment, Kind::Eos]);
         self.event(Kind::Segment);
     }
 
     fn flow_ended(&mut self, ended: &Ended<u64, u64>) {
         self.ended += ended.frames.len() as u64;
+        if let Some(eos) = ended.eos {
+            self.events.remove(&eos);
+        }
         self.waiting.clear();
         self.running.clear();
     }
 
     fn restart(&mut self, why: End, over: &[Kind]) {
         loop {
-            match self.machine.restart(why, over) {
-                Restart::Store(_) => (),
+            let is_over = |(event, kind): &(u64, Kind)| over.contains(kind).then_some(*event);
+            let dropped: Vec<u64> = self.machine.kept.iter().filter_map(is_over).collect();
+            let restart = self.machine.restart(why, over);
+            if !matches!(restart, Restart::No) {
+                self.events.retain(|event, _| !dropped.contains(event));
+            }
+            match restart {
+                Restart::Store(stored) => self.events.retain(|event, _| !stored.contains(event)),
                 Restart::No => return,
                 Restart::Start => {
                     if matches!(self.task, Task::Paused) {
@@ -434,6 +454,10 @@ impl World {
     // The task and downstream.
 
     fn step(&mut self) {
+        let deadline = match self.machine.queue.front() {
+            Some(Item::Frame(frame)) => self.machine.deadline(frame),
+            _ => None,
+        };
         match self.machine.step(self.now) {
             Step::Pause => {
                 self.task = Task::Paused;
@@ -444,7 +468,12 @@ impl World {
                 }
             }
             Step::Wait(alarm) => self.task = Task::Sleeps(alarm),
-            Step::Event(serial) => self.goes_out(serial),
+            Step::Event(serial) => {
+                if let Some((Kind::StreamStart, frames)) = self.events.remove(&serial) {
+                    self.stream_from = self.stream_from.max(frames);
+                }
+                self.goes_out(serial);
+            }
             Step::Drop(dropped) => {
                 assert_eq!(self.rules.late, Late::Drop);
                 self.goes_out(dropped.cargo);
@@ -455,6 +484,7 @@ impl World {
                 self.answer = failed.ends.then_some(End::Other(1));
             }
             Step::Push { origin, cargo, carries, late, failed, .. } => {
+                self.check_patience(&origin, deadline.filter(|_| late.is_some()));
                 self.goes_out(cargo);
                 self.pushed += 1;
                 self.check_masks(&origin, &carries, late.is_some());
@@ -548,6 +578,13 @@ impl World {
         let is_idle = self.until.is_none() && !self.waiting.is_empty();
         assert!(!is_idle || is_awaited, "the model is idle while a frame waits");
         assert!(!is_idle || !machine.pace.behind, "others are waited for although the stream is behind");
+        // So is every event.
+        let is_inside = |serial: &u64| {
+            let waits =
+                |item: &Item<u64, u64, u64>| matches!(item, Item::Event { event, .. } if event == serial);
+            machine.queue.iter().any(waits) || machine.kept.iter().any(|(event, _)| event == serial)
+        };
+        assert!(self.events.keys().all(is_inside), "an event is lost");
         // Every frame is somewhere, or counted.
         let at_the_door = u64::from(matches!(self.source, Source::Knocks(..)));
         let inside = machine.inside as u64 - u64::from(self.pushing.is_some());
@@ -565,6 +602,7 @@ impl World {
             }
             Carries::Earlier { answer, origin: of, age, .. } => {
                 assert!(*answer == of.number && of.number < origin.number, "a mask of the future");
+                assert!(of.number >= self.stream_from, "a mask of another stream");
                 assert!(self.newest.is_none_or(|newest| newest <= *answer), "masks run backwards");
                 let unseen = self.newest.replace(*answer) != Some(*answer);
                 assert!(unseen || !late || self.rules.late != Late::Drop, "an overdue frame is dropped");
@@ -576,13 +614,38 @@ impl World {
         }
     }
 
+    /// A camera that sends in time, to a downstream that is always ready.
+    fn is_steady(&self) -> bool {
+        let flows = self.push.is_zero() && self.pool == usize::MAX;
+        self.live && !self.faults && !self.fickle && flows
+    }
+
+    /// A frame that the model looks at next waits for its own mask, if that comes before its deadline, and so would those
+    /// of all after it.
+    fn check_patience(&self, origin: &Origin, overdue_at: Option<Time>) {
+        let is_next =
+            self.waiting.iter().take(self.rules.batch_size).any(|(number, _)| *number == origin.number);
+        let answer = match self.until {
+            Some(until) if self.running.contains(&origin.number) => until,
+            None if is_next && self.quiet => self.now + self.forward,
+            _ => return,
+        };
+        let machine = &self.machine;
+        let room = self.interval * self.rules.max_in_flight.saturating_sub(1) as u32;
+        let most = machine.allowed().unwrap_or_default().min(room);
+        let may_wait = self.is_steady() && !machine.knocking;
+        let may_wait =
+            may_wait && machine.turns.longest() <= self.forward && self.forward + self.interval <= most;
+        let Some(deadline) = overdue_at.filter(|_| may_wait) else { return };
+        assert!(answer >= deadline, "its mask comes at {answer:?}, and it could stay until {deadline:?}");
+    }
+
     /// A mask is no older than a forward, an interval and the batch timeout, where a frame may wait that long; and than
     /// another forward, where it may not.
     fn check_age(&self, age: Duration) {
-        let steady = self.live && !self.faults && !self.fickle && self.push.is_zero();
         let settled = self.machine.pace.behind && self.machine.pace.answers > 2;
         let applies = self.machine.may_skip() && self.rules.late != Late::Drop && self.rules.interval == 1;
-        if !(steady && settled && applies) {
+        if !(self.is_steady() && settled && applies) {
             return;
         }
         let alone = self.forward + self.interval + self.rules.batch_timeout;
@@ -610,8 +673,10 @@ impl World {
 
     /// What the model has made was of use.
     fn check_use(&self) {
-        let overloaded = self.forward > 4 * self.interval && !self.fickle && self.rules.interval == 1;
-        if self.faults || !self.machine.may_skip() || !self.live || !overloaded || !self.push.is_zero() {
+        let steady =
+            self.live && !self.faults && !self.fickle && self.push.is_zero() && self.pool == usize::MAX;
+        let overloaded = self.forward > self.interval && self.rules.interval == 1;
+        if !(steady && overloaded && self.machine.may_skip()) {
             return;
         }
         let unused = self.answers.values().filter(|used| !**used).count() as u64;

@@ -171,3 +171,62 @@ fn the_age_of_a_mask_is_the_time_between_the_frames_and_never_zero() {
     // Time stamps that run backwards say nothing.
     assert_eq!(age(&frame, &origin(Some(100), MS(70))), Duration::from_nanos(1));
 }
+
+#[test]
+fn an_older_mask_does_not_replace_a_newer_one() {
+    let mut stream = stream(Rules { latency: Some(MS(30)), ..rules(Late::Reuse) }, true);
+    let [older, newer, third] = [0, 10, 60].map(|time| enter(&mut stream, MS(time)));
+    for _ in 0..2 {
+        assert!(matches!(stream.step(MS(60)), Step::Push { carries: Carries::Nothing, .. }));
+        stream.left(None);
+    }
+    stream.answered(newer, Ok(newer), MS(70));
+    stream.answered(older, Ok(older), MS(75));
+    match stream.step(MS(200)) {
+        Step::Push { origin, carries: Carries::Earlier { answer, .. }, .. } => {
+            assert_eq!((origin.number, answer), (third, newer));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_failure_that_comes_after_its_frame_has_left_is_told() {
+    let mut stream = stream(Rules { latency: Some(MS(30)), ..rules(Late::Reuse) }, true);
+    let number = enter(&mut stream, MS(0));
+    assert!(matches!(stream.step(MS(100)), Step::Push { late: Some(_), .. }));
+    stream.left(None);
+    stream.answered(number, Err("it failed".into()), MS(110));
+    assert!(matches!(stream.step(MS(110)), Step::Fail(Failed { first: true, ends: false, .. })));
+    assert_eq!(stream.counts.errors, 1);
+}
+
+#[test]
+fn a_batch_does_not_wait_for_a_frame_that_the_interval_leaves_out() {
+    let mut stream = stream(Rules { interval: 2, batch_size: 4, ..rules(Late::Wait) }, false);
+    enter(&mut stream, MS(0));
+    assert!(!std::mem::take(&mut stream.fx).quiet, "the next may join it");
+    enter(&mut stream, MS(1));
+    assert!(stream.fx.quiet);
+}
+
+#[test]
+fn a_batch_does_not_wait_for_more_frames_than_upstream_has_buffers() {
+    let timeout = MS(100);
+    let rules = Rules { batch_size: 8, batch_timeout: timeout, max_in_flight: 16, ..rules(Late::Wait) };
+    let mut stream = stream(rules, false);
+    let mut now = MS(0);
+    for round in 0..3 {
+        // Two buffers come at once; the next when these have left.
+        let numbers = [enter(&mut stream, now), enter(&mut stream, now)];
+        let is_known = std::mem::take(&mut stream.fx).quiet;
+        assert_eq!(is_known, round > 0, "round {round}");
+        now += if is_known { MS(10) } else { timeout + MS(10) };
+        for number in numbers {
+            stream.answered(number, Ok(number), now);
+            assert!(matches!(stream.step(now), Step::Push { .. }));
+            stream.left(None);
+        }
+        now += MS(1);
+    }
+}
