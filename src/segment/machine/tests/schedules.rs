@@ -633,10 +633,9 @@ impl World {
         let machine = &self.machine;
         let room = self.interval * self.rules.max_in_flight.saturating_sub(1) as u32;
         let most = machine.allowed().unwrap_or_default().min(room);
-        let may_wait = self.is_steady() && !machine.knocking;
-        let may_wait =
-            may_wait && machine.turns.longest() <= self.forward && self.forward + self.interval <= most;
-        let Some(deadline) = overdue_at.filter(|_| may_wait) else { return };
+        let is_known = machine.turns.longest() <= self.forward;
+        let fits = self.forward + self.interval <= most && !machine.knocking;
+        let Some(deadline) = overdue_at.filter(|_| self.is_steady() && is_known && fits) else { return };
         assert!(answer >= deadline, "its mask comes at {answer:?}, and it could stay until {deadline:?}");
     }
 
