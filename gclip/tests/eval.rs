@@ -217,6 +217,31 @@ fn in_noise_nothing_stands_still() {
 }
 
 #[test]
+fn token_reuse_is_compared_with_the_whole_forward() {
+    let shop = Workshop::new();
+    let report = |pattern: &str, threshold: &str| {
+        write_video(&shop.path("clip.mkv"), pattern, 12);
+        let report = shop.report(&format!("--video clip.mkv --against whole --set token-reuse={threshold}"));
+        let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{report}"));
+        let whole = &report["against_whole"];
+        assert!(number(&whole["masks_per_second"]) > 0.0 && number(&whole["cpu_ms_per_frame"]) > 0.0);
+        assert!(number(&whole["worst_frame"]) < 12.0);
+        let agreements = (number(&whole["agreement"]), number(&whole["worst_agreement"]));
+        (number(&report["tokens_worked_on"]), agreements)
+    };
+    let (worked, agreements) = report("checkers-8", "0.05");
+    assert!((worked - 1.0 / 12.0).abs() < 1e-9, "one frame of twelve was looked at, not {worked}");
+    assert_eq!(agreements, (1.0, 1.0));
+    let (worked, agreements) = report("snow", "0.001");
+    assert!(worked > 0.99, "all of it changes, {worked} was looked at");
+    assert_eq!(agreements, (1.0, 1.0));
+    // Above all changes: the masks stay those of the first frame.
+    let (worked, (mean, worst)) = report("ball", "1");
+    assert!((worked - 1.0 / 12.0).abs() < 1e-9, "{worked}");
+    assert!(worst <= mean && mean < 1.0, "{mean} {worst}");
+}
+
+#[test]
 fn ade20k_pictures_and_labels_are_read() {
     let sample = gclip_testing::shared("data/ade20k-sample");
     if !sample.is_dir() {

@@ -118,6 +118,31 @@ fn a_still_video_is_computed_once() {
     assert!(counts.bytes > 0);
 }
 
+/// The same bits after others of the same model have reused tokens, and the same cosines beside one in a batch.
+#[test]
+fn a_request_without_a_memory_is_what_it_is_without_token_reuse() {
+    let mut model = demo("gclip", "");
+    let words = vocabulary(&mut model, "sky; road; car");
+    let stream = Stream::new(0.05);
+    let places = [40, 44];
+    let picture = |left: usize| scene(&[(left, 100, 50, 200)]);
+    let plain = |left: usize| {
+        let mut request = stream.request(picture(left), &words);
+        request.options.reuse = Reuse::default();
+        request
+    };
+    let alone = |model: &mut Model| places.map(|left| cosines(model, &[plain(left)]).remove(0));
+    let expected = alone(&mut model);
+    for (left, expected) in places.iter().zip(&expected) {
+        let beside = cosines(&mut model, &[plain(*left), stream.request(picture(*left), &words)]);
+        assert_equal(&beside[0], expected);
+    }
+    assert!(stream.memory.counts().partial > 0, "nothing was reused");
+    for (found, expected) in alone(&mut model).iter().zip(&expected) {
+        assert!(found.equal(expected), "other bits");
+    }
+}
+
 #[test]
 fn every_method_takes_part() {
     for (name, options) in [
