@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""What a user would write: OpenCV reads a video or pictures (%02d.png), PyTorch or ONNX Runtime segments it, a batch at a time.
+"""What a user would write: OpenCV reads a video or pictures (%02d.png), an engine segments it, a batch at a time.
 
-Decoding, resizing, normalising, the model and the masks count; loading and the first batch do not. Prints one JSON object.
+Decoding, resizing, normalising, the model and the masks count; loading and the first batch do not. Prints one JSON object,
+with how far the engine agrees with eager PyTorch in f32 on the first batch: the mean cosine between the features of a patch,
+and the share of the patches with the same class among random ones.
 
-usage: capture.py MODEL VIDEO --height 336 --width 592 --batch 4 --classes 8 [--onnx FILE] [--threads N]
-       With --onnx the image encoder runs in ONNX Runtime, from FILE, which is exported first if it is missing.
+usage: capture.py MODEL VIDEO --engine NAME --height 336 --width 592 --batch 4 --classes 8 [--threads N]
+       NAME: see peers.py; what has to be exported or quantised for it is kept in --folder.
 """
 
 import argparse
@@ -17,20 +19,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch_reference import gclip_features, suppress_channel
-from transformers import CLIPModel
+from peers import ENGINES, Peers
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
-
-
-class ImageEncoder(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels):
-        return gclip_features(self.model, pixels)
 
 
 def frames(video: str, size: tuple[int, int]):
@@ -53,48 +45,44 @@ def batches(video: str, size: tuple[int, int], batch: int):
             pictures = []
 
 
-def encoder(args):
-    """A function from pixels [N, 3, H, W] to unit patch features [N, patches, E], both NumPy arrays."""
-    model = CLIPModel.from_pretrained(args.model, attn_implementation="eager").eval()
-    suppress_channel(model.vision_model, range(7, 11))
-    if not args.onnx:
-        return lambda pixels: gclip_features(model, torch.from_numpy(pixels)).numpy()
-    import onnxruntime
-
-    if not os.path.exists(args.onnx):
-        example = torch.zeros(args.batch, 3, args.height, args.width)
-        partial = args.onnx + ".partial"
-        torch.onnx.export(ImageEncoder(model), (example,), partial, input_names=["pixels"], dynamo=False)
-        os.replace(partial, args.onnx)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = args.threads or os.cpu_count()
-    session = onnxruntime.InferenceSession(args.onnx, options, providers=["CPUExecutionProvider"])
-    return lambda pixels: session.run(None, {"pixels": pixels})[0]
+def agreement(found: torch.Tensor, expected: torch.Tensor, text: torch.Tensor) -> dict:
+    same = (found @ text.T).argmax(-1) == (expected @ text.T).argmax(-1)
+    return dict(
+        cosine=round(F.cosine_similarity(found, expected, dim=-1).mean().item(), 4),
+        same_class=round(same.float().mean().item(), 4),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("video")
+    parser.add_argument("--engine", choices=ENGINES, default="eager-f32")
+    parser.add_argument("--folder", default=".")
     parser.add_argument("--height", type=int, default=336)
     parser.add_argument("--width", type=int, default=592)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--classes", type=int, default=8)
-    parser.add_argument("--onnx")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--what", default="", help="put before the name of the run")
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads)
     patch = json.load(open(os.path.join(args.model, "config.json")))["vision_config"]["patch_size"]
     rows, columns = args.height // patch, args.width // patch
     torch.manual_seed(1)
-    seen = 0
+    size, seen = (args.width, args.height), 0
     with torch.inference_mode():
-        encode = encoder(args)
-        text = F.normalize(torch.randn(args.classes, encode(np.zeros((args.batch, 3, args.height, args.width), np.float32)).shape[2]), dim=-1)
+        first = next(batches(args.video, size, args.batch))
+        peers = Peers(args.model, args.folder, first, args.threads)
+        expected = torch.from_numpy(peers.eager_f32()(first))
+        if args.engine == "openvino-int8":
+            encode = peers.openvino_int8(list(batches(args.video, size, args.batch)))
+        else:
+            encode = peers.encoder(args.engine)
+        text = F.normalize(torch.randn(args.classes, expected.shape[2]), dim=-1)
+        agrees = agreement(torch.from_numpy(encode(first)), expected, text)
         wall, cpu = time.perf_counter(), cpu_seconds()
-        for pixels in batches(args.video, (args.width, args.height), args.batch):
+        for pixels in batches(args.video, size, args.batch):
             cosines = torch.from_numpy(encode(pixels)) @ text.T  # [N, rows * columns, Q]
             cosines = cosines.transpose(1, 2).reshape(len(pixels), -1, rows, columns)
             full = F.interpolate(cosines, size=pixels.shape[2:], mode="bilinear", align_corners=False)
@@ -102,8 +90,8 @@ def main() -> None:
             seen += len(pixels)
         wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
     print(json.dumps(dict(
-        what=args.what + "OpenCV + " + ("ONNX Runtime" if args.onnx else "eager PyTorch") + ", f32", frames=seen,
-        ms_per_frame=round(1000 * wall / seen, 1), cpu_ms_per_frame=round(1000 * cpu / seen, 1),
+        what=f"{args.what}OpenCV + {ENGINES[args.engine]}", frames=seen, ms_per_frame=round(1000 * wall / seen, 1),
+        cpu_ms_per_frame=round(1000 * cpu / seen, 1), **agrees,
     )))
 
 

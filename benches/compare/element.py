@@ -3,7 +3,7 @@
 
 Loading does not count: of both times, those of a run that stops after its first frames are taken off.
 
-usage: element.py MODEL VIDEO --size 336 --batch 4 [--precision auto|f32|bf16]
+usage: element.py MODEL VIDEO --size 336 --batch 4 [--precision auto|f32|bf16|int8]
 """
 
 import argparse

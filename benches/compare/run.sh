@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # gclip against what a user would pick instead, on the same random ViT-B/16 weights, the same frames and the same threads,
-# run in turn: a video through eager PyTorch and ONNX Runtime behind an OpenCV capture script and through gclipsegment,
-# and pictures one by one through eager PyTorch and `gclip segment`; ours in f32 and in `auto`. Every run decodes, resizes,
-# segments and makes masks; loading does not count. Prints tables of the medians and writes
-# benches/results/<date>-cpu.json.
-# usage: benches/compare/run.sh [ROUNDS]     (default 3; the first run fetches about 5 GB of Python packages)
-# FRAMES=24 PICTURES=8 SIZE=336 BATCH=4 THREADS=<cores>
+# run in turn: a video through PyTorch (eager, compiled), ONNX Runtime and OpenVINO behind an OpenCV capture script and
+# through gclipsegment, and pictures one by one through eager PyTorch and `gclip segment`. Every run decodes, resizes,
+# segments and makes masks; loading does not count. Prints tables of the medians, with how far each engine's masks and
+# features agree with f32, and writes benches/results/<date>-cpu.json.
+# usage: benches/compare/run.sh [ROUNDS]     (default 3; the first run fetches about 6 GB of Python packages)
+# ENGINES="eager-f32 onnx-f32 ..." PRECISIONS="f32 auto int8" FRAMES=24 PICTURES=8 SIZE=336 BATCH=4 THREADS=<cores>
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${1:-3} frames=${FRAMES:-24} pictures=${PICTURES:-8} size=${SIZE:-336} batch=${BATCH:-4} threads=${THREADS:-$(nproc)}
@@ -15,7 +15,8 @@ mkdir -p "$work" benches/results
 
 if [ ! -e "$work/venv/complete" ]; then
   python3 -m venv "$work/venv"
-  "$work/venv/bin/pip" install --quiet torch==2.11.0 transformers onnx onnxruntime opencv-python-headless
+  "$work/venv/bin/pip" install --quiet torch==2.11.0 transformers==5.24.0 onnx==1.23.2 onnxruntime==1.32.0 \
+    openvino==2026.4.1 nncf==3.4.0 opencv-python-headless==5.0.0.93
   touch "$work/venv/complete"
 fi
 python=$work/venv/bin/python
@@ -39,7 +40,10 @@ folder=$work/pictures-$pictures
   | xargs cp -t "$folder"; }
 width=$((((size * 16 / 9) + 8) / 16 * 16)) # 16:9, to the nearest whole patch, as gclipsegment does
 
-capture() { "$python" benches/compare/capture.py "$work/b16" "$@" --height "$size" --width "$width" --threads "$threads" 2>/dev/null; }
+capture() {
+  "$python" benches/compare/capture.py "$work/b16" "$@" --folder "$work" --height "$size" --width "$width" \
+    --threads "$threads" 2>>"$work/capture.log"
+}
 element() { "$python" benches/compare/element.py "$work/b16" "$video" --size "$size" --batch "$batch" "$@"; }
 program() { "$python" benches/compare/pictures.py target/release/gclip "$work/b16" "$folder" --size "$size" "$@"; }
 
@@ -47,10 +51,12 @@ results=$work/results.jsonl
 : >"$results"
 for round in $(seq "$rounds"); do
   echo "round $round of $rounds" >&2
-  capture "$video" --batch "$batch" >>"$results"
-  capture "$video" --batch "$batch" --onnx "$work/b16-$size-$batch.onnx" >>"$results"
-  element --precision f32 >>"$results"
-  element --precision auto >>"$results"
+  for engine in ${ENGINES:-eager-f32 eager-bf16 compile-bf16 onnx-f32 onnx-int8 openvino-f32 openvino-bf16 openvino-int8}; do
+    capture "$video" --batch "$batch" --engine "$engine" >>"$results"
+  done
+  for precision in ${PRECISIONS:-f32 auto int8}; do
+    element --precision "$precision" >>"$results"
+  done
   capture "$folder/%03d.png" --batch 1 --what "one by one: " >>"$results"
   program --precision f32 >>"$results"
   program --precision auto >>"$results"

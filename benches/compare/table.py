@@ -28,7 +28,10 @@ def main(results, output, rounds, frames, size, batch, threads) -> None:
         if "eager" in row["what"]:  # the first of each kind of run
             eager = row["cpu_ms_per_frame"]
         row["times_as_fast"] = round(eager / row["cpu_ms_per_frame"], 2)
-        print(f"{row['what']:48} {row['ms_per_frame']:8} {row['cpu_ms_per_frame']:13}  x{row['times_as_fast']}")
+        agrees = {key: runs[row["what"]][0][key] for key in ("cosine", "same_class") if key in runs[row["what"]][0]}
+        row.update(agrees)
+        said = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in agrees.items())
+        print(f"{row['what']:48} {row['ms_per_frame']:8} {row['cpu_ms_per_frame']:13}  x{row['times_as_fast']}  {said}")
         encoded = [run["texts_encoded"] for run in runs[row["what"]] if "texts_encoded" in run]
         if encoded:
             row["texts_encoded"] = encoded
