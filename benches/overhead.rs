@@ -2,7 +2,7 @@
 //! What does the element itself cost a frame, when the model costs nothing? And what do others cost?
 //!
 //! The same RGB frames go `appsrc ! ELEMENT ! fakesink sync=false`: through `identity`, which does nothing, through
-//! `gclipsegment` with a model that answers at once with a mask for every frame, and through `onnxinference` of
+//! two of GStreamer's queues, which hand a frame from thread to thread as often as `gclipsegment` does, through `gclipsegment` with a model that answers at once with a mask for every frame, and through `onnxinference` of
 //! GStreamer 1.28 and newer, where it is installed, with models that take one value out of the picture, as f32 and as
 //! bytes. CPU time of the process a frame, less that of `identity`; time on the clock likewise. They take turns; the
 //! median of the rounds counts.
@@ -67,7 +67,9 @@ fn elements((width, height): (u32, u32)) -> Vec<(String, String)> {
         (format!("gclipsegment batch-size={batch}{more}"), element)
     };
     let nothing = ("identity".to_owned(), "identity".to_owned());
-    let mut elements = vec![nothing, ours(1, ""), ours(4, ""), ours(4, " meta=0"), ours(16, "")];
+    let queue = "queue max-size-buffers=1 max-size-bytes=0 max-size-time=0";
+    let threads = ("two queues of one frame".to_owned(), format!("{queue} ! {queue}"));
+    let mut elements = vec![nothing, threads, ours(1, ""), ours(4, ""), ours(4, " meta=0"), ours(16, "")];
     let folder = std::env::var_os("GCLIP_BENCH_ONNX").map(PathBuf::from);
     let there = gst::ElementFactory::find("onnxinference").is_some();
     for kind in ["float", "bytes"] {
