@@ -29,6 +29,8 @@ mod secrets;
 mod server;
 #[path = "watch/service.rs"]
 mod service;
+#[path = "watch/shards.rs"]
+mod shards;
 #[path = "watch/stopping.rs"]
 mod stopping;
 #[path = "watch/surroundings.rs"]

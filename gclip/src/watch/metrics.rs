@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Prometheus metrics over HTTP: what was last known of cameras, outputs, the shared model and this process.
+//! Prometheus metrics over HTTP: what was last known of cameras, outputs, the shared model and this process. And, for who
+//! supervises the program, whether it is alive and ready.
 
 use std::convert::Infallible;
 use std::fmt::{self, Display, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use http_body_util::Full;
@@ -25,6 +26,8 @@ use crate::usage;
 const CONVERSATION: Duration = Duration::from_secs(10);
 /// Clients at a time; more wait.
 const CLIENTS: usize = 64;
+/// The program's main loop tells what is known twice a second; one that has not for so long hangs.
+const ALIVE: Duration = Duration::from_secs(10);
 /// Before the next try to take a client after one that failed, as when this process has too many files open.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -52,26 +55,48 @@ pub struct Snapshot {
     pub model: Option<gst::Structure>,
 }
 
-/// The newest snapshot, for who asks.
+/// The newest snapshot, for who asks, and when it was put there.
 #[derive(Clone)]
-pub struct Board(Arc<RwLock<Snapshot>>);
+pub struct Board(Arc<RwLock<(Snapshot, Option<Instant>)>>);
 
 impl Board {
     pub fn new(started: SystemTime) -> Board {
         let nothing = Snapshot { started, cameras: vec![], outputs: vec![], model: None };
-        Board(Arc::new(RwLock::new(nothing)))
+        Board(Arc::new(RwLock::new((nothing, None))))
     }
 
     pub fn put(&self, snapshot: Snapshot) {
-        *self.0.write() = snapshot;
+        *self.0.write() = (snapshot, Some(Instant::now()));
     }
 
     fn text(&self) -> String {
-        self.0.read().to_string()
+        self.0.read().0.to_string()
+    }
+
+    /// An error says since when the program does nothing.
+    fn health(&self) -> Result<(), String> {
+        match self.0.read().1.map(|at| at.elapsed()) {
+            Some(silence) if silence > ALIVE => {
+                Err(format!("nothing has happened for {} s", silence.as_secs()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An error says what is not there yet.
+    fn readiness(&self) -> Result<(), String> {
+        self.health()?;
+        let (snapshot, put) = &*self.0.read();
+        if put.is_none() {
+            return Err("no camera has been started yet".into());
+        }
+        let untried = snapshot.cameras.iter().find(|camera| !camera.has_been_tried());
+        untried
+            .map_or(Ok(()), |camera| Err(format!("camera {} is being tried for the first time", camera.name)))
     }
 }
 
-/// Serves `http://ADDRESS/metrics` from now on.
+/// Serves `http://ADDRESS/metrics`, `/healthz` and `/readyz` from now on.
 ///
 /// # Errors
 /// The address is not free.
@@ -119,9 +144,17 @@ async fn accept(listener: TcpListener, board: Board) {
 }
 
 fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+    let probed = |outcome: Result<(), String>| match outcome {
+        Ok(()) => (StatusCode::OK, "yes\n".to_string()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+    };
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics" | "/") => (StatusCode::OK, board.text()),
-        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, "only /metrics is here\n".to_string()),
+        (&Method::GET | &Method::HEAD, "/healthz") => probed(board.health()),
+        (&Method::GET | &Method::HEAD, "/readyz") => probed(board.readiness()),
+        (&Method::GET | &Method::HEAD, _) => {
+            (StatusCode::NOT_FOUND, "only /metrics, /healthz and /readyz are here\n".to_string())
+        }
         _ => (StatusCode::METHOD_NOT_ALLOWED, "metrics can only be read\n".to_string()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -270,5 +303,35 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::state::{CameraState, Phase};
+
+    #[test]
+    fn ready_is_when_every_camera_has_been_tried_and_alive_as_long_as_something_happens() {
+        let board = Board::new(SystemTime::now());
+        assert_eq!(board.health(), Ok(()), "the model is being loaded");
+        assert!(board.readiness().unwrap_err().contains("no camera has been started"));
+        let (gate, yard) = (CameraState::new("gate"), CameraState::new("yard"));
+        let put = || {
+            let cameras = vec![gate.status(), yard.status()];
+            board.put(Snapshot { started: SystemTime::now(), cameras, outputs: vec![], model: None });
+        };
+        gate.enter(Phase::Playing);
+        put();
+        assert!(board.readiness().unwrap_err().contains("camera yard"));
+        yard.enter(Phase::Waiting { until: Instant::now(), why: "gone".into() });
+        put();
+        assert_eq!(board.readiness(), Ok(()), "one that is away is no reason to wait");
+        yard.enter(Phase::Connecting);
+        put();
+        assert_eq!(board.readiness(), Ok(()), "it is tried again");
+        board.0.write().1 = Instant::now().checked_sub(2 * ALIVE);
+        assert!(board.health().unwrap_err().contains("nothing has happened"));
+        assert!(board.readiness().is_err());
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! config/    the file: cameras, prompts, outputs; every mistake with file, line and key
+//! shard      which of them are this program's, where several share them
 //! fleet      the cameras that are watched; one is added, changed, removed while the others play
 //! camera     one camera's thread: connect, watch, wait, again    retry  how long
 //! pipeline   one connection: rtspsrc ! decodebin ! ... ! gclipsegment    thin  which frames are looked at
@@ -29,6 +30,7 @@ mod pipeline;
 mod queue;
 mod report;
 mod retry;
+mod shard;
 mod state;
 mod stop;
 mod thin;
@@ -46,6 +48,7 @@ use console::{Console, StatusLines};
 use fleet::Fleet;
 use metrics::Board;
 use notify::Service;
+use shard::Shard;
 use stop::Signals;
 
 /// Status lines and metrics are this fresh.
@@ -63,13 +66,38 @@ pub struct Args {
     /// With --check: also try every camera and output, and say what each camera sends.
     #[arg(long, requires = "check")]
     connect: bool,
+    /// Only a part of the cameras, where N programs with the same file share them: the I-th, counted from 0, or `hostname`
+    /// for the number at the end of this host's name [environment: GCLIP_SHARD]
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+}
+
+impl Args {
+    /// What the file says, for this program's part of the cameras; and how many there are in all.
+    fn load(&self) -> Result<(Config, usize)> {
+        let shard = Shard::chosen(self.shard).map_err(|why| anyhow!("{why}"))?;
+        let mut config = config::load(&self.config)?;
+        let all = config.cameras.len();
+        if let Some(shard) = shard {
+            shard.keep_own(&mut config.cameras);
+        }
+        Ok((config, all))
+    }
+}
+
+/// How many cameras there are, and of how many.
+fn of_all(config: &Config, all: usize) -> String {
+    match config.cameras.len() {
+        own if own == all => own.to_string(),
+        own => format!("{own} of {all}"),
+    }
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     gst::init().context("GStreamer does not start")?;
     gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
-    let config = config::load(&args.config).map_err(Failure::of_config)?;
+    let (config, all) = args.load().map_err(Failure::of_config)?;
     let console = Arc::new(Console::default());
     // Before the model, which takes its time: who stops the program meanwhile is heeded.
     let signals = Signals::catch()?;
@@ -77,7 +105,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let checked = fleet.check(&config).with_context(|| args.config.display().to_string());
     checked.map_err(Failure::of_config)?;
     if args.check {
-        let (cameras, outputs) = (config.cameras.len(), config.outputs.len());
+        let (cameras, outputs) = (of_all(&config, all), config.outputs.len());
         say!("{}: cameras: {cameras}, outputs: {outputs}, no mistake found", args.config.display());
         if args.connect {
             connect::try_all(&config, &console)?;
@@ -89,7 +117,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         metrics::serve(address, board.clone())?;
     }
     fleet.apply(&config)?;
-    console.log("gclip", &format!("cameras: {}, run {}", config.cameras.len(), fleet.run_name()));
+    console.log("gclip", &format!("cameras: {}, run {}", of_all(&config, all), fleet.run_name()));
     let mut service = Service::ready();
     if let Err(error) = &service {
         console
@@ -165,7 +193,7 @@ fn stay(
 /// Reads the file again. One with a mistake changes nothing.
 fn reload(fleet: &mut Fleet, args: &Args, first: &Config, console: &Console) {
     let apply = |fleet: &mut Fleet| {
-        let config = config::load(&args.config)?;
+        let (config, _) = args.load()?;
         ensure!(
             config.metrics == first.metrics,
             "`metrics` has changed: that takes a new start of the program"

@@ -51,6 +51,11 @@ impl Status {
     pub fn is_up(&self) -> bool {
         self.phase == Phase::Playing
     }
+
+    /// Whether it is known if the camera is there.
+    pub fn has_been_tried(&self) -> bool {
+        self.phase != Phase::Connecting || self.last_failure.is_some()
+    }
 }
 
 #[derive(Debug)]

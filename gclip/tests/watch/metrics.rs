@@ -10,12 +10,18 @@ use gclip_testing::rtsp::{Server, free_port};
 
 /// The metrics as Prometheus fetches them.
 pub fn scrape(port: u16) -> String {
+    let answer = get(port, "/metrics");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
+}
+
+fn get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let question = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(question.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     answer
 }
 
@@ -55,6 +61,11 @@ fn two_cameras_share_one_model() {
     assert!(shared > one + 0.5 * other && shared > other + 0.5 * one, "{shared} of {one} and {other}");
     assert!(value("gclip_model_batches_total") <= shared && value("gclip_model_forward_seconds") > 0.0);
     assert_eq!(value(r#"gclip_camera_up{camera="gate"}"#), 1.0);
+    for probe in ["/healthz", "/readyz"] {
+        let answer = get(port, probe);
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("yes\n"), "{probe}: {answer}");
+    }
+    assert!(get(port, "/other").starts_with("HTTP/1.1 404"));
     assert_eq!(value(r#"gclip_camera_connections_total{camera="gate"}"#), 1.0);
     assert!(value(r#"gclip_output_lines_total{output="stdout"}"#) >= 2.0);
 
