@@ -5,9 +5,11 @@
 //! * `workshop`: the same on real checkpoints of random weights, which `tiny` writes
 //! * `frames`, `scene`: frames with masks; `gclipoverlay` in a harness
 //! * `playing`: pipelines that run to their end; a model that only takes time
+//! * `dice`: chance that comes out the same for the same seed
 //! * `rtsp`: an RTSP server; `python`: other readers of our output
 //! * `usage`: what this process uses
 
+pub mod dice;
 pub mod fake;
 pub mod frames;
 pub mod playing;
