@@ -2,10 +2,12 @@
 //! A function that leaves its batches to a device: two are under way, answers keep their order, and every way to end one
 //! ends it.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use parking_lot::Mutex;
 
 use super::super::{Batcher, Begun, Failure, Fatal, SessionOptions};
 
@@ -18,13 +20,18 @@ enum Step {
     Waited(u32),
 }
 
+/// Whoever holds it keeps the device from beginning anything.
+type Brake = Arc<Mutex<()>>;
+
 /// A device that doubles, one number a batch; what it has to wait for comes from `gates`.
 fn device(
     steps: Sender<Step>,
-    gates: std::sync::mpsc::Receiver<()>,
+    gates: Receiver<()>,
+    brake: Brake,
 ) -> impl FnMut(Vec<u32>) -> Begun<u32> + Send {
-    let gates = std::sync::Arc::new(parking_lot::Mutex::new(gates));
+    let gates = Arc::new(Mutex::new(gates));
     move |numbers: Vec<u32>| {
+        drop(brake.lock());
         let (steps, gates, first) = (steps.clone(), gates.clone(), numbers[0]);
         steps.send(Step::Begun(first)).unwrap();
         Begun::UnderWay(Box::new(move || {
@@ -46,9 +53,13 @@ fn one_by_one() -> SessionOptions {
 #[test]
 fn the_next_batch_is_begun_before_the_one_before_is_waited_for() {
     let ((say, steps), (open, gates)) = (channel(), channel());
-    let batcher = Batcher::spawn_ahead("ahead", device(say, gates)).unwrap();
+    // Both are asked for before the first is begun, or it would be waited for alone.
+    let brake = Brake::default();
+    let held = brake.lock();
+    let batcher = Batcher::spawn_ahead("ahead", device(say, gates, brake.clone())).unwrap();
     let session = batcher.session(one_by_one());
     let tickets: Vec<_> = [1, 2, 3].map(|number| session.submit(number)).into();
+    drop(held);
     let next = || steps.recv_timeout(HANG).unwrap();
     assert_eq!((next(), next()), (Step::Begun(1), Step::Begun(2)));
     assert!(steps.recv_timeout(Duration::from_millis(50)).is_err(), "two are under way, and no more");
@@ -65,7 +76,7 @@ fn the_next_batch_is_begun_before_the_one_before_is_waited_for() {
 #[test]
 fn the_answer_to_the_only_batch_is_not_waited_with() {
     let ((say, _steps), (open, gates)) = (channel(), channel());
-    let batcher = Batcher::spawn_ahead("ahead", device(say, gates)).unwrap();
+    let batcher = Batcher::spawn_ahead("ahead", device(say, gates, Brake::default())).unwrap();
     let session = batcher.session(one_by_one());
     for number in 1..4 {
         open.send(()).unwrap();
@@ -76,9 +87,13 @@ fn the_answer_to_the_only_batch_is_not_waited_with() {
 #[test]
 fn a_flush_finds_both_batches_and_later_ones_go_on() {
     let ((say, steps), (open, gates)) = (channel(), channel());
-    let batcher = Batcher::spawn_ahead("ahead", device(say, gates)).unwrap();
+    // Both are asked for before the first is begun, or it would be waited for alone.
+    let brake = Brake::default();
+    let held = brake.lock();
+    let batcher = Batcher::spawn_ahead("ahead", device(say, gates, brake.clone())).unwrap();
     let session = batcher.session(one_by_one());
     let tickets = [1, 2].map(|number| session.submit(number));
+    drop(held);
     for _ in 0..2 {
         steps.recv_timeout(HANG).unwrap();
     }
@@ -94,7 +109,7 @@ fn a_flush_finds_both_batches_and_later_ones_go_on() {
 #[test]
 fn failures_stay_with_their_batch() {
     let ((say, _steps), (open, gates)) = (channel(), channel());
-    let batcher = Batcher::spawn_ahead("ahead", device(say, gates)).unwrap();
+    let batcher = Batcher::spawn_ahead("ahead", device(say, gates, Brake::default())).unwrap();
     let session = batcher.session(one_by_one());
     let tickets = [13, 1, 99, 2].map(|number| session.submit(number));
     (0..4).for_each(|_| open.send(()).unwrap());
@@ -107,7 +122,7 @@ fn failures_stay_with_their_batch() {
 #[test]
 fn the_end_waits_for_what_is_under_way() {
     let ((say, steps), (open, gates)) = (channel(), channel());
-    let batcher = Batcher::spawn_ahead("ahead", device(say, gates)).unwrap();
+    let batcher = Batcher::spawn_ahead("ahead", device(say, gates, Brake::default())).unwrap();
     let session = batcher.session(one_by_one());
     let ticket = session.submit(4);
     assert_eq!(steps.recv_timeout(HANG).unwrap(), Step::Begun(4));
