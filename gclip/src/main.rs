@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod address;
+mod cameras;
 mod eval;
 mod failure;
 mod info;
@@ -41,6 +42,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Find the cameras of the network.
+    Cameras(cameras::Args),
     /// Print what completes gclip's arguments in a shell.
     Completions(manual::CompletionsArgs),
     /// Measure masks against labelled pictures: mIoU, pixel accuracy, speed.
@@ -64,6 +67,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Cameras(args) => cameras::run(&args).map_err(Failure::from),
         Command::Completions(args) => manual::completions(&args, Cli::command()).map_err(Failure::from),
         Command::Eval(args) => eval::run(&args).map_err(Failure::from),
         Command::Info(args) => info::run(&args).map_err(Failure::from),
