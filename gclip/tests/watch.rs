@@ -11,6 +11,8 @@ mod rtsp_guard;
 mod endless;
 #[path = "watch/harness.rs"]
 mod harness;
+#[path = "watch/keepalive.rs"]
+mod keepalive;
 #[path = "watch/leaving.rs"]
 mod leaving;
 #[path = "watch/metrics.rs"]
@@ -21,6 +23,8 @@ mod mistakes;
 mod mqtt;
 #[path = "watch/outages.rs"]
 mod outages;
+#[path = "watch/passwords.rs"]
+mod passwords;
 #[path = "watch/random.rs"]
 mod random;
 #[path = "watch/secrets.rs"]
@@ -35,5 +39,7 @@ mod shards;
 mod stopping;
 #[path = "watch/surroundings.rs"]
 mod surroundings;
+#[path = "watch/terminal.rs"]
+mod terminal;
 #[path = "watch/webhook.rs"]
 mod webhook;

@@ -4,6 +4,7 @@
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use gst_rtsp_sys::{GST_RTSP_DESCRIBE, GST_RTSP_OPTIONS, GstRTSPMethod};
 use parking_lot::Mutex;
 
 use super::sockets;
@@ -12,6 +13,10 @@ use super::sockets;
 const MOST_REQUESTS: u32 = 60;
 /// Bytes until then: descriptions of streams with thousands of lines are in use.
 const MOST_BYTES: u64 = 4 << 20;
+
+/// The same question in a row: once without the password, once with it, and once more, as the camera's part of a digest may
+/// have been too old. `rtspsrc` would give a password eight times, and cameras lock out whoever is wrong five times.
+const MOST_TIMES: u32 = 3;
 
 /// The conversation of one `rtspsrc` with its camera.
 #[derive(Default)]
@@ -25,9 +30,20 @@ pub struct Talk {
     /// The connection that is in use.
     socket: Mutex<Option<TcpStream>>,
     received: AtomicU64,
+    /// The last question, and how often in a row.
+    last: Mutex<(GstRTSPMethod, u32)>,
 }
 
 impl Talk {
+    /// To be asked before each request. For one that is not sent the answer to the one before counts: a refusal.
+    pub(super) fn may_ask(&self, method: GstRTSPMethod) -> bool {
+        let mut last = self.last.lock();
+        let count = if last.0 == method { last.1 + 1 } else { 1 };
+        *last = (method, count);
+        // The others may be asked for as often as there are streams and ways to send them.
+        count <= MOST_TIMES || !matches!(method, GST_RTSP_OPTIONS | GST_RTSP_DESCRIBE)
+    }
+
     /// To be asked before each request, on the thread that sends it. At the limit the connection ends.
     pub(super) fn may_go_on(&self) -> bool {
         if let Some(socket) = sockets::made_here() {
@@ -103,6 +119,24 @@ mod tests {
         assert!(talk.trouble().is_some_and(|why| why.contains("from one address to the next")));
         talk.has_streams();
         assert!(talk.may_go_on() && talk.trouble().is_none(), "a stream is kept alive by requests");
+    }
+
+    #[test]
+    fn a_password_is_not_given_again_and_again() {
+        use gst_rtsp_sys::{GST_RTSP_GET_PARAMETER, GST_RTSP_SETUP};
+        let talk = Talk::default();
+        let asked = |method| talk.may_ask(method);
+        assert!(asked(GST_RTSP_OPTIONS) && asked(GST_RTSP_OPTIONS));
+        assert!(
+            (0..MOST_TIMES).all(|_| asked(GST_RTSP_DESCRIBE))
+                && !asked(GST_RTSP_DESCRIBE)
+                && !asked(GST_RTSP_DESCRIBE)
+        );
+        assert!(
+            asked(GST_RTSP_OPTIONS) && asked(GST_RTSP_DESCRIBE),
+            "another connection, after a redirection"
+        );
+        assert!((0..10).all(|_| asked(GST_RTSP_SETUP)) && (0..10).all(|_| asked(GST_RTSP_GET_PARAMETER)));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use gst::prelude::*;
 
-use super::is_made_by;
+use super::alive::has_udp;
 
 /// Whether nothing may be said to the camera: its pipeline leaves it before the first packet.
 pub fn is_silent(source: &gst::Element) -> bool {
@@ -24,6 +24,5 @@ fn is_leaving(source: &gst::Element) -> bool {
 
 /// Whether packets have come, or come beside the connection: UDP goes on until TEARDOWN, and has no such trouble.
 fn has_packets(source: &gst::Element) -> bool {
-    let children = source.downcast_ref::<gst::Bin>().map(|source| source.children()).unwrap_or_default();
-    !source.src_pads().is_empty() || children.iter().any(|child| is_made_by(child, "udpsrc"))
+    !source.src_pads().is_empty() || has_udp(source)
 }

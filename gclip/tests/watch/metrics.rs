@@ -26,7 +26,7 @@ fn get(port: u16, path: &str) -> String {
 }
 
 /// The value of a metric, such as `gclip_camera_up{camera="gate"}`.
-fn value(text: &str, metric: &str) -> Option<f64> {
+pub fn value(text: &str, metric: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
