@@ -22,7 +22,7 @@ case ${1:-} in
   --random-camera)
     bash scripts/setup.sh --tests
     export G_DEBUG=fatal_warnings OMP_WAIT_POLICY=passive GCLIP_RANDOM_CAMERA=${2:-3600}
-    exec cargo test -p gclip --test watch random -- --ignored --nocapture
+    exec cargo test --workspace --test watch random -- --ignored --nocapture
     ;;
   --soak)
     bash scripts/setup.sh --tests

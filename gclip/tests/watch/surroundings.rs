@@ -95,6 +95,92 @@ fn a_pipe_holds_up_nobody_whether_it_is_read_or_not() {
     watch.stop();
 }
 
+/// A file system of 256 KiB, until it is dropped; `None`, with the reason, where that takes more rights.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<SmallDisk> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .arg(folder.path())
+            .stderr(Stdio::null())
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: a small disk can be mounted by root alone");
+            return None;
+        }
+        Some(SmallDisk(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_no_part_of_a_line_and_is_used_again_when_there_is_room() {
+    let Some(mut server) = Server::start() else { return };
+    let Some(disk) = SmallDisk::mount() else { return };
+    server.serve("gate", (160, 90), 15);
+    let (path, filler) = (disk.0.path().join("lines.jsonl"), disk.0.path().join("filler"));
+    std::fs::write(&filler, [0; 128 << 10]).unwrap();
+    let file = format!("[output.small]\ntype = 'file'\npath = '{}'\nwhat = 'all'\n", path.display());
+    let gate = camera("gate", &server.url("gate"), "masks = 'rle'");
+    let mut watch = Watch::start(&(config("") + ALL + &file + &gate));
+    watch.until_log("No space left on device");
+    watch.until_frames("gate", 10); // and that many tries
+    let whole = || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with('\n'), "a part of a line is left: {:?}", text.lines().last());
+        lines(&path)
+    };
+    let before = whole().len();
+    assert!(before > 0);
+    std::fs::remove_file(filler).unwrap();
+    until("lines get in again", || lines(&path).len() > before + 3);
+    watch.stop();
+    assert!(whole().len() > before + 3);
+}
+
+#[test]
+fn a_device_that_takes_nothing_costs_its_own_lines_alone() {
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (160, 90), 15);
+    let full = "[output.full]\ntype = 'file'\npath = '/dev/full'\nwhat = 'all'\n";
+    let mut watch = Watch::start(&(config("") + ALL + full + &camera("gate", &server.url("gate"), "")));
+    watch.until_log("output.full: ");
+    watch.until_frames("gate", 10);
+    watch.until_log("No space left on device");
+    watch.stop();
+}
+
+/// gst-rtsp-server tells its clock, which is this machine's, in RTCP's sender reports.
+#[test]
+fn lines_tell_when_the_picture_was_taken_by_the_cameras_clock() {
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (160, 90), 15);
+    let mut watch = Watch::start(&(config("") + ALL + &camera("gate", &server.url("gate"), "")));
+    let is_dated = |line: &Value| line["type"] == "frame" && line["captured"].is_string();
+    let seconds = |line: &Value, key: &str| {
+        let time = glib::DateTime::from_iso8601(line[key].as_str().unwrap(), None).unwrap();
+        time.to_unix() as f64 + f64::from(time.microsecond()) / 1e6
+    };
+    let first = watch.until("a line with the camera's time", is_dated);
+    let later = (0..20).map(|_| watch.until("another one", is_dated)).last().unwrap();
+    for line in [&first, &later] {
+        let age = seconds(line, "time") - seconds(line, "captured");
+        assert!((-0.5..20.0).contains(&age), "{age} s old: {line}");
+    }
+    let passed = (later["pts"].as_f64().unwrap() - first["pts"].as_f64().unwrap()) / 1e9;
+    let by_camera = seconds(&later, "captured") - seconds(&first, "captured");
+    // Each report corrects what the last one said.
+    assert!((passed - by_camera).abs() < 0.5, "{passed} s of the stream, {by_camera} s of the camera");
+    watch.stop();
+}
+
 #[test]
 fn a_file_is_rotated_by_renaming() {
     let Some(mut server) = Server::start() else { return };
