@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! PNG and JPEG files to pictures for the model.
 
+mod entropy;
+
 use std::io::Cursor;
 use std::path::Path;
 
@@ -77,7 +79,11 @@ fn png(bytes: &[u8]) -> Result<Decoded> {
 fn jpeg(bytes: &[u8]) -> Result<Decoded> {
     let whole = match decode_jpeg(bytes, true) {
         Ok((image, orientation)) => {
-            let doubt = is_cut_off(bytes).then(|| "its end marker is missing".to_owned());
+            let doubt = match entropy::damage(bytes) {
+                _ if is_cut_off(bytes) => Some("its end marker is missing".to_owned()),
+                Some(damage) => Some(format!("it is damaged: {damage}")),
+                None => None,
+            };
             return Ok((image, orientation, doubt));
         }
         Err(error) => error,
@@ -257,6 +263,32 @@ mod tests {
                 assert!(name == "p.png" || error.contains("cut off"), "{error}");
             }
         }
+    }
+
+    /// The data of its only scan, from the place in percent on.
+    fn place_in_data(jpeg: &[u8], percent: usize) -> usize {
+        let start = jpeg.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap() + 14;
+        start + (jpeg.len() - 2 - start) * percent / 100
+    }
+
+    #[test]
+    fn a_hole_in_a_picture_that_ends_properly_is_told_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let [_, (_, whole)] = encoded(&noise(), None);
+        let (from, to) = (place_in_data(&whole, 30), place_in_data(&whole, 60));
+        let with = |hole: &[u8], behind: usize| [&whole[..from], hole, &whole[behind..]].concat();
+        let cases = [
+            ("left out", with(&[], to)),
+            ("one byte", with(&[], from + 1)),
+            ("zeros", with(&[0; 64], from + 64)),
+            ("its end", with(&[], whole.len() - 2)),
+            ("twice", with(&whole[from..to], from)),
+        ];
+        for (name, bytes) in cases {
+            let opened = read(&file(&folder, "hole.jpg", &bytes), Turn::AsShown).unwrap();
+            assert!(opened.doubt.is_some_and(|doubt| doubt.contains("damaged")), "{name}");
+        }
+        assert_eq!(read(&file(&folder, "whole.jpg", &whole), Turn::AsShown).unwrap().doubt, None);
     }
 
     #[test]

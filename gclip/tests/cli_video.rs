@@ -205,6 +205,33 @@ fn a_reader_who_leaves_early_costs_nothing_but_his_own_lines() {
     assert!(said.contains("cannot write to standard output") && said.lines().count() == 1, "{said}");
 }
 
+/// The results are not HDR, and look paler than the source.
+#[test]
+fn results_of_an_hdr_source_get_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    for (colorimetry, words) in
+        [("bt2100-pq", Some("HDR (PQ)")), ("bt2100-hlg", Some("HDR (HLG)")), ("bt709", None)]
+    {
+        let source = folder.path().join(format!("{colorimetry}.mp4"));
+        let made = Command::new("gst-launch-1.0")
+            .args(["-q", "videotestsrc", "num-buffers=3", "!"])
+            .arg(format!(
+                "video/x-raw,format=I420_10LE,width=160,height=96,framerate=10/1,colorimetry={colorimetry}"
+            ))
+            .args(["!", "x264enc", "!", "h264parse", "!", "mp4mux", "!", "filesink"])
+            .arg(format!("location={}", source.display()))
+            .status();
+        assert!(made.unwrap().success());
+        let output = gclip(&folder.path().join("out"), source.to_str().unwrap(), &[]);
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        match words {
+            Some(words) => assert!(said.contains(words) && said.contains("paler"), "{colorimetry}: {said}"),
+            None => assert!(said.is_empty(), "{colorimetry}: {said}"),
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_camera_is_told_as_gclip_watch_tells_it() {
     let Some(mut server) = rtsp::Server::start() else { return };

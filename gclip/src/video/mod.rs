@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclip video`: decode, segment, draw, encode. Leaves `NAME.mp4`, `NAME.png` and `NAME.jsonl`.
 
+mod light;
 mod picture;
 mod report;
 mod shape;
@@ -103,6 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
 
     let outcome = play(&pipeline, args, &report, &time_is_up);
     let finished = report.finish(&segment);
+    let hdr = segment.static_pad("sink").and_then(|pad| light::word(&pad));
     // After an error the pipeline may still hold open files; NULL closes them either way.
     pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
     let why = |error: Error| redact::urls(&format!("{error:#}"));
@@ -115,6 +117,9 @@ pub fn run(args: &Args) -> Result<()> {
         frames => complain!(
             "gclip: the time stamps of {frames} frames are missing or do not rise; each was put behind the frame before"
         ),
+    }
+    if let Some(word) = hdr {
+        complain!("gclip: {word}");
     }
     finished.print(&[&paths.video, &paths.picture, &paths.json]);
     match end {
