@@ -124,6 +124,22 @@ fn another_architecture() {
     refused(|model| tiny::write_weights(&weights(model), &bert), &["model.safetensors"]);
 }
 
+/// The words are about what the user's file holds, not about how the names would be elsewhere.
+#[test]
+fn files_that_hold_something_else_are_told_by_what_they_hold() {
+    let renamed = |name: &dyn Fn(&str) -> Option<String>| -> Tensors {
+        let all = tiny::tensors(true).into_iter();
+        all.filter_map(|(old, shape, values)| Some((name(&old)?, shape, values))).collect()
+    };
+    let prefixed = renamed(&|name| Some(format!("model.{name}")));
+    refused(|model| tiny::write_weights(&weights(model), &prefixed), &["its tensors begin with `model.`"]);
+    let bare = renamed(&|name| (!name.contains("projection")).then(|| name.to_string()));
+    let words = ["without its projection", "CLIPVisionModelWithProjection"];
+    refused(|model| tiny::write_weights(&weights(model), &bare), &words);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 600000000\n";
+    refused(|model| fs::write(weights(model), pointer).unwrap(), &["model.safetensors", "git lfs pull"]);
+}
+
 #[test]
 fn wrong_shapes_and_numbers() {
     let name = "visual_projection.weight";

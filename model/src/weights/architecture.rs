@@ -17,6 +17,12 @@ pub fn check(weights: &Weights, hints: &Hints) -> Result<Architecture> {
         bail!("it holds a ResNet; only vision transformers are supported");
     }
     let vision = vision(weights, hints)?;
+    if weights.shape("visual.proj").is_none() {
+        bail!(
+            "it holds a vision tower without its projection, as a CLIPVisionModel is saved: save the CLIPModel, or a \
+             CLIPVisionModelWithProjection"
+        );
+    }
     let [_, embed_dim] = matrix(weights, "visual.proj")?;
     agree("embed dim", hints.embed_dim, embed_dim)?;
     let has_text = weights.shape("token_embedding.weight").is_some();
@@ -24,10 +30,24 @@ pub fn check(weights: &Weights, hints: &Hints) -> Result<Architecture> {
     Ok(Architecture { embed_dim, vision, text })
 }
 
+/// What the names of the tensors have in common, for whoever has to find out what a file is.
+fn names_in(weights: &Weights) -> String {
+    let mut names: Vec<&str> = weights.names().collect();
+    names.sort_unstable();
+    let prefix = |name: &&str| name.split_once('.').map(|(prefix, _)| prefix.to_string());
+    match (names.first(), names.first().and_then(prefix)) {
+        (_, Some(common)) if names.iter().all(|name| prefix(name).as_deref() == Some(common.as_str())) => {
+            format!("its tensors begin with `{common}.`")
+        }
+        (Some(first), _) => format!("its first tensor is `{first}`"),
+        (None, _) => "it holds no tensor".to_string(),
+    }
+}
+
 fn vision(weights: &Weights, hints: &Hints) -> Result<VisionConfig> {
     let conv1 = weights
         .shape("visual.conv1.weight")
-        .context("it holds no CLIP vision tower (no visual.conv1.weight)")?;
+        .with_context(|| format!("it holds no CLIP vision tower; {}", names_in(weights)))?;
     let [width, 3, patch_size, _] = conv1[..] else {
         bail!("visual.conv1.weight has shape {conv1:?}, expected [width, 3, patch, patch]");
     };

@@ -28,6 +28,10 @@ pub fn read(file: &Path, tensors: &mut HashMap<String, Tensor>, digests: &Digest
     }
     let mut size = [0; 8];
     reader.read_exact(&mut size).context("the file is too short for a safetensors header")?;
+    // The first word of its `version https://git-lfs.github.com/spec/v1`.
+    if &size == b"version " {
+        bail!("it is a Git LFS pointer and not the file itself: run `git lfs pull`");
+    }
     let header_length = u64::from_le_bytes(size);
     if header_length > MAX_HEADER || header_length > length - 8 {
         bail!(
