@@ -4,35 +4,20 @@
 
 use std::process::Command;
 
+use gclip_testing::dice::Dice;
 use gclip_testing::scene;
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::{VideoFormat, VideoFrameFlags, VideoMeta};
 use gstgclip::meta::NAME;
 
-/// Numbers that anybody may have drawn: xorshift64*.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
-    }
-
-    fn one_in(&mut self, sides: u64) -> bool {
-        self.roll(sides) == 0
-    }
-
-    /// A share of the frame, or what is none.
-    fn number(&mut self, odd: bool) -> f64 {
-        const NONE: [f64; 10] =
-            [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300, -1e9, 5e-324, -0.25, 1.75, -0.0];
-        match odd && self.one_in(4) {
-            true => NONE[self.roll(NONE.len() as u64) as usize],
-            false => self.roll(1001) as f64 / 1000.0,
-        }
+/// A share of the frame, or what is none.
+fn share(dice: &mut Dice, odd: bool) -> f64 {
+    const NONE: [f64; 10] =
+        [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300, -1e9, 5e-324, -0.25, 1.75, -0.0];
+    match odd && dice.one_in(4) {
+        true => dice.of(&NONE),
+        false => dice.below(1001) as f64 / 1000.0,
     }
 }
 
@@ -40,17 +25,18 @@ const LABELS: [&str; 7] = ["car", "road & <sky>", "a \"q\" \\ '", "é漢🚗", "
 
 /// A mask and its video metadata, which say more or less than there is.
 fn mask(dice: &mut Dice, odd: bool) -> gst::Buffer {
-    let (width, height) = (1 + dice.roll(70) as u32, 1 + dice.roll(50) as u32);
+    let (width, height) = (1 + dice.below(70) as u32, 1 + dice.below(50) as u32);
     let deep = dice.one_in(3);
     let row = width as usize * if deep { 2 } else { 1 };
-    let (mut offset, mut stride) = (dice.roll(3) as usize * 2, (row + dice.roll(9) as usize) as i32);
+    let (mut offset, mut stride) = (dice.below(3) as usize * 2, (row + dice.below(9) as usize) as i32);
     let size = offset + stride as usize * height as usize;
-    let values = (0..size).map(|_| if odd && dice.one_in(40) { dice.roll(256) } else { dice.roll(4) } as u8);
+    let values =
+        (0..size).map(|_| if odd && dice.one_in(40) { dice.below(256) } else { dice.below(4) } as u8);
     let mut mask = gst::Buffer::from_mut_slice(values.collect::<Vec<_>>());
     let mut format = if deep { VideoFormat::Gray16Le } else { VideoFormat::Gray8 };
     let (mut said_width, mut said_height) = (width, height);
     if odd {
-        match dice.roll(14) {
+        match dice.below(14) {
             0 => said_width += 5,
             1 => said_height += 3,
             2 => stride = 1,
@@ -74,14 +60,13 @@ fn mask(dice: &mut Dice, odd: bool) -> gst::Buffer {
 
 fn region(dice: &mut Dice, number: u32, odd: bool) -> gst::Structure {
     let name = if odd && dice.one_in(20) { "other" } else { "region" };
-    let value =
-        if odd && dice.one_in(9) { [0, 255, 70_000, u32::MAX][dice.roll(4) as usize] } else { number + 1 };
+    let value = if odd && dice.one_in(9) { dice.of(&[0, 255, 70_000, u32::MAX]) } else { number + 1 };
     let mut region = gst::Structure::builder(name)
         .field("value", value)
         .field("label", LABELS[number as usize % LABELS.len()])
         .build();
     for field in ["score", "area", "x", "y", "w", "h"] {
-        region.set(field, dice.number(odd));
+        region.set(field, share(dice, odd));
     }
     if odd && dice.one_in(15) {
         region.set("label", 7i32);
@@ -93,20 +78,20 @@ fn attach(dice: &mut Dice, buffer: &mut gst::BufferRef, odd: bool, regions: u32)
     gstgclip::meta::register();
     let mut meta = gst::meta::CustomMeta::add(buffer, NAME).unwrap();
     let structure = meta.mut_structure();
-    structure.set("version", if odd && dice.one_in(20) { 0u32 } else { 1 + dice.roll(2) as u32 });
-    structure.set("generation", dice.roll(1000));
-    structure.set("age", if odd && dice.one_in(9) { u64::MAX } else { dice.roll(1 << 30) });
+    structure.set("version", if odd && dice.one_in(20) { 0u32 } else { 1 + dice.below(2) as u32 });
+    structure.set("generation", dice.below(1000));
+    structure.set("age", if odd && dice.one_in(9) { u64::MAX } else { dice.below(1 << 30) });
     structure.set("mask", mask(dice, odd));
     for (field, whole) in [("x", 0.0), ("y", 0.0), ("w", 1.0), ("h", 1.0)] {
-        structure.set(field, if odd && dice.one_in(2) { dice.number(true) } else { whole });
+        structure.set(field, if odd && dice.one_in(2) { share(dice, true) } else { whole });
     }
     let regions = (0..regions).map(|number| region(dice, number, odd).to_send_value());
     structure.set("regions", gst::Array::from_values(regions));
     if odd && dice.one_in(6) {
         let fields = ["version", "generation", "age", "mask", "x", "w", "regions"];
-        structure.remove_field(fields[dice.roll(7) as usize]);
+        structure.remove_field(fields[dice.below(7) as usize]);
     }
-    match odd.then(|| dice.roll(40)) {
+    match odd.then(|| dice.below(40)) {
         Some(0) => structure.set("regions", "no array"),
         Some(1) => structure.set("regions", gst::Array::from_values([7i32.to_send_value()])),
         Some(2) => structure.set("mask", "no buffer"),
@@ -130,14 +115,14 @@ fn feed(
     let size = gst_video::VideoInfo::from_caps(&caps).unwrap().size();
     let mut harness = Harness::new_parse(element);
     harness.set_src_caps(caps);
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed, 0);
     for number in 0..frames {
         let mut buffer = gst::Buffer::from_mut_slice(vec![90u8; size]);
         let fresh = buffer.get_mut().unwrap();
         fresh.set_pts(gst::ClockTime::from_mseconds(40) * number);
         fresh.set_duration(gst::ClockTime::from_mseconds(40));
         if !dice.one_in(12) {
-            let regions = regions.unwrap_or_else(|| dice.roll(7) as u32);
+            let regions = regions.unwrap_or_else(|| dice.below(7) as u32);
             attach(&mut dice, fresh, odd, regions);
         }
         harness
