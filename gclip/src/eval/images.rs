@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use gstgclip::model::{InferOptions, Request, Segmentation};
-use image::RgbImage;
 
 use super::Args;
 use super::confusion::Confusion;
@@ -16,7 +15,7 @@ use super::report::{self, Report, Timing};
 use super::truth::Truth;
 use super::values;
 use crate::model_args::Ready;
-use crate::picture::{Opened, Turn};
+use crate::picture::{Opened, RgbImage, Turn};
 use crate::say::complain;
 use crate::{picture, progress};
 

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use gstgclip::model::weights::hub_cache;
-use hf_hub::api::sync::{Api, ApiBuilder};
-use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
 use super::listing::{Listing, RemoteFile};
@@ -25,8 +23,9 @@ pub struct Hub {
     endpoint: String,
     id: String,
     revision: String,
-    cache: Cache,
-    api: Api,
+    /// The folder of all models, and in it that of this one: blobs/HASH, snapshots/COMMIT/NAME, refs/REVISION.
+    cache: PathBuf,
+    agent: ureq::Agent,
 }
 
 /// The parts of the hub's answer to `/api/models/ID/revision/REV?blobs=true` that are read.
@@ -76,21 +75,16 @@ impl Hub {
             bail!("HF_ENDPOINT is {endpoint}, which is no http:// or https:// address");
         }
         let token = variable("HF_TOKEN").or_else(stored_token);
-        let folder = std::path::absolute(hub_cache()).context("the current folder cannot be found")?;
-        let cache = Cache::new(folder.clone());
-        let api = ApiBuilder::from_cache(cache.clone())
-            .with_endpoint(endpoint.clone())
-            .with_token(token.clone())
-            .with_user_agent("gclip", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|error| anyhow!("the HTTP client does not start: {error}"))?;
+        let cache = std::path::absolute(hub_cache()).context("the current folder cannot be found")?;
         let offline = variable("HF_HUB_OFFLINE")
             .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()));
-        Ok(Hub { offline, token, endpoint, id: id.into(), revision: revision.into(), cache, api })
-    }
-
-    fn repo(&self, revision: &str) -> Repo {
-        Repo::with_revision(self.id.clone(), RepoType::Model, revision.to_string())
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(ANSWER_TIME))
+            .user_agent(concat!("gclip/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        Ok(Hub { offline, token, endpoint, id: id.into(), revision: revision.into(), cache, agent })
     }
 
     /// Asks the hub for the files of the revision with their sizes and hashes.
@@ -99,8 +93,8 @@ impl Hub {
     }
 
     fn listing_of(&self, revision: &str) -> Result<Listing> {
-        let request = self.api.repo(self.repo(revision)).info_request().query("blobs", "true");
-        let info: RepositoryInfo = self.ask(request)?;
+        let url = format!("{}/api/models/{}/revision/{}", self.endpoint, self.id, in_address(revision));
+        let info: RepositoryInfo = self.ask(&url, ("blobs", "true"))?;
         if !is_plain_name(&info.sha) {
             bail!("{} answers with an impossible commit name for {}", self.endpoint, self.id);
         }
@@ -112,13 +106,8 @@ impl Hub {
     /// The hub's own conversion of old checkpoints to safetensors waits in a pull request; finds that revision.
     pub fn converted_listing(&self) -> Result<Option<Listing>> {
         let url = format!("{}/api/models/{}/discussions", self.endpoint, self.id);
-        let agent = ureq::Agent::new_with_defaults();
-        let mut request = agent.get(&url).query("p", "0");
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
         // A hub without discussions (a mirror) has no conversions either.
-        let Ok(answer) = self.ask::<Discussions>(request) else { return Ok(None) };
+        let Ok(answer) = self.ask::<Discussions>(&url, ("p", "0")) else { return Ok(None) };
         let converted = answer.discussions.into_iter().find(|discussion| {
             let author = discussion.author.as_ref().map(|author| author.name.as_str());
             author == Some(CONVERTER.0) && discussion.title == CONVERTER.1
@@ -126,17 +115,12 @@ impl Hub {
         converted.map(|found| self.listing_of(&format!("refs/pr/{}", found.num))).transpose()
     }
 
-    fn ask<T: serde::de::DeserializeOwned>(
-        &self,
-        request: ureq::RequestBuilder<ureq::typestate::WithoutBody>,
-    ) -> Result<T> {
-        let answer = request
-            .config()
-            .http_status_as_error(false)
-            .timeout_global(Some(ANSWER_TIME))
-            .build()
-            .call()
-            .map_err(|error| anyhow!("cannot reach {}: {error}", self.endpoint))?;
+    fn ask<T: serde::de::DeserializeOwned>(&self, url: &str, (key, value): (&str, &str)) -> Result<T> {
+        let mut request = self.agent.get(url).query(key, value);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let answer = request.call().map_err(|error| anyhow!("cannot reach {}: {error}", self.endpoint))?;
         check_status(answer.status().as_u16(), &self.id, &self.endpoint)?;
         answer.into_body().read_json().map_err(|error| {
             anyhow!("{} answers about {} with no readable JSON: {error}", self.endpoint, self.id)
@@ -144,35 +128,45 @@ impl Hub {
     }
 
     pub fn url(&self, revision: &str, name: &str) -> String {
-        self.api.repo(self.repo(revision)).url(name)
+        format!("{}/{}/resolve/{}/{name}", self.endpoint, self.id, in_address(revision))
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.cache.join(format!("models--{}", self.id.replace('/', "--")))
     }
 
     pub fn blob(&self, digest: &Digest) -> PathBuf {
-        self.cache.repo(self.repo(&self.revision)).blob_path(digest.hex())
+        self.folder().join("blobs").join(digest.hex())
     }
 
     pub fn snapshot(&self, commit: &str) -> PathBuf {
-        self.cache.repo(self.repo(&self.revision)).pointer_path(commit)
+        self.folder().join("snapshots").join(commit)
+    }
+
+    fn reference(&self) -> PathBuf {
+        self.folder().join("refs").join(&self.revision)
     }
 
     /// Makes the revision's name point to its commit: the last step, so that a half-fetched model is never found.
     pub fn write_reference(&self, listing: &Listing) -> Result<()> {
-        self.cache
-            .repo(self.repo(&self.revision))
-            .create_ref(&listing.commit)
-            .with_context(|| format!("cannot write to the cache {}", self.cache.path().display()))
+        let reference = self.reference();
+        // A revision may hold slashes, and is in folders of its own then.
+        let folders = reference.parent().unwrap_or(&self.cache);
+        std::fs::create_dir_all(folders)
+            .and_then(|()| std::fs::write(&reference, &listing.commit))
+            .with_context(|| format!("cannot write to the cache {}", self.cache.display()))
     }
 
     /// The snapshot in the cache, complete or an error.
     pub fn cached_snapshot(&self) -> Result<PathBuf> {
-        let repo = self.cache.repo(self.repo(&self.revision));
-        let folder = ["config.json", "open_clip_config.json"].iter().find_map(|name| repo.get(name));
-        let folder = folder.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+        let commit = std::fs::read_to_string(self.reference()).unwrap_or_default();
+        let folder =
+            Some(commit.trim()).filter(|commit| is_plain_name(commit)).map(|commit| self.snapshot(commit));
         folder.filter(|folder| plan::is_complete(folder)).with_context(|| {
             format!(
                 "{} is not complete in the cache {} and HF_HUB_OFFLINE forbids the network",
                 self.id,
-                self.cache.path().display()
+                self.cache.display()
             )
         })
     }
@@ -213,6 +207,11 @@ pub fn check_id(id: &str) -> Result<()> {
 /// A file name without a folder: what a hub names must not lead out of the snapshot.
 fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}
+
+/// A revision as one part of an address.
+fn in_address(revision: &str) -> String {
+    revision.replace('/', "%2F")
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -188,10 +188,7 @@ fn one(
     }
     if let Some(target) = &targets.overlay {
         let painted = paint::paint(&image, &answer, args.opacity)?;
-        output::write(&target.file(input, "png")?, |file| {
-            let encoder = image::codecs::png::PngEncoder::new(file);
-            Ok(painted.write_with_encoder(encoder)?)
-        })?;
+        output::write(&target.file(input, "png")?, |file| painted.write_png(file))?;
     }
     if let Some(target) = &targets.logits {
         logits::write(&target.file(input, "safetensors")?, ready, &requests[0]).with_context(segmenting)?;

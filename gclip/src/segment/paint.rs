@@ -5,9 +5,9 @@ use anyhow::{Context, Result};
 use cairo::{Context as Cairo, Format, ImageSurface};
 use gstgclip::model::{Region, Segmentation};
 use gstgclip::overlay::palette;
-use image::RgbImage;
 
 use crate::eval::values;
+use crate::picture::RgbImage;
 
 /// Colour of a mask value: that of gclipoverlay, and black for 0.
 pub fn colour(value: u32) -> [u8; 3] {
@@ -23,14 +23,14 @@ pub fn paint(image: &RgbImage, answer: &Segmentation, opacity: f64) -> Result<Rg
 
 /// Lays the colours over the pixels; the border of a class is twice as strong.
 fn tint(image: &mut RgbImage, ids: &[u16], opacity: f64) {
-    let width = image.width() as usize;
-    for (index, pixel) in image.pixels_mut().enumerate() {
+    let width = image.width();
+    for (index, pixel) in image.pixels_mut().iter_mut().enumerate() {
         let Some(&id) = ids.get(index).filter(|id| **id != 0) else { continue };
         let right = if (index + 1) % width == 0 { Some(&id) } else { ids.get(index + 1) };
         let border = right.is_some_and(|other| *other != id)
             || ids.get(index + width).is_some_and(|other| *other != id);
         let share = if border { (2.0 * opacity).min(1.0) } else { opacity };
-        for (channel, tint) in pixel.0.iter_mut().zip(colour(id.into())) {
+        for (channel, tint) in pixel.iter_mut().zip(colour(id.into())) {
             *channel = (f64::from(*channel) * (1.0 - share) + f64::from(tint) * share).round() as u8;
         }
     }
@@ -87,9 +87,9 @@ fn to_surface(image: &RgbImage, width: i32, height: i32) -> Result<ImageSurface>
         .context("the picture is too large for a legend")?;
     let stride = usize::try_from(surface.stride())?;
     let mut data = surface.data()?;
-    for (row, pixels) in data.chunks_exact_mut(stride).zip(image.rows()) {
+    for (row, pixels) in data.chunks_exact_mut(stride).zip(image.pixels().chunks_exact(image.width())) {
         for (target, pixel) in row.chunks_exact_mut(4).zip(pixels) {
-            let [r, g, b] = pixel.0;
+            let [r, g, b] = *pixel;
             target.copy_from_slice(&u32::from_be_bytes([0, r, g, b]).to_ne_bytes());
         }
     }
@@ -100,10 +100,11 @@ fn to_surface(image: &RgbImage, width: i32, height: i32) -> Result<ImageSurface>
 fn from_surface(surface: &mut ImageSurface, mut image: RgbImage) -> Result<RgbImage> {
     let stride = usize::try_from(surface.stride())?;
     let data = surface.data()?;
-    for (row, pixels) in data.chunks_exact(stride).zip(image.rows_mut()) {
+    let width = image.width();
+    for (row, pixels) in data.chunks_exact(stride).zip(image.pixels_mut().chunks_exact_mut(width)) {
         for (source, pixel) in row.chunks_exact(4).zip(pixels) {
             let [_, r, g, b] = u32::from_ne_bytes([source[0], source[1], source[2], source[3]]).to_be_bytes();
-            pixel.0 = [r, g, b];
+            *pixel = [r, g, b];
         }
     }
     Ok(image)
@@ -131,35 +132,35 @@ mod tests {
 
     #[test]
     fn tint_leaves_the_background_and_marks_borders() {
-        let mut image = RgbImage::from_pixel(4, 1, image::Rgb([100, 100, 100]));
+        let mut image = RgbImage::filled(4, 1, [100; 3]);
         tint(&mut image, &[0, 1, 1, 1], 0.25);
-        let [_, inside, ..] = [0, 1, 2, 3].map(|x| image.get_pixel(x, 0).0);
-        assert_eq!(image.get_pixel(0, 0).0, [100; 3]);
+        let [_, inside, ..] = [0, 1, 2, 3].map(|x| image.pixel(x, 0));
+        assert_eq!(image.pixel(0, 0), [100; 3]);
         let blend = |share: f64| {
             colour(1).map(|tint| (100.0 * (1.0 - share) + f64::from(tint) * share).round() as u8)
         };
         assert_eq!(inside, blend(0.25));
-        let mut image = RgbImage::from_pixel(2, 1, image::Rgb([100, 100, 100]));
+        let mut image = RgbImage::filled(2, 1, [100; 3]);
         tint(&mut image, &[1, 2], 0.25);
-        assert_eq!(image.get_pixel(0, 0).0, blend(0.5));
+        assert_eq!(image.pixel(0, 0), blend(0.5));
     }
 
     #[test]
     fn the_legend_draws_and_keeps_the_rest() {
-        let image = RgbImage::from_pixel(200, 100, image::Rgb([10, 200, 30]));
+        let image = RgbImage::filled(200, 100, [10, 200, 30]);
         let painted = paint(&image, &answer(200, vec![0; 20_000], &["a class"]), 0.5).unwrap();
-        assert_eq!(painted.get_pixel(199, 0).0, [10, 200, 30]);
-        let changed = painted.pixels().filter(|pixel| pixel.0 != [10, 200, 30]).count();
+        assert_eq!(painted.pixel(199, 0), [10, 200, 30]);
+        let changed = painted.pixels().iter().filter(|pixel| **pixel != [10, 200, 30]).count();
         assert!(changed > 500, "{changed} pixels of legend");
-        assert!(painted.pixels().any(|pixel| pixel.0 == colour(1)), "the swatch has the colour of the class");
+        assert!(painted.pixels().contains(&colour(1)), "the swatch has the colour of the class");
     }
 
     /// The columns that the legend changes, first and last.
-    fn extent(label: &str) -> (u32, u32) {
-        let grey = image::Rgb([90, 90, 90]);
-        let image = RgbImage::from_pixel(800, 300, grey);
+    fn extent(label: &str) -> (usize, usize) {
+        let grey = [90; 3];
+        let image = RgbImage::filled(800, 300, grey);
         let painted = paint(&image, &answer(800, vec![0; 240_000], &[label]), 0.5).unwrap();
-        let changed = |&x: &u32| (0..300).any(|y| *painted.get_pixel(x, y) != grey);
+        let changed = |&x: &usize| (0..300).any(|y| painted.pixel(x, y) != grey);
         ((0..800).find(changed).unwrap(), (0..800).rev().find(changed).unwrap())
     }
 
@@ -177,8 +178,8 @@ mod tests {
 
     #[test]
     fn a_picture_too_small_for_a_legend_is_only_tinted() {
-        let image = RgbImage::from_pixel(1, 1, image::Rgb([0, 0, 0]));
+        let image = RgbImage::filled(1, 1, [0; 3]);
         let painted = paint(&image, &answer(1, vec![1], &["dot"]), 1.0).unwrap();
-        assert_eq!(painted.get_pixel(0, 0).0, colour(1));
+        assert_eq!(painted.pixel(0, 0), colour(1));
     }
 }

@@ -5,18 +5,18 @@ use anyhow::Result;
 use gstgclip::meta::json::{FrameRegion, RegionMask};
 use gstgclip::meta::{MaskRow, Tag, rle};
 use gstgclip::model::{Ids, Prompts, Segmentation, StageTimes};
-use image::RgbImage;
 use serde::Serialize;
 
 use super::inputs::Input;
 use crate::model_args::Ready;
+use crate::picture::RgbImage;
 use crate::say::say;
 
 #[derive(Serialize)]
 pub struct Record {
     picture: String,
-    width: u32,
-    height: u32,
+    width: usize,
+    height: usize,
     /// The classes in the prompt grammar, and the background names.
     prompts: String,
     background: Vec<String>,

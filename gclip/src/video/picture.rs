@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Picks the drawn frame that shows most and saves it as PNG.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use anyhow::{Context, Result};
 use gst_video::prelude::*;
 use parking_lot::Mutex;
 
+use crate::picture::RgbImage;
 use gstgclip::meta::Masks;
 
 /// The best frame so far: most classes, then most of the picture named.
@@ -62,15 +65,14 @@ impl Showcase {
         let info = gst_video::VideoInfo::from_caps(sample.caps().context("the picture has no caps")?)?;
         let buffer = sample.buffer().context("the picture has no buffer")?;
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)?;
-        let (width, height) = (info.width(), info.height());
+        let (width, height) = (info.width() as usize, info.height() as usize);
         let stride = usize::try_from(frame.plane_stride()[0])?;
-        let mut pixels = Vec::with_capacity((width * height * 3) as usize);
-        for row in frame.plane_data(0)?.chunks(stride).take(height as usize) {
-            pixels.extend_from_slice(&row[..width as usize * 3]);
+        let mut pixels = Vec::with_capacity(width * height * 3);
+        for row in frame.plane_data(0)?.chunks(stride).take(height) {
+            pixels.extend_from_slice(&row[..width * 3]);
         }
-        image::RgbImage::from_raw(width, height, pixels)
-            .context("the picture has an odd size")?
-            .save_with_format(path, image::ImageFormat::Png)
-            .with_context(|| format!("cannot write {}", place.display()))
+        let picture = RgbImage::from_raw(width, height, pixels).context("the picture has an odd size")?;
+        let write = || picture.write_png(BufWriter::new(File::create(path)?));
+        write().with_context(|| format!("cannot write {}", place.display()))
     }
 }

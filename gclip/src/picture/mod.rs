@@ -2,23 +2,26 @@
 //! PNG and JPEG files to pictures for the model.
 
 mod entropy;
+mod orientation;
+mod rgb;
 
 use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gstgclip::model::{Colour, Picture, PixelFormat};
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+use orientation::Orientation;
+pub use rgb::RgbImage;
+
 /// Longest side of a picture: what PNG and JPEG files of cameras and scanners have, and no decompression bomb.
-const MAX_SIDE: u32 = 65_535;
+const MAX_SIDE: usize = 65_535;
 /// Memory the decoder may take: a picture of 16k x 16k pixels.
-const MAX_BYTES: u64 = 1 << 30;
+const MAX_BYTES: usize = 1 << 30;
 
 /// Which way round a picture is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,36 +45,64 @@ pub struct Opened {
 pub fn read(path: &Path, turn: Turn) -> Result<Opened> {
     let open = || -> Result<Opened> {
         let size = std::fs::metadata(path)?.len();
-        ensure!(size <= MAX_BYTES, "it has {size} bytes, more than any picture");
+        ensure!(size <= MAX_BYTES as u64, "it has {size} bytes, more than any picture");
         let bytes = std::fs::read(path)?;
-        let (picture, orientation, doubt) = match image::guess_format(&bytes) {
-            Ok(ImageFormat::Jpeg) => jpeg(&bytes)?,
-            Ok(ImageFormat::Png) => png(&bytes)?,
+        let (image, orientation, doubt) = match bytes.as_slice() {
+            [0xff, 0xd8, 0xff, ..] => jpeg(&bytes)?,
+            [0x89, b'P', b'N', b'G', ..] => png(&bytes)?,
             _ => bail!("it is neither PNG nor JPEG"),
         };
-        let mut picture = DynamicImage::ImageRgb8(picture);
-        if turn == Turn::AsShown {
-            picture.apply_orientation(orientation);
-        }
-        Ok(Opened { image: picture.into_rgb8(), doubt })
+        let image = match turn {
+            Turn::AsShown => orientation.unwrap_or(Orientation::UPRIGHT).upright(image),
+            Turn::AsStored => image,
+        };
+        Ok(Opened { image, doubt })
     };
     open().with_context(|| format!("cannot read the picture {}", path.display()))
 }
 
-type Decoded = (RgbImage, Orientation, Option<String>);
+/// The stored pixels, what EXIF says of them (damaged, it fails no picture), and what is wrong with the file.
+type Decoded = (RgbImage, Option<Orientation>, Option<String>);
+
+fn check_size(width: usize, height: usize) -> Result<()> {
+    let bytes = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
+    let fits = width.max(height) <= MAX_SIDE && bytes.is_some_and(|bytes| bytes <= MAX_BYTES);
+    ensure!(fits, "it is {width}x{height}, larger than any picture");
+    Ok(())
+}
 
 /// A decoder of PNG refuses what is cut off or damaged.
 fn png(bytes: &[u8]) -> Result<Decoded> {
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder()?;
-    // Damaged EXIF does not fail the picture.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok((DynamicImage::from_decoder(decoder)?.into_rgb8(), orientation, None))
+    let limits = png::Limits { bytes: MAX_BYTES };
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info()?;
+    let info = reader.info();
+    let (width, height) = (usize::try_from(info.width)?, usize::try_from(info.height)?);
+    check_size(width, height)?;
+    let orientation = info.exif_metadata.as_ref().and_then(|exif| Orientation::of_exif(exif));
+    let mut samples = vec![0; reader.output_buffer_size().context("its size is impossible")?];
+    let frame = reader.next_frame(&mut samples)?;
+    samples.truncate(frame.buffer_size());
+    if frame.bit_depth == png::BitDepth::Sixteen {
+        samples = samples.as_chunks().0.iter().map(|pair| to_eight_bits(u16::from_be_bytes(*pair))).collect();
+    }
+    let data = match frame.color_type {
+        png::ColorType::Rgb => samples,
+        png::ColorType::Rgba => samples.as_chunks().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b]).collect(),
+        png::ColorType::Grayscale => samples.iter().flat_map(|grey| [*grey; 3]).collect(),
+        png::ColorType::GrayscaleAlpha => {
+            samples.as_chunks().0.iter().flat_map(|[grey, _]| [*grey; 3]).collect()
+        }
+        png::ColorType::Indexed => bail!("its palette is missing"),
+    };
+    let image = RgbImage::from_raw(width, height, data).context("it holds less than its size says")?;
+    Ok((image, orientation, None))
+}
+
+/// 0 to 65535 as 0 to 255, to the nearest.
+fn to_eight_bits(sample: u16) -> u8 {
+    ((u32::from(sample) + 128) / 257) as u8
 }
 
 /// A decoder of JPEG fills what is missing with grey, unless it is told to be strict. Then it also refuses files that are whole
@@ -93,23 +124,21 @@ fn jpeg(bytes: &[u8]) -> Result<Decoded> {
     Ok((image, orientation, Some(format!("it is damaged ({whole}), and what is missing is grey"))))
 }
 
-fn decode_jpeg(bytes: &[u8], strict: bool) -> Result<(RgbImage, Orientation)> {
+fn decode_jpeg(bytes: &[u8], strict: bool) -> Result<(RgbImage, Option<Orientation>)> {
     let options = DecoderOptions::default()
         .jpeg_set_out_colorspace(ColorSpace::RGB)
         .set_strict_mode(strict)
-        .set_max_width(MAX_SIDE as usize)
-        .set_max_height(MAX_SIDE as usize);
+        .set_max_width(MAX_SIDE)
+        .set_max_height(MAX_SIDE);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     let told = |error: zune_jpeg::errors::DecodeErrors| anyhow!("{error:?}");
     decoder.decode_headers().map_err(told)?;
     let (width, height) = decoder.dimensions().context("it has no size")?;
-    ensure!(3 * (width * height) as u64 <= MAX_BYTES, "it is {width}x{height}, larger than any picture");
+    check_size(width, height)?;
     let pixels = decoder.decode().map_err(told)?;
-    // Damaged EXIF does not fail the picture.
-    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-    let image = RgbImage::from_raw(u32::try_from(width)?, u32::try_from(height)?, pixels)
-        .context("it holds less than its size says")?;
-    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+    let orientation = decoder.exif().and_then(|exif| Orientation::of_exif(exif));
+    let image = RgbImage::from_raw(width, height, pixels).context("it holds less than its size says")?;
+    Ok((image, orientation))
 }
 
 /// Whether a JPEG ends before its end marker. The pictures in its headers, which have one of their own, do not count.
@@ -132,8 +161,8 @@ fn is_cut_off(bytes: &[u8]) -> bool {
 pub fn for_model(image: &RgbImage) -> Result<Picture> {
     Ok(Picture {
         format: PixelFormat::Rgb,
-        width: image.width() as usize,
-        height: image.height() as usize,
+        width: image.width(),
+        height: image.height(),
         colour: Colour::default(),
         data: tch::Tensor::f_from_slice(image.as_raw())?.into(), // [height x width x 3]
     })
@@ -145,9 +174,9 @@ mod tests {
 
     use image::codecs::jpeg::JpegEncoder;
     use image::codecs::png::PngEncoder;
-    use image::{ExtendedColorType, ImageEncoder, Rgb};
+    use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 
-    use super::*;
+    use super::{Turn, read, rgb};
 
     /// Four colours: red at the upper left, green at the upper right, blue and white below.
     fn upright() -> RgbImage {
@@ -203,12 +232,17 @@ mod tests {
         [("p.png", png), ("p.jpg", jpeg)]
     }
 
-    fn is_alike(a: &RgbImage, b: &RgbImage) -> bool {
-        let near = |a: &Rgb<u8>, b: &Rgb<u8>| a.0.iter().zip(b.0).all(|(a, b)| a.abs_diff(b) < 40);
-        a.dimensions() == b.dimensions()
+    fn size(image: &RgbImage) -> (usize, usize) {
+        (image.width() as usize, image.height() as usize)
+    }
+
+    fn is_upright(image: &rgb::RgbImage) -> bool {
+        let upright = upright();
+        let near = |a: [u8; 3], b: [u8; 3]| a.iter().zip(b).all(|(a, b)| a.abs_diff(b) < 40);
+        (image.width(), image.height()) == size(&upright)
             && [(6, 6), (40, 6), (6, 26), (40, 26)]
                 .iter()
-                .all(|&(x, y)| x < a.width() && y < a.height() && near(a.get_pixel(x, y), b.get_pixel(x, y)))
+                .all(|&(x, y)| near(image.pixel(x, y), upright.get_pixel(x as u32, y as u32).0))
     }
 
     #[test]
@@ -218,10 +252,11 @@ mod tests {
             for (name, bytes) in encoded(&stored(orientation), Some(exif(orientation))) {
                 let path = file(&folder, name, &bytes);
                 let shown = read(&path, Turn::AsShown).unwrap();
-                assert!(is_alike(&shown.image, &upright()), "{name}, orientation {orientation}");
+                assert!(is_upright(&shown.image), "{name}, orientation {orientation}");
                 assert_eq!(shown.doubt, None);
                 let kept = read(&path, Turn::AsStored).unwrap().image;
-                assert_eq!(kept.dimensions(), stored(orientation).dimensions(), "{name} {orientation}");
+                let kept = (kept.width(), kept.height());
+                assert_eq!(kept, size(&stored(orientation)), "{name} {orientation}");
             }
         }
     }
@@ -233,7 +268,7 @@ mod tests {
         {
             for (name, bytes) in encoded(&upright(), Some(broken.clone())) {
                 let image = read(&file(&folder, name, &bytes), Turn::AsShown).unwrap().image;
-                assert!(is_alike(&image, &upright()), "{name} {broken:?}");
+                assert!(is_upright(&image), "{name} {broken:?}");
             }
         }
     }
@@ -296,6 +331,66 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [_, (_, bytes)] = encoded(&upright(), None);
         let opened = read(&file(&folder, "open.jpg", &bytes[..bytes.len() - 2]), Turn::AsShown).unwrap();
-        assert!(is_alike(&opened.image, &upright()) && opened.doubt.unwrap().contains("end marker"));
+        assert!(is_upright(&opened.image) && opened.doubt.unwrap().contains("end marker"));
+    }
+
+    /// Every kind of pixel that a PNG may have, against another reader of it.
+    #[test]
+    fn every_kind_of_png_is_read_as_others_read_it() {
+        use image::DynamicImage::{self, *};
+        let folder = tempfile::tempdir().unwrap();
+        let colours = DynamicImage::from(noise());
+        let with_alpha = {
+            let mut rgba = colours.to_rgba16();
+            rgba.pixels_mut().enumerate().for_each(|(index, pixel)| pixel.0[3] = (index * 16) as u16);
+            DynamicImage::from(rgba)
+        };
+        let deep = DynamicImage::from(image::ImageBuffer::from_fn(64, 64, |x, y| {
+            image::Luma([(x * 1021 + y * 37) as u16])
+        }));
+        let kinds = [
+            ImageLuma8(colours.to_luma8()),
+            ImageLumaA8(with_alpha.to_luma_alpha8()),
+            ImageRgb8(colours.to_rgb8()),
+            ImageRgba8(with_alpha.to_rgba8()),
+            ImageLuma16(deep.to_luma16()),
+            ImageLumaA16(deep.to_luma_alpha16()),
+            ImageRgb16(deep.to_rgb16()),
+            ImageRgba16(with_alpha.to_rgba16()),
+        ];
+        for kind in kinds {
+            let path = folder.path().join("kind.png");
+            kind.save(&path).unwrap();
+            let read = read(&path, Turn::AsShown).unwrap().image;
+            let other = image::open(&path).unwrap();
+            assert_eq!(other.color(), kind.color());
+            assert!(read.as_raw() == other.to_rgb8().as_raw().as_slice(), "{:?}", kind.color());
+        }
+        for depth in [png::BitDepth::One, png::BitDepth::Two, png::BitDepth::Four] {
+            for colour in [png::ColorType::Indexed, png::ColorType::Grayscale] {
+                let path = folder.path().join("few.png");
+                let mut encoder = png::Encoder::new(std::fs::File::create(&path).unwrap(), 8, 1);
+                encoder.set_color(colour);
+                encoder.set_depth(depth);
+                if colour == png::ColorType::Indexed {
+                    encoder.set_palette((0..48).map(|value| value * 5).collect::<Vec<u8>>());
+                    encoder.set_trns(vec![0, 128]);
+                }
+                let row = [0b0001_1011, 0b1110_0100, 0b0011_0001, 0b1111_0000];
+                encoder.write_header().unwrap().write_image_data(&row[..depth as usize]).unwrap();
+                let read = read(&path, Turn::AsShown).unwrap().image;
+                let other = image::open(&path).unwrap().to_rgb8();
+                assert_eq!(read.as_raw(), other.as_raw().as_slice(), "{colour:?} {depth:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = rgb::RgbImage::from_raw(64, 64, noise().into_raw()).unwrap();
+        let path = folder.path().join("again.png");
+        picture.write_png(std::fs::File::create(&path).unwrap()).unwrap();
+        assert!(read(&path, Turn::AsShown).unwrap().image == picture);
     }
 }
