@@ -26,11 +26,14 @@ cd "$here"
 began=$SECONDS
 step() { echo "demo: $*"; }
 if [ -z "${GCLIP:-}" ]; then
+  build() {
+    if [ ! -e target/release/gclip ]; then built="the first time some minutes"; else built="only what has changed"; fi
+    step "2 of 3: building the program ($built)"
+    cargo build --release --locked -p gclip $(bash scripts/features.sh)
+  }
+  export -f step build
   step "1 of 3: what building needs (on a bare Debian about a minute)"
-  bash scripts/setup.sh
-  if [ ! -e target/release/gclip ]; then built="the first time some minutes"; else built="only what has changed"; fi
-  step "2 of 3: building the program ($built)"
-  cargo build --release --locked -p gclip $(bash scripts/features.sh)
+  bash scripts/setup.sh --meanwhile bash -euo pipefail -c build
   GCLIP=target/release/gclip
   step "3 of 3: segmenting ${SRC:-the demo clip}"
 fi

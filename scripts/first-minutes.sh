@@ -25,7 +25,7 @@ part() { # part NAME FROM TO
 }
 echo "| part | time |"
 echo "| --- | --- |"
-part "clone, and Debian packages and libtorch side by side" 0 "$(at 'setup: ready')"
+part "clone, and what building needs: Debian packages and libtorch side by side" 0 "$(at 'setup: ready to build')"
 part "fetching crates" "$(at 'demo: 2 of 3')" "$(at '   Compiling ')"
 part "building the program" "$(at '   Compiling ')" "$(at 'demo: 3 of 3')"
 part "the demo itself" "$(at 'demo: 3 of 3')" "$(at 'part: end')"

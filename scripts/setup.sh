@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Installs what building and running needs: Debian packages, libtorch, and a cargo setting that points at it.
-# usage: scripts/setup.sh [--cpu | --cuda] [--tests]
+# usage: scripts/setup.sh [--cpu | --cuda] [--tests] [--meanwhile COMMAND [ARGUMENT...]]
 #   --cpu     libtorch for the CPU (three wheels, 1.3 GB on disk)    default without an NVIDIA GPU
 #   --cuda    libtorch with CUDA (the full set, about 5 GB on disk)  default with one
 #   --tests   also what only the tests need
+#   --meanwhile COMMAND   runs it as soon as building is possible, while the Debian packages come that only running needs
 # LIBTORCH=/folder      use this libtorch 2.11 (the folder that holds lib/ and include/) and install none
 # GCLIP_HOME=/folder    where libtorch goes (default: ~/.local/share/gst-plugin-gclip)
 # May be run again at any time: what is there is left alone.
@@ -23,23 +24,25 @@ die() { echo "setup: $*" >&2; exit 1; }
 step() { echo "setup: $*"; }
 began=$SECONDS
 
-flavour=cpu tests=no
+flavour=cpu tests=no meanwhile=()
 if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then flavour=cuda; fi
-for argument in "$@"; do
-  case $argument in
-    --cpu | --cuda) flavour=${argument#--} ;;
+while [ $# -gt 0 ]; do
+  case $1 in
+    --cpu | --cuda) flavour=${1#--} ;;
     --tests) tests=yes ;;
-    -h | --help) sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) die "unknown option $argument (see scripts/setup.sh --help)" ;;
+    --meanwhile) shift && meanwhile=("$@") && break ;;
+    -h | --help) sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) die "unknown option $1 (see scripts/setup.sh --help)" ;;
   esac
+  shift
 done
 
 # What is installed ---------------------------------------------------------------------------------------------
-packages=(build-essential pkg-config ca-certificates python3 python3-pip
-  libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libcairo2-dev libpango1.0-dev fonts-dejavu-core
-  gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+building=(build-essential pkg-config ca-certificates python3 python3-pip
+  libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libcairo2-dev libpango1.0-dev)
+running=(fonts-dejavu-core gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav)
-[ $tests = no ] || packages+=(gstreamer1.0-x python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgstreamer-plugins-bad1.0-dev
+[ $tests = no ] || running+=(gstreamer1.0-x python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 libgstreamer-plugins-bad1.0-dev
   libgstrtspserver-1.0-dev mosquitto openssl glib-networking python3-gst-1.0 python3-numpy
   valgrind ges1.0-tools gstreamer1.0-nice gir1.2-gst-rtsp-server-1.0)
 
@@ -172,7 +175,8 @@ else
 fi
 
 # 2. Debian packages ---------------------------------------------------------------------------------------------
-install "${packages[@]}"
+[ ${#meanwhile[@]} -gt 0 ] || building+=("${running[@]}") # all in one go
+install "${building[@]}"
 # The standard analytics metadata (cargo feature v1_26) came with GStreamer 1.26.
 if pkg-config --exists 'gstreamer-1.0 >= 1.26'; then
   analytics=(libgstreamer-plugins-bad1.0-dev)
@@ -184,6 +188,23 @@ if [ -n "$fetching" ]; then
   trap - EXIT
   [ -e "$libtorch/lib/libtorch_cpu.so" ] || die "the torch $TORCH wheel holds no libtorch_cpu.so"
 fi
+
+# 3. Tell cargo where it is, so that plain `cargo build` works; an exported LIBTORCH still wins ----------------------
+setting=$(printf '# written by scripts/setup.sh\n[env]\nLIBTORCH = { value = "%s", force = false }' "$libtorch")
+mkdir -p .cargo
+[ "$(cat .cargo/config.toml 2>/dev/null)" = "$setting" ] || printf '%s\n' "$setting" >.cargo/config.toml
+
+# 4. What building does not wait for ---------------------------------------------------------------------------------------
+if [ ${#meanwhile[@]} -gt 0 ]; then
+  step "ready to build after $((SECONDS - began)) s; the Debian packages that only running needs come meanwhile"
+  install "${running[@]}" &
+  installing=$!
+  # Interrupted or not: apt gets to its end.
+  trap 'wait' EXIT
+  "${meanwhile[@]}"
+  wait "$installing" || die "Debian packages that running needs are missing: what apt said stands above"
+  trap - EXIT
+fi
 if [ $tests = yes ]; then
   folder=$home/$(python3 -c 'import sys; print("python%d.%d-tests" % sys.version_info[:2])')
   if [ "$(cat "$folder/complete" 2>/dev/null)" != "${TEST_WHEELS[*]}" ]; then
@@ -192,9 +213,4 @@ if [ $tests = yes ]; then
     echo "${TEST_WHEELS[*]}" >"$folder/complete"
   fi
 fi
-
-# 3. Tell cargo where it is, so that plain `cargo build` works; an exported LIBTORCH still wins ----------------------
-setting=$(printf '# written by scripts/setup.sh\n[env]\nLIBTORCH = { value = "%s", force = false }' "$libtorch")
-mkdir -p .cargo
-[ "$(cat .cargo/config.toml 2>/dev/null)" = "$setting" ] || printf '%s\n' "$setting" >.cargo/config.toml
 step "ready after $((SECONDS - began)) s (libtorch: $libtorch)"

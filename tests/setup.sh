@@ -45,6 +45,35 @@ touch "$work/other/lib/libtorch_cpu.so"
 printf '#define TORCH_VERSION_%s\n' 'MAJOR 2' 'MINOR 4' 'PATCH 1' >"$work/other/include/torch/csrc/api/include/torch/version.h"
 refuses "another libtorch" "is libtorch 2.4.1, and" env LIBTORCH="$work/other" bash scripts/setup.sh
 
+# An index whose one wheel ends in the middle.
+cat >"$work/index.py" <<'INDEX'
+import http.server, sys
+WHEEL = "torch-2.11.0-py3-none-any.whl"
+class Index(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        page = f'<a href="/{WHEEL}">{WHEEL}</a>'.encode()
+        wheel = self.path.endswith(".whl")
+        if wheel: open(sys.argv[1], "w").close()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream" if wheel else "text/html")
+        self.send_header("Content-Length", str(1000000 if wheel else len(page)))
+        self.end_headers()
+        self.wfile.write(b"PK" * 1000 if wheel else page)
+    def log_message(self, *_): pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Index)
+print(server.server_port, flush=True)
+server.serve_forever()
+INDEX
+mkfifo "$work/port"
+python3 "$work/index.py" "$work/asked" >"$work/port" &
+index=$!
+trap 'kill $index 2>/dev/null; rm -rf "$work"' EXIT
+read -r port <"$work/port"
+refuses "a broken download" "pip could not install" env PIP_CONFIG_FILE=/dev/null PIP_INDEX_URL="http://127.0.0.1:$port/simple/" \
+  PIP_RETRIES=0 PIP_RESUME_RETRIES=0 no_proxy=127.0.0.1 "${setup[@]}"
+kill $index
+[ -e "$work/asked" ] || { echo "setup.sh, a broken download: nothing was downloaded" >&2; failures=$((failures + 1)); }
+
 if [ "$(id -u)" = 0 ]; then
   # Real ones: a network of its own, which leads nowhere; a small disk; a user who is not root.
   if unshare --net true 2>/dev/null; then
@@ -74,5 +103,12 @@ grep -q "another run is setting up in $work/home: waiting for it" "$work/output"
   { echo "setup.sh, a second run: says nothing of the first" >&2; cat "$work/output" >&2; failures=$((failures + 1)); }
 exec {lock}>&-
 
-echo "setup.sh: $((checks - failures)) of $checks refusals are as they should be"
+# What runs meanwhile runs once, and its failure is the set-up's.
+checks=$((checks + 1))
+status=0
+bash scripts/setup.sh --meanwhile bash -c 'echo ran; exit 7' >"$work/output" 2>&1 </dev/null || status=$?
+[ $status = 7 ] && [ "$(grep -c '^ran$' "$work/output")" = 1 ] ||
+  { echo "setup.sh --meanwhile: status $status" >&2; cat "$work/output" >&2; failures=$((failures + 1)); }
+
+echo "setup.sh: $((checks - failures)) of $checks answers are as they should be"
 [ $failures = 0 ]
