@@ -7,6 +7,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 package=$(realpath "${1:-$(ls -t target/packages/*.deb 2>/dev/null | head -n 1)}")
 case $package in *+deb12_*) suite=bookworm ;; *+deb13_*) suite=trixie ;; *) echo "package-check: which Debian is $package for?" >&2; exit 2 ;; esac
+if command -v lintian >/dev/null; then
+  lintian --fail-on error "$package" || { echo "package-check: FAILED: lintian finds errors" >&2; exit 1; }
+else
+  echo "package-check: SKIPPED lintian, which is not installed" >&2
+fi
 exec bash scripts/bare-tree.sh --suite $suite --lend "$package" bash -euc '
 step() { echo "package-check: $*"; }
 die() { echo "package-check: FAILED: $*" >&2; exit 1; }
@@ -33,6 +38,10 @@ for file in /usr/share/man/man1/gclip.1.gz /usr/share/man/man1/gclip-watch.1.gz 
 getent passwd gclip >/dev/null || die "there is no user gclip"
 install -m 600 /usr/share/doc/$name/examples/watch.toml /etc/gclip/yard.toml
 gclip watch --check /etc/gclip/yard.toml || die "the example of a config is wrong"
+# No systemd runs here, but it reads the unit.
+apt-get install -y -q --no-install-recommends systemd >/tmp/log 2>&1 || { tail -n 20 /tmp/log; die "apt install systemd"; }
+unit=$(dpkg -L $name | grep "/gclip-watch@.service$")
+systemd-analyze verify --man=no "$unit" >/tmp/log 2>&1 || { cat /tmp/log; die "systemd-analyze verify"; }
 gclip-use-cuda --show | grep -q torch-cpu || die "gclip-use-cuda --show"
 ! gclip-use-cuda /nowhere 2>/tmp/log || die "gclip-use-cuda takes what is not there"
 grep -q "no folder /nowhere" /tmp/log || die "gclip-use-cuda does not say why"
