@@ -38,6 +38,9 @@ pub fn explain(error: &gst::message::Error, address: &Address, hide: &dyn Fn(&st
     if let Some(what) = without_video(error) {
         return anyhow!("{address}: {what}");
     }
+    if let Some(answer) = answer(&cause) {
+        return anyhow!("{address} answers {answer}");
+    }
     match error.error().kind::<ResourceError>() {
         Some(ResourceError::NotFound) => anyhow!("{address} is not there (404): the path is wrong"),
         Some(ResourceError::NotAuthorized) => Error::new(Refused(refusal(address))),
@@ -116,6 +119,12 @@ fn cause(error: &gst::message::Error) -> String {
     if last.contains(".c(") || *last == error.error().to_string() { String::new() } else { last.to_string() }
 }
 
+/// What a camera has answered to a question in the middle, as GStreamer writes it: `Error (403): Forbidden`.
+fn answer(cause: &str) -> Option<String> {
+    let (code, words) = cause.strip_prefix("Error (")?.split_once("): ")?;
+    Some(format!("{words} ({code})"))
+}
+
 /// GStreamer says only that there is no connection; trying it again says why.
 pub fn connect(address: &Address) -> Result<TcpStream, String> {
     let port = address.port.unwrap_or(PORT);
@@ -179,6 +188,12 @@ fn only_sha256(answer: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_camera_answers_is_told_with_its_number() {
+        assert_eq!(answer("Error (403): Forbidden").as_deref(), Some("Forbidden (403)"));
+        assert_eq!(answer("Could not receive message. (Parse error)"), None);
+    }
 
     #[test]
     fn what_a_camera_wants() {

@@ -123,6 +123,16 @@ impl Server {
         format!("rtsp://127.0.0.1:{}/{name}", self.port)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Threads of the server, which keeps those of clients that are gone; `None` where the system does not say.
+    pub fn threads(&self) -> Option<usize> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
+        Some(tasks.count())
+    }
+
     fn answer(&mut self) -> String {
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
