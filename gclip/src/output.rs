@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// Writes a file under another name in the same folder and renames it at the end, so that nobody ever sees a part of
-/// it, whatever happens in between.
+/// it, whatever happens in between. It may be read by whom the file may be read by that it takes the place of.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
         let name = path.file_name().context("it names no file")?.to_string_lossy();
         let partial = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
         let finish = || -> Result<()> {
-            let mut file = BufWriter::new(File::create(&partial)?);
+            let file = File::create(&partial)?;
+            if let Ok(old) = fs::metadata(path) {
+                file.set_permissions(old.permissions())?;
+            }
+            let mut file = BufWriter::new(file);
             fill(&mut file)?;
             file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
             Ok(fs::rename(&partial, path)?)

@@ -7,6 +7,8 @@
 #[path = "../src/rtsp/mod.rs"]
 mod rtsp_guard;
 
+#[path = "watch/control.rs"]
+mod control;
 #[path = "watch/endless.rs"]
 mod endless;
 #[path = "watch/harness.rs"]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::config::Camera;
 use super::heap;
@@ -27,8 +27,26 @@ const LOOK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// A camera is given this long to be left in peace; then its connection ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// A camera's settings, which may change while it is watched.
+#[derive(Clone)]
+pub struct Settings(Arc<RwLock<Arc<Camera>>>);
+
+impl Settings {
+    pub fn new(camera: Camera) -> Settings {
+        Settings(Arc::new(RwLock::new(Arc::new(camera))))
+    }
+
+    pub fn get(&self) -> Arc<Camera> {
+        self.0.read().clone()
+    }
+
+    pub fn set(&self, camera: Camera) {
+        *self.0.write() = Arc::new(camera);
+    }
+}
+
 pub struct Watcher {
-    pub camera: Camera,
+    pub settings: Settings,
     pub model: String,
     pub reporter: Arc<Reporter>,
     pub stop: Stop,
@@ -39,7 +57,8 @@ pub struct Watcher {
 impl Watcher {
     pub fn run(self) {
         let state = &self.reporter.state;
-        let mut retry = Retry::new(self.camera.retry_min, self.camera.retry_max);
+        let camera = self.settings.get();
+        let mut retry = Retry::new(camera.retry_min, camera.retry_max);
         // What has been told about the outage so far, and when.
         let mut told: Option<(String, Instant)> = None;
         while !self.stop.is_requested() {
@@ -50,13 +69,14 @@ impl Watcher {
             let why = redact::urls(&format!("{error:#}"));
             let was_up = state.is_up();
             // A camera that breaks off again and again is left in peace for longer and longer.
-            if was_up && started.elapsed() > self.camera.timeout {
+            let camera = self.settings.get();
+            if was_up && started.elapsed() > camera.timeout {
                 retry.reset();
             }
             let mut wait = retry.next_wait();
             // Cameras lock out who is wrong too often, and then the operator too.
             if error.downcast_ref::<Refused>().is_some() {
-                wait = wait.max(self.camera.retry_login);
+                wait = wait.max(camera.retry_login);
             }
             state.count(Count::Failures);
             state.enter(Phase::Waiting { until: Instant::now() + wait, why: why.clone() });
@@ -78,9 +98,14 @@ impl Watcher {
 
     /// One connection. Returns when the program stops; everything else is an error that says why it is over.
     fn watch(&self) -> Result<()> {
-        let connection = pipeline::build(&self.camera, &self.model, &self.reporter)?;
-        *self.segment.lock() = Some(connection.segment.clone());
-        let outcome = self.play(&connection);
+        let camera = self.settings.get();
+        let connection = pipeline::build(&camera, &self.model, &self.reporter)?;
+        let segment = &connection.segment;
+        *self.segment.lock() = Some(segment.clone());
+        // They may have changed before there was an element to tell.
+        let now = self.settings.get();
+        let told = if camera.differs_in_words(&now) { pipeline::set_words(segment, &now) } else { Ok(()) };
+        let outcome = told.and_then(|()| self.play(&connection));
         self.segment.lock().take();
         leave(&connection.pipeline, connection.talk.as_deref());
         outcome
@@ -89,7 +114,8 @@ impl Watcher {
     fn play(&self, connection: &Connection) -> Result<()> {
         let Connection { pipeline, segment, talk } = connection;
         let bus = pipeline.bus().context("the pipeline has no bus")?;
-        let address = &self.camera.address;
+        let camera = self.settings.get();
+        let address = &camera.address;
         if pipeline.set_state(gst::State::Playing).is_err() {
             let why = format!("{:#}", first_error(&bus));
             bail!("{}", self.reporter.console.hide(&why));
@@ -119,11 +145,11 @@ impl Watcher {
                 Some(gst::MessageView::Latency(_)) => pipeline.recalculate_latency().unwrap_or_default(),
                 _ => {}
             }
-            if self.reporter.state.silence() > self.camera.timeout {
+            if self.reporter.state.silence() > camera.timeout {
                 if talk.as_ref().is_some_and(|talk| talk.is_without_video()) {
                     bail!("{address} sends no video");
                 }
-                bail!("no picture for {}", seconds(self.camera.timeout));
+                bail!("no picture for {}", seconds(camera.timeout));
             }
         }
         Ok(())

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
-use super::camera::Watcher;
+use super::camera::{Settings, Watcher};
 use super::config::{self, Camera, Config};
 use super::console::Console;
+use super::feed::Feed;
 use super::line::Run;
 use super::metrics::{OutputStatus, Snapshot};
 use super::output::{Inventory, Output, Ready, Watched};
@@ -34,15 +35,43 @@ pub struct Fleet {
     outputs: Vec<Output>,
     inventory: Arc<Inventory>,
     members: Vec<Member>,
+    directory: Arc<Directory>,
+    feed: Arc<Feed>,
     /// The model stays loaded while no camera is there.
     holder: Option<Holder>,
 }
 
+/// The cameras that are watched, for who looks from other threads.
+#[derive(Default)]
+pub struct Directory(RwLock<Vec<(Settings, Arc<Reporter>)>>);
+
+impl Directory {
+    pub fn find(&self, name: &str) -> Option<(Arc<Camera>, Arc<Reporter>)> {
+        let entries = self.0.read();
+        let mut all = entries.iter().map(|(settings, reporter)| (settings.get(), reporter));
+        all.find(|(camera, _)| camera.name == name).map(|(camera, reporter)| (camera, reporter.clone()))
+    }
+}
+
 struct Member {
-    camera: Camera,
+    settings: Settings,
     reporter: Arc<Reporter>,
     segment: Arc<Mutex<Option<gst::Element>>>,
     running: Running,
+}
+
+impl Member {
+    fn camera(&self) -> Arc<Camera> {
+        self.settings.get()
+    }
+
+    /// Looks for other words in what is played.
+    fn set_words(&self, camera: &Camera) -> Result<()> {
+        self.settings.set(camera.clone());
+        // A connection that is being made now sees for itself.
+        let segment = self.segment.lock().clone();
+        segment.map_or(Ok(()), |segment| pipeline::set_words(&segment, camera))
+    }
 }
 
 /// A camera's thread, and the wish that it ends.
@@ -71,6 +100,8 @@ impl Fleet {
             outputs: vec![],
             inventory: Arc::default(),
             members: vec![],
+            directory: Arc::default(),
+            feed: Arc::default(),
             holder: None,
         }
     }
@@ -86,7 +117,7 @@ impl Fleet {
     pub fn check(&mut self, config: &Config) -> Result<()> {
         ensure!(config.model == self.model, "`model` has changed: that takes a new start of the program");
         self.console.learn(&config.secrets);
-        let is_known = |camera: &Camera| self.members.iter().any(|member| member.camera.is_like(camera));
+        let is_known = |camera: &Camera| self.members.iter().any(|member| member.camera().is_like(camera));
         let new: Vec<&Camera> = config.cameras.iter().filter(|camera| !is_known(camera)).collect();
         new.into_iter().try_for_each(|camera| self.try_model(camera))
     }
@@ -146,18 +177,18 @@ impl Fleet {
     }
 
     fn change_cameras(&mut self, cameras: &[Camera]) -> Result<String> {
-        let gone = |member: &Member| !cameras.iter().any(|camera| camera.name == member.camera.name);
+        let gone = |member: &Member| !cameras.iter().any(|camera| camera.name == member.camera().name);
         let leaving: Vec<String> = self
             .members
             .iter()
             .filter(|member| gone(member))
-            .map(|member| member.camera.name.clone())
+            .map(|member| member.camera().name.clone())
             .collect();
         let stopped: Vec<Running> = leaving.iter().filter_map(|name| self.stop(name)).collect();
         let (mut added, mut changed) = (0, 0);
         for camera in cameras {
             let routes = self.routes(camera);
-            match self.members.iter().find(|member| member.camera.name == camera.name) {
+            match self.members.iter().find(|member| member.camera().name == camera.name) {
                 None => {
                     self.start(camera.clone())?;
                     added += 1;
@@ -165,11 +196,17 @@ impl Fleet {
                 Some(member) => {
                     let wanted_frames = member.reporter.wants_frames();
                     member.reporter.set_routes(routes);
-                    let same =
-                        member.camera.is_like(camera) && wanted_frames == member.reporter.wants_frames();
-                    if !same {
+                    let same_lines = wanted_frames == member.reporter.wants_frames();
+                    if same_lines && member.camera().is_like(camera) {
+                        // Its outputs may be others.
+                        member.settings.set(camera.clone());
+                        continue;
+                    }
+                    changed += 1;
+                    if same_lines && member.camera().differs_in_words(camera) {
+                        member.set_words(camera)?;
+                    } else {
                         self.replace(camera.clone())?;
-                        changed += 1;
                     }
                 }
             }
@@ -192,20 +229,23 @@ impl Fleet {
     /// # Errors
     /// There is one of this name, or the system has no thread to give.
     pub fn start(&mut self, camera: Camera) -> Result<()> {
-        let known = self.members.iter().any(|member| member.camera.name == camera.name);
+        let known = self.members.iter().any(|member| member.camera().name == camera.name);
         ensure!(!known, "there is a camera {} already", camera.name);
         let state = Arc::new(CameraState::new(&camera.name));
         let routes = self.routes(&camera);
-        let reporter = Arc::new(Reporter::new(state, self.console.clone(), self.run.clone(), routes));
+        let reporter =
+            Arc::new(Reporter::new(state, self.console.clone(), self.run.clone(), routes, self.feed.clone()));
         let member = self.spawn(camera, reporter, None)?;
         self.members.push(member);
+        self.list();
         Ok(())
     }
 
     /// Watches a camera no longer. `None` if there is none of this name; its end can be waited for.
     pub fn stop(&mut self, name: &str) -> Option<Running> {
-        let index = self.members.iter().position(|member| member.camera.name == name)?;
+        let index = self.members.iter().position(|member| member.camera().name == name)?;
         let running = self.members.remove(index).running;
+        self.list();
         running.stop.request();
         Some(running)
     }
@@ -216,13 +256,27 @@ impl Fleet {
     /// # Errors
     /// There is none of this name, or the system has no thread to give.
     pub fn replace(&mut self, camera: Camera) -> Result<()> {
-        let index = self.members.iter().position(|member| member.camera.name == camera.name);
+        let index = self.members.iter().position(|member| member.camera().name == camera.name);
         let index = index.with_context(|| format!("there is no camera {}", camera.name))?;
         let old = self.members.remove(index);
         old.running.stop.request();
         let member = self.spawn(camera, old.reporter, Some(old.running.thread))?;
         self.members.insert(index, member);
+        self.list();
         Ok(())
+    }
+
+    fn list(&self) {
+        let entry = |member: &Member| (member.settings.clone(), member.reporter.clone());
+        *self.directory.0.write() = self.members.iter().map(entry).collect();
+    }
+
+    pub fn directory(&self) -> Arc<Directory> {
+        self.directory.clone()
+    }
+
+    pub fn feed(&self) -> Arc<Feed> {
+        self.feed.clone()
     }
 
     fn spawn(
@@ -232,21 +286,22 @@ impl Fleet {
         before: Option<JoinHandle<()>>,
     ) -> Result<Member> {
         let (stop, segment) = (Stop::default(), Arc::default());
+        let (name, settings) = (camera.name.clone(), Settings::new(camera));
         let watcher = Watcher {
-            camera: camera.clone(),
+            settings: settings.clone(),
             model: self.model.clone(),
             reporter: reporter.clone(),
             stop: stop.clone(),
             segment: Arc::clone(&segment),
         };
-        let thread = std::thread::Builder::new().name(camera.name.clone()).spawn(move || {
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
             if let Some(before) = before {
                 // It has nothing to say, not even that it has panicked: that was said then.
                 let _ = before.join();
             }
             watcher.run();
         })?;
-        Ok(Member { camera, reporter, segment, running: Running { stop, thread } })
+        Ok(Member { settings, reporter, segment, running: Running { stop, thread } })
     }
 
     fn routes(&self, camera: &Camera) -> Vec<Route> {
@@ -288,7 +343,7 @@ impl Fleet {
         let deadline = Instant::now() + GRACE;
         for member in members {
             if !member.running.wait(deadline) {
-                self.console.log(&member.camera.name, "it does not end in time and is left as it is");
+                self.console.log(&member.camera().name, "it does not end in time and is left as it is");
             }
         }
         let outputs = std::mem::take(&mut self.outputs);

@@ -69,12 +69,16 @@ impl Board {
         *self.0.write() = (snapshot, Some(Instant::now()));
     }
 
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.read().0.clone()
+    }
+
     fn text(&self) -> String {
         self.0.read().0.to_string()
     }
 
     /// An error says since when the program does nothing.
-    fn health(&self) -> Result<(), String> {
+    pub fn health(&self) -> Result<(), String> {
         match self.0.read().1.map(|at| at.elapsed()) {
             Some(silence) if silence > ALIVE => {
                 Err(format!("nothing has happened for {} s", silence.as_secs()))
@@ -84,7 +88,7 @@ impl Board {
     }
 
     /// An error says what is not there yet.
-    fn readiness(&self) -> Result<(), String> {
+    pub fn readiness(&self) -> Result<(), String> {
         self.health()?;
         let (snapshot, put) = &*self.0.read();
         if put.is_none() {

@@ -10,6 +10,8 @@
 //! report     what a camera tells    line  as JSON    heap  memory of ended connections
 //! queue      lines on their way; never blocks a camera    output/  stdout, files, brokers, webhooks
 //! state      what is known about a camera -> console (stderr, status lines) and metrics (Prometheus)
+//! desk       changes while cameras are watched    web/  the page, and the interface behind it
+//! view       a camera's pictures, for who looks    feed  what has happened lately
 //! notify     what a service manager is told
 //! connect    --check --connect: what each camera sends, and whether each output can be reached
 //! ```
@@ -20,6 +22,8 @@ mod camera;
 mod config;
 mod connect;
 mod console;
+mod desk;
+mod feed;
 mod fleet;
 mod heap;
 mod line;
@@ -34,17 +38,20 @@ mod shard;
 mod state;
 mod stop;
 mod thin;
+mod view;
+mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 
 use crate::failure::Failure;
 use crate::say::say;
 use config::Config;
 use console::{Console, StatusLines};
+use desk::Desk;
 use fleet::Fleet;
 use metrics::Board;
 use notify::Service;
@@ -72,16 +79,24 @@ pub struct Args {
     shard: Option<Shard>,
 }
 
+/// What the file says, for this program's part of the cameras.
+struct Loaded {
+    config: Config,
+    text: String,
+    shard: Option<Shard>,
+    /// How many cameras there are in all.
+    all: usize,
+}
+
 impl Args {
-    /// What the file says, for this program's part of the cameras; and how many there are in all.
-    fn load(&self) -> Result<(Config, usize)> {
+    fn load(&self) -> Result<Loaded> {
         let shard = Shard::chosen(self.shard).map_err(|why| anyhow!("{why}"))?;
-        let mut config = config::load(&self.config)?;
+        let (mut config, text) = config::load(&self.config)?;
         let all = config.cameras.len();
         if let Some(shard) = shard {
             shard.keep_own(&mut config.cameras);
         }
-        Ok((config, all))
+        Ok(Loaded { config, text, shard, all })
     }
 }
 
@@ -97,7 +112,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     gst::init().context("GStreamer does not start")?;
     gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
-    let (config, all) = args.load().map_err(Failure::of_config)?;
+    let Loaded { config, text, shard, all } = args.load().map_err(Failure::of_config)?;
     let console = Arc::new(Console::default());
     // Before the model, which takes its time: who stops the program meanwhile is heeded.
     let signals = Signals::catch()?;
@@ -116,6 +131,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if let Some(address) = config.metrics {
         metrics::serve(address, board.clone())?;
     }
+    let (mut desk, bell) = Desk::new(&args.config, shard, text);
+    if let Some(web) = &config.web {
+        web::serve(web, web::House::new(bell, &board, &fleet))?;
+        console.log("gclip", &format!("the cameras are shown at http://{}", web.listen));
+    }
     fleet.apply(&config)?;
     console.log("gclip", &format!("cameras: {}, run {}", of_all(&config, all), fleet.run_name()));
     let mut service = Service::ready();
@@ -123,7 +143,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         console
             .log("gclip", &format!("the service manager cannot be told that cameras are watched: {error}"));
     }
-    let why = stay(&mut fleet, args, &config, &console, &signals, &board, service.as_mut().ok())?;
+    let mut changes = Changes { fleet: &mut fleet, desk: &mut desk, config: &config };
+    let why = stay(&mut changes, &console, &signals, &board, service.as_mut().ok())?;
 
     if let Ok(service) = &service {
         service.stopping();
@@ -144,9 +165,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 /// Until it is time to stop; returns why.
 fn stay(
-    fleet: &mut Fleet,
-    args: &Args,
-    config: &Config,
+    changes: &mut Changes,
     console: &Console,
     signals: &Signals,
     board: &Board,
@@ -158,7 +177,7 @@ fn stay(
         if let Some(signal) = signals.stop() {
             break signal.to_string();
         }
-        if fleet.is_unheard() {
+        if changes.fleet.is_unheard() {
             break "nobody reads any output any more".to_string();
         }
         // A GPU that has failed stays so for this process: its service manager is to start another.
@@ -166,8 +185,10 @@ fn stay(
             break fault.to_string();
         }
         if signals.reload() {
-            reload(fleet, args, config, console);
+            changes.reload(console);
         }
+        changes.wished(console);
+        let fleet = &mut *changes.fleet;
         if refreshed.is_none_or(|at| at.elapsed() >= REFRESH) {
             refreshed = Some(Instant::now());
             let snapshot = fleet.snapshot();
@@ -190,24 +211,29 @@ fn stay(
     Ok(why)
 }
 
-/// Reads the file again. One with a mistake changes nothing.
-fn reload(fleet: &mut Fleet, args: &Args, first: &Config, console: &Console) {
-    let apply = |fleet: &mut Fleet| {
-        let (config, _) = args.load()?;
-        ensure!(
-            config.metrics == first.metrics,
-            "`metrics` has changed: that takes a new start of the program"
-        );
-        fleet.check(&config)?;
-        fleet.apply(&config)
-    };
-    match apply(fleet) {
-        Ok(changes) => console.log("gclip", &format!("{} read again: {changes}", args.config.display())),
-        Err(error) => {
-            console.log(
-                "gclip",
-                &format!("read again, and nothing changed: {}", console.hide(&format!("{error:#}"))),
-            );
+/// What changes while cameras are watched.
+struct Changes<'a> {
+    fleet: &'a mut Fleet,
+    desk: &'a mut Desk,
+    /// As the program was started.
+    config: &'a Config,
+}
+
+impl Changes<'_> {
+    fn reload(&mut self, console: &Console) {
+        let path = self.desk.path().display().to_string();
+        match self.desk.reload(self.fleet, self.config) {
+            Ok(changes) => console.log("gclip", &format!("{path} read again: {changes}")),
+            Err(error) => {
+                let why = console.hide(&format!("{error:#}"));
+                console.log("gclip", &format!("read again, and nothing changed: {why}"));
+            }
+        }
+    }
+
+    fn wished(&mut self, console: &Console) {
+        for done in self.desk.work(self.fleet, self.config) {
+            console.log("gclip", &format!("by the web: {done}"));
         }
     }
 }

@@ -34,15 +34,20 @@ pub fn segment(camera: &Camera, model: &str) -> Result<gst::Element> {
         .property("model", model)
         .property("model-instance-id", INSTANCE)
         .build()?;
-    segment.set_property("prompts", &camera.prompts);
-    if !camera.background.is_empty() {
-        segment.set_property("background", &camera.background);
-    }
-    let zones = (!camera.zones.is_empty()).then(|| format!("zones={}", camera.zones));
-    let settings: Vec<String> = camera.segment.iter().cloned().chain(zones).collect();
-    property::set_all(&segment, &settings)?;
+    property::set_all(&segment, &camera.segment)?;
+    set_words(&segment, camera)?;
     segment.set_property_from_str("messages", "changes");
     Ok(segment)
+}
+
+/// What is looked for, and where: it may change while the camera plays.
+///
+/// # Errors
+/// A value that the element does not take.
+pub fn set_words(segment: &gst::Element, camera: &Camera) -> Result<()> {
+    segment.set_property("background", &camera.background);
+    segment.set_property("prompts", &camera.prompts);
+    property::set_all(segment, &[format!("zones={}", camera.zones)])
 }
 
 /// One connection, not started yet.
@@ -250,7 +255,9 @@ fn report_frames(segment: &gst::Element, reporter: &Arc<Reporter>) -> Result<()>
             let caps = pad.current_caps();
             let size = caps.as_ref().and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok());
             let size = size.map_or((0, 0), |info| (info.width(), info.height()));
-            reporter.frame(size, buffer.pts(), Masks::from_buffer(buffer).as_ref());
+            let masks = Masks::from_buffer(buffer);
+            reporter.frame(size, buffer.pts(), masks.as_ref());
+            reporter.view.offer(caps.as_ref(), buffer, masks.as_ref());
         }
         gst::PadProbeReturn::Ok
     });

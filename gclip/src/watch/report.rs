@@ -8,9 +8,11 @@ use parking_lot::{Mutex, RwLock};
 
 use super::config::What;
 use super::console::Console;
+use super::feed::Feed;
 use super::line::{Connection, Maker, Presence, Run};
 use super::queue::{About, Line, Queue};
 use super::state::{CameraState, Count};
+use super::view::Viewfinder;
 
 /// An output's queue, and what it gets.
 #[derive(Clone)]
@@ -21,6 +23,9 @@ pub struct Route {
 
 pub struct Reporter {
     pub state: Arc<CameraState>,
+    /// For who looks.
+    pub view: Viewfinder,
+    feed: Arc<Feed>,
     pub console: Arc<Console>,
     camera: Arc<str>,
     run: Arc<Run>,
@@ -35,10 +40,11 @@ impl Reporter {
         console: Arc<Console>,
         run: Arc<Run>,
         routes: Vec<Route>,
+        feed: Arc<Feed>,
     ) -> Reporter {
         let camera = state.name.clone();
         let (routes, clock) = (RwLock::new(routes), Mutex::new(None));
-        Reporter { state, console, camera, run, routes, clock }
+        Reporter { state, view: Viewfinder::default(), feed, console, camera, run, routes, clock }
     }
 
     /// Lines go here from now on.
@@ -100,6 +106,9 @@ impl Reporter {
         let Some(line) = line else { return };
         let bytes: Arc<[u8]> = line.into();
         let everything = *about == About::Frame;
+        if !everything {
+            self.feed.put(&self.camera, &bytes);
+        }
         for route in self.routes.read().iter().filter(|route| !everything || route.what == What::All) {
             let line = Line { camera: self.camera.clone(), bytes: bytes.clone(), about: about.clone() };
             route.queue.put(line);

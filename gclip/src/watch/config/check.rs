@@ -10,8 +10,11 @@ use super::camera::Written;
 use super::output::{BUFFER, output};
 use super::raw::{self, File, Mistake, What};
 use super::values::properties;
-use super::{Camera, Config, Output, Target};
+use super::{Camera, Config, Output, Target, Web};
 use crate::redact::Secrets;
+
+/// Characters of a token, at least.
+const TOKEN: usize = 16;
 
 pub fn config(file: File, folder: &Path) -> Result<Config, Mistake> {
     let mut secrets = Secrets::default();
@@ -65,7 +68,33 @@ pub fn config(file: File, folder: &Path) -> Result<Config, Mistake> {
         let what = "there is no [[camera]]: write at least one, with name, url and prompts";
         return Err(Mistake { at: None, key: String::new(), what: what.into() });
     }
-    Ok(Config { model: model(&file.model, folder)?, metrics: file.metrics, outputs, cameras, secrets })
+    let web = file.web.as_ref().map(|written| web(written, &mut secrets)).transpose()?;
+    Ok(Config { model: model(&file.model, folder)?, metrics: file.metrics, web, outputs, cameras, secrets })
+}
+
+/// Who can reach the page can see the cameras and change them.
+fn web(written: &Spanned<raw::Web>, secrets: &mut Secrets) -> Result<Web, Mistake> {
+    let raw::Web { listen, token, behind_proxy } = written.get_ref();
+    if let Some(short) = token.as_ref().filter(|token| token.get_ref().chars().count() < TOKEN) {
+        let what = format!("it is easily guessed: write {TOKEN} characters or more");
+        return Err(Mistake::new(short.span(), "web.token", what));
+    }
+    let missing = match (listen.ip().is_loopback(), token, behind_proxy) {
+        (true, ..) | (false, Some(_), true) => None,
+        (false, None, _) => {
+            Some(("token", "whoever reaches this address could see and change the cameras: set a token"))
+        }
+        (false, Some(_), false) => Some((
+            "behind-proxy",
+            "what is said would not be encrypted: listen on 127.0.0.1, or put a proxy that speaks TLS before it and write \
+             behind-proxy = true",
+        )),
+    };
+    if let Some((key, what)) = missing {
+        return Err(Mistake::new(written.span(), format!("web.{key}"), what));
+    }
+    secrets.add(token.iter().map(|token| token.get_ref().clone()));
+    Ok(Web { listen: *listen, token: token.as_ref().map(|token| token.get_ref().clone()) })
 }
 
 /// A path that exists beside the config file, or else what it says: an absolute path or a hub id.

@@ -29,9 +29,18 @@ pub struct Config {
     /// A folder or file that exists, or a Hugging Face id.
     pub model: String,
     pub metrics: Option<SocketAddr>,
+    pub web: Option<Web>,
     pub outputs: Vec<Output>,
     pub cameras: Vec<Camera>,
     pub secrets: Secrets,
+}
+
+/// The page, and the interface behind it.
+#[derive(Clone, PartialEq)]
+pub struct Web {
+    pub listen: SocketAddr,
+    /// What who asks has to know.
+    pub token: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +137,12 @@ impl Camera {
         *other == Camera { outputs, ..self.clone() }
     }
 
+    /// Whether a connection by the one becomes one by the other while it plays: only what is looked for has changed.
+    pub fn differs_in_words(&self, other: &Camera) -> bool {
+        let Camera { prompts, background, zones, labels, .. } = other.clone();
+        !self.is_like(other) && other.is_like(&Camera { prompts, background, zones, labels, ..self.clone() })
+    }
+
     pub fn zone_names(&self) -> Vec<String> {
         let zones: Zones = self.zones.parse().unwrap_or_default();
         zones.0.into_iter().map(|zone| zone.name).collect()
@@ -138,13 +153,32 @@ impl Camera {
 ///
 /// # Errors
 /// One sentence with file, line and key.
-pub fn load(path: &Path) -> Result<Config> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse(&text, path)
+pub fn load(path: &Path) -> Result<(Config, String)> {
+    let text = read(path)?;
+    Ok((parse(&text, path)?, text))
 }
 
-fn parse(text: &str, path: &Path) -> Result<Config> {
+/// # Errors
+/// Which file cannot be read, and why.
+pub fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// # Errors
+/// One sentence with file, line and key.
+pub fn parse(text: &str, path: &Path) -> Result<Config> {
+    checked(text, path).map_err(|mistake| anyhow!("{}", mistake.describe(&path.display().to_string(), text)))
+}
+
+/// What the file would say after a change that is not in it yet.
+///
+/// # Errors
+/// One sentence with the key.
+pub fn parse_change(text: &str, path: &Path) -> Result<Config, String> {
+    checked(text, path).map_err(|mistake| mistake.of_key())
+}
+
+fn checked(text: &str, path: &Path) -> Result<Config, raw::Mistake> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let config = raw::parse(text).and_then(|file| check::config(file, folder));
-    config.map_err(|mistake| anyhow!("{}", mistake.describe(&path.display().to_string(), text)))
+    raw::parse(text).and_then(|file| check::config(file, folder))
 }

@@ -15,6 +15,7 @@ use crate::redact;
 pub struct File {
     pub model: Spanned<String>,
     pub metrics: Option<SocketAddr>,
+    pub web: Option<Spanned<Web>>,
     /// Properties of gclipsegment, for all cameras.
     #[serde(default)]
     pub segment: Properties,
@@ -26,6 +27,15 @@ pub struct File {
     pub output: BTreeMap<String, Spanned<Output>>,
     #[serde(default)]
     pub camera: Vec<Spanned<Camera>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Web {
+    pub listen: SocketAddr,
+    pub token: Option<Spanned<String>>,
+    #[serde(default)]
+    pub behind_proxy: bool,
 }
 
 pub type Properties = BTreeMap<String, Spanned<toml::Value>>;
@@ -158,14 +168,19 @@ impl Mistake {
         Mistake { at: Some(at), key: key.into(), what: what.into() }
     }
 
+    /// `key: what is wrong`, without secrets.
+    pub fn of_key(&self) -> String {
+        let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
+        redact::urls(&format!("{key}{}", self.what.trim().replace('\n', " ")))
+    }
+
     /// `file:line: key: what is wrong`, without secrets.
     pub fn describe(&self, file: &str, text: &str) -> String {
         let place = match &self.at {
             Some(at) => format!("{file}:{}", 1 + text[..at.start.min(text.len())].matches('\n').count()),
             None => file.to_string(),
         };
-        let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
-        redact::urls(&format!("{place}: {key}{}", self.what.trim().replace('\n', " ")))
+        redact::urls(&format!("{place}: {}", self.of_key()))
     }
 }
 

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Changes while cameras are watched. What is to be watched is a text, as in the file: a change edits the text, is
+//! checked as the file is, and only then carried out; so it is right as a whole, and can be saved with the comments
+//! that are in the file. Everything here happens on the program's main thread, one after the other.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
+
+use super::config::{self, Config};
+use super::fleet::Fleet;
+use super::shard::Shard;
+use crate::output;
+
+pub enum Wish {
+    /// The keys of a camera as they are written, but for its URL.
+    Describe(String),
+    Add(Map<String, Value>),
+    /// Keys to set; null takes one away.
+    Change(String, Map<String, Value>),
+    Remove(String),
+    /// Writes the file.
+    Save,
+    /// Reads the file again.
+    Reload,
+}
+
+/// Why a wish is refused. Nothing has changed then.
+#[derive(Debug, PartialEq)]
+pub enum Refusal {
+    /// There is no such camera.
+    Unknown(String),
+    /// It is wrong; one sentence.
+    Wrong(String),
+    /// Somebody else has changed something meanwhile.
+    Conflict(String),
+    /// It cannot be done now.
+    Failed(String),
+}
+
+pub type Answer = Result<Value, Refusal>;
+
+/// A wish on its way to the main thread, for a state of things that its maker knows, if that matters to him.
+pub struct Order {
+    pub wish: Wish,
+    pub version: Option<u64>,
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// Hands wishes over to the main thread.
+#[derive(Clone)]
+pub struct Bell(mpsc::SyncSender<Order>);
+
+/// Wishes that may wait.
+const WAITING: usize = 64;
+
+impl Bell {
+    pub async fn ring(&self, wish: Wish, version: Option<u64>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let order = Order { wish, version, answer };
+        self.0.try_send(order).map_err(|_| Refusal::Failed("too much is to be changed at a time".into()))?;
+        answered.await.unwrap_or_else(|_| Err(Refusal::Failed("the program is ending".into())))
+    }
+}
+
+pub struct Desk {
+    path: PathBuf,
+    shard: Option<Shard>,
+    orders: mpsc::Receiver<Order>,
+    /// What the file said when it was last read or written.
+    on_disk: String,
+    /// What is watched.
+    text: String,
+    /// Grows with each change.
+    version: u64,
+}
+
+impl Desk {
+    pub fn new(path: &Path, shard: Option<Shard>, text: String) -> (Desk, Bell) {
+        let (bell, orders) = mpsc::sync_channel(WAITING);
+        let desk = Desk { path: path.into(), shard, orders, on_disk: text.clone(), text, version: 1 };
+        (desk, Bell(bell))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Does what has been asked for. Returns what is to be said of it in the log.
+    pub fn work(&mut self, fleet: &mut Fleet, first: &Config) -> Vec<String> {
+        let orders: Vec<Order> = self.orders.try_iter().collect();
+        orders.into_iter().filter_map(|order| self.serve(order, fleet, first)).collect()
+    }
+
+    fn serve(&mut self, order: Order, fleet: &mut Fleet, first: &Config) -> Option<String> {
+        let before = self.version;
+        let outcome = match order.version {
+            Some(known) if known != before => Err(Refusal::Conflict(
+                "somebody else has changed the cameras meanwhile: look again, then change".into(),
+            )),
+            _ => self.carry_out(order.wish, fleet, first),
+        };
+        let said = outcome.as_ref().ok().and_then(|said| said["done"].as_str().map(str::to_string));
+        let outcome = outcome.map(|mut value| {
+            value["version"] = self.version.into();
+            value["saved"] = (self.text == self.on_disk).into();
+            value
+        });
+        // Whoever has asked may have left.
+        let _ = order.answer.send(outcome);
+        said
+    }
+
+    fn carry_out(&mut self, wish: Wish, fleet: &mut Fleet, first: &Config) -> Answer {
+        match wish {
+            Wish::Describe(name) => Ok(json!({ "keys": describe(&self.document()?, &name)? })),
+            Wish::Add(keys) => {
+                let mut document = self.document()?;
+                let mut table = Table::new();
+                set(&mut table, &keys)?;
+                cameras(&mut document)?.push(table);
+                self.go_over(document.to_string(), fleet, first)
+            }
+            Wish::Change(name, keys) => {
+                let mut document = self.document()?;
+                ensure_same_name(&name, &keys)?;
+                set(find(cameras(&mut document)?, &name)?, &keys)?;
+                self.go_over(document.to_string(), fleet, first)
+            }
+            Wish::Remove(name) => {
+                let mut document = self.document()?;
+                let all = cameras(&mut document)?;
+                let is_it = |table: &Table| name_of(table) == Some(&name);
+                let at = all.iter().position(is_it).ok_or_else(|| unknown(&name))?;
+                all.remove(at);
+                self.go_over(document.to_string(), fleet, first)
+            }
+            Wish::Save => self.save(),
+            Wish::Reload => match self.reload(fleet, first) {
+                Ok(changes) => {
+                    Ok(json!({ "done": format!("{} read again: {changes}", self.path.display()) }))
+                }
+                Err(error) => Err(Refusal::Wrong(format!("{error:#}"))),
+            },
+        }
+    }
+
+    fn document(&self) -> Result<DocumentMut, Refusal> {
+        self.text
+            .parse()
+            .map_err(|error| Refusal::Failed(format!("the text in force cannot be read: {error}")))
+    }
+
+    fn go_over(&mut self, text: String, fleet: &mut Fleet, first: &Config) -> Answer {
+        let config = config::parse_change(&text, &self.path).map_err(Refusal::Wrong)?;
+        let changes =
+            self.apply(config, fleet, first).map_err(|error| Refusal::Wrong(format!("{error:#}")))?;
+        if text != self.text {
+            (self.text, self.version) = (text, self.version + 1);
+        }
+        Ok(json!({ "done": changes }))
+    }
+
+    fn apply(&self, mut config: Config, fleet: &mut Fleet, first: &Config) -> Result<String> {
+        for (key, changed) in [("metrics", config.metrics != first.metrics), ("web", config.web != first.web)]
+        {
+            ensure!(!changed, "`{key}` has changed: that takes a new start of the program");
+        }
+        if let Some(shard) = self.shard {
+            shard.keep_own(&mut config.cameras);
+        }
+        fleet.check(&config)?;
+        fleet.apply(&config)
+    }
+
+    /// Reads the file again. One with a mistake changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn reload(&mut self, fleet: &mut Fleet, first: &Config) -> Result<String> {
+        let text = config::read(&self.path)?;
+        let changes = self.apply(config::parse(&text, &self.path)?, fleet, first)?;
+        if text != self.text {
+            (self.text, self.version) = (text.clone(), self.version + 1);
+        }
+        self.on_disk = text;
+        Ok(changes)
+    }
+
+    /// Writes the file beside its place and moves it there, unless somebody else has changed it.
+    fn save(&mut self) -> Answer {
+        let now = config::read(&self.path).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        if now != self.on_disk {
+            let what = format!("{} has been changed by hand: reload it, or undo that", self.path.display());
+            return Err(Refusal::Conflict(what));
+        }
+        write(&self.path, &self.text).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
+        self.on_disk = self.text.clone();
+        Ok(json!({ "done": format!("{} written", self.path.display()) }))
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    // The file may be a link into a folder of its own; that one is written.
+    let path = path.canonicalize().with_context(|| format!("cannot write {}", path.display()))?;
+    output::write(&path, |file| Ok(file.write_all(text.as_bytes())?))
+}
+
+// The text.
+
+fn cameras(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, Refusal> {
+    let all = document.entry("camera").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+    let what = "the cameras are not written as [[camera]] tables, so they cannot be changed here";
+    all.as_array_of_tables_mut().ok_or_else(|| Refusal::Failed(what.into()))
+}
+
+fn name_of(table: &Table) -> Option<&str> {
+    table.get("name").and_then(Item::as_str)
+}
+
+fn unknown(name: &str) -> Refusal {
+    Refusal::Unknown(format!("there is no camera \"{name}\""))
+}
+
+fn find<'a>(all: &'a mut ArrayOfTables, name: &str) -> Result<&'a mut Table, Refusal> {
+    all.iter_mut().find(|table| name_of(table) == Some(name)).ok_or_else(|| unknown(name))
+}
+
+fn ensure_same_name(name: &str, keys: &Map<String, Value>) -> Result<(), Refusal> {
+    match keys.get("name") {
+        Some(other) if other.as_str() != Some(name) => Err(Refusal::Wrong(format!(
+            "camera.{name}.name: a camera keeps its name; remove it and add another"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn set(table: &mut Table, keys: &Map<String, Value>) -> Result<(), Refusal> {
+    for (key, value) in keys {
+        if value.is_null() {
+            table.remove(key);
+            continue;
+        }
+        let mut value = toml_value(value)
+            .ok_or_else(|| Refusal::Wrong(format!("{key}: this is nothing that a config file can hold")))?;
+        // Comments beside the old value stay.
+        if let Some(old) = table.get(key).and_then(Item::as_value) {
+            *value.decor_mut() = old.decor().clone();
+        }
+        table[key] = Item::Value(value);
+    }
+    Ok(())
+}
+
+fn toml_value(value: &Value) -> Option<toml_edit::Value> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Bool(value) => (*value).into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None => number.as_f64().filter(|number| number.is_finite())?.into(),
+        },
+        Value::String(text) => text.as_str().into(),
+        Value::Array(values) => values.iter().map(toml_value).collect::<Option<toml_edit::Array>>()?.into(),
+        Value::Object(keys) => {
+            let pair = |(key, value): (&String, &Value)| Some((key.clone(), toml_value(value)?));
+            keys.iter().map(pair).collect::<Option<toml_edit::InlineTable>>()?.into()
+        }
+    })
+}
+
+/// A URL may hold a password: it is not told.
+fn describe(document: &DocumentMut, name: &str) -> Result<Value, Refusal> {
+    let all = document.get("camera").and_then(Item::as_array_of_tables);
+    let table = all.and_then(|all| all.iter().find(|table| name_of(table) == Some(name)));
+    let table = table.ok_or_else(|| unknown(name))?;
+    let keys = table.iter().filter(|(key, _)| *key != "url");
+    Ok(Value::Object(keys.filter_map(|(key, item)| Some((key.to_string(), json_value(item)?))).collect()))
+}
+
+fn json_value(item: &Item) -> Option<Value> {
+    if let Some(table) = item.as_table_like() {
+        let pairs = table.iter().filter_map(|(key, item)| Some((key.to_string(), json_value(item)?)));
+        return Some(Value::Object(pairs.collect()));
+    }
+    let of_value = |value: &toml_edit::Value| json_value(&Item::Value(value.clone()));
+    Some(match item.as_value()? {
+        toml_edit::Value::String(text) => text.value().as_str().into(),
+        toml_edit::Value::Integer(number) => (*number.value()).into(),
+        toml_edit::Value::Float(number) => (*number.value()).into(),
+        toml_edit::Value::Boolean(value) => (*value.value()).into(),
+        toml_edit::Value::Array(values) => Value::Array(values.iter().filter_map(of_value).collect()),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "# all of it\nmodel = 'demo'\n\n[[camera]] # by the door\nname = 'gate'\nurl = 'rtsp://me:secret@x/1'\n\
+                        prompts = 'cat' # not the dog\nfps = 2.5\n\n[[camera]]\nname = 'yard'\nurl = 'rtsp://x/2'\n";
+
+    fn keys(json: Value) -> Map<String, Value> {
+        json.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_change_touches_nothing_else() {
+        let mut document: DocumentMut = FILE.parse().unwrap();
+        let gate = find(cameras(&mut document).unwrap(), "gate").unwrap();
+        set(gate, &keys(json!({ "prompts": "cat; \"dog\"", "fps": null, "segment": { "threshold": 0.3 } })))
+            .unwrap();
+        let text = document.to_string();
+        let expected = FILE.replace(
+            "'cat' # not the dog\nfps = 2.5\n",
+            "'cat; \"dog\"' # not the dog\nsegment = { threshold = 0.3 }\n",
+        );
+        assert_eq!(text, expected);
+        assert_eq!(
+            describe(&document, "gate").unwrap(),
+            json!({ "name": "gate", "prompts": "cat; \"dog\"", "segment": { "threshold": 0.3 } })
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let mut document: DocumentMut = FILE.parse().unwrap();
+        assert_eq!(describe(&document, "hall"), Err(unknown("hall")));
+        assert!(matches!(find(cameras(&mut document).unwrap(), ""), Err(Refusal::Unknown(_))));
+        assert!(matches!(ensure_same_name("gate", &keys(json!({ "name": "yard" }))), Err(Refusal::Wrong(_))));
+        let gate = find(cameras(&mut document).unwrap(), "gate").unwrap();
+        assert!(matches!(set(gate, &keys(json!({ "outputs": [null] }))), Err(Refusal::Wrong(_))));
+        let mut other: DocumentMut = "camera = []".parse().unwrap();
+        assert!(matches!(cameras(&mut other), Err(Refusal::Failed(_))));
+    }
+
+    #[test]
+    fn the_file_is_written_whole_and_keeps_its_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("cameras.toml"), folder.path().join("link.toml"));
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write(&link, "new").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(link.is_symlink());
+        assert!(write(&folder.path().join("nowhere.toml"), "new").is_err());
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a camera shows, for whoever looks at it. When nobody does, it costs one atomic read a frame.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use gstgclip::meta::{MaskRow, Masks};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// No more pictures than this, whatever the camera sends.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// A picture takes milliseconds.
+const ENCODING: gst::ClockTime = gst::ClockTime::from_seconds(5);
+
+/// A picture with its masks. It is encoded once, however many look at it.
+pub struct View {
+    pub number: u64,
+    sample: gst::Sample,
+    masks: Option<Masks>,
+    picture: OnceLock<Result<Arc<[u8]>, String>>,
+}
+
+/// The masks as data: who looks draws them.
+#[derive(Serialize)]
+pub struct MaskData {
+    pub generation: u64,
+    /// Milliseconds between the picture and the one that the masks are made from.
+    pub age: u64,
+    /// The part of the picture that they cover: left, top, width and height, 0..1.
+    pub rect: [f64; 4],
+    /// Base64 of a grey PNG; 0 is no class, n the nth of the regions.
+    pub ids: String,
+    pub regions: Vec<Region>,
+}
+
+#[derive(Serialize)]
+pub struct Region {
+    pub label: String,
+    pub score: f64,
+    /// Share of the picture.
+    pub area: f64,
+}
+
+pub struct Viewfinder {
+    newest: watch::Sender<Option<Arc<View>>>,
+    /// When a picture was last taken, and how many have been.
+    taken: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Default for Viewfinder {
+    fn default() -> Viewfinder {
+        Viewfinder { newest: watch::Sender::new(None), taken: Mutex::default() }
+    }
+}
+
+impl Viewfinder {
+    /// A frame has come, on its streaming thread.
+    pub fn offer(&self, caps: Option<&gst::Caps>, buffer: &gst::Buffer, masks: Option<&Masks>) {
+        if self.newest.receiver_count() == 0 {
+            if self.newest.borrow().is_some() {
+                self.newest.send_replace(None);
+            }
+            return;
+        }
+        let mut taken = self.taken.lock();
+        if caps.is_none() || taken.0.is_some_and(|at| at.elapsed() < INTERVAL) {
+            return;
+        }
+        *taken = (Some(Instant::now()), taken.1 + 1);
+        let sample = gst::Sample::builder().buffer(buffer).caps_if_some(caps).build();
+        let view = View { number: taken.1, sample, masks: masks.cloned(), picture: OnceLock::new() };
+        self.newest.send_replace(Some(Arc::new(view)));
+    }
+
+    /// The first picture that is newer than one of this number; waits for it.
+    pub async fn after(&self, number: u64) -> Option<Arc<View>> {
+        let mut pictures = self.newest.subscribe();
+        let is_newer = |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| view.number > number);
+        pictures.wait_for(is_newer).await.ok().and_then(|view| view.clone())
+    }
+}
+
+impl View {
+    /// The picture as JPEG. Takes a while the first time.
+    ///
+    /// # Errors
+    /// It cannot be encoded; why.
+    pub fn picture(&self) -> Result<Arc<[u8]>> {
+        let picture = self.picture.get_or_init(|| self.encode().map_err(|error| format!("{error:#}")));
+        picture.clone().map_err(|why| anyhow!(why))
+    }
+
+    fn encode(&self) -> Result<Arc<[u8]>> {
+        let caps = gst::Caps::new_empty_simple("image/jpeg");
+        let jpeg = gst_video::convert_sample(&self.sample, &caps, Some(ENCODING))?;
+        let buffer = jpeg.buffer().context("the encoder gave no picture")?;
+        Ok(buffer.map_readable()?.as_slice().into())
+    }
+
+    /// # Errors
+    /// The masks cannot be read or written.
+    pub fn masks(&self) -> Result<Option<MaskData>> {
+        let Some(masks) = &self.masks else { return Ok(None) };
+        let shown = &masks.regions[..masks.regions.len().min(usize::from(u8::MAX))];
+        let regions = shown.iter().map(|region| Region {
+            label: region.label.clone(),
+            score: region.score,
+            area: region.area,
+        });
+        let rect = masks.rect;
+        Ok(Some(MaskData {
+            generation: masks.generation,
+            age: masks.age.mseconds(),
+            rect: [rect.x, rect.y, rect.w, rect.h],
+            ids: BASE64_STANDARD.encode(ids(masks)?),
+            regions: regions.collect(),
+        }))
+    }
+}
+
+/// The mask as a grey PNG, of the places of its values among the regions.
+fn ids(masks: &Masks) -> Result<Vec<u8>> {
+    let view = masks.view().context("the mask cannot be read")?;
+    let largest = masks.regions.iter().map(|region| region.value).max().unwrap_or(0);
+    let mut places = vec![0u8; largest as usize + 1];
+    for (region, place) in masks.regions.iter().zip(1..=u8::MAX) {
+        places[region.value as usize] = place;
+    }
+    let place = |value: usize| places.get(value).copied().unwrap_or(0);
+    let mut bytes = Vec::with_capacity(view.width() * view.height());
+    for row in view.rows() {
+        match row {
+            MaskRow::U8(values) => bytes.extend(values.iter().map(|value| place(usize::from(*value)))),
+            MaskRow::U16(values) => {
+                bytes.extend(values.iter().map(|value| place(usize::from(u16::from_le_bytes(*value)))));
+            }
+        }
+    }
+    let mut file = Vec::new();
+    let (width, height) = (u32::try_from(view.width())?, u32::try_from(view.height())?);
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_compression(png::Compression::Fast);
+    encoder.write_header()?.write_image_data(&bytes)?;
+    Ok(file)
+}
