@@ -228,7 +228,7 @@ function follow() {
     const line = JSON.parse(message.data);
     if (!list.children.length) list.textContent = "";
     const item = document.createElement("li");
-    const time = Object.assign(document.createElement("time"), { dateTime: line.time, textContent: new Date(line.time).toLocaleTimeString() });
+    const time = Object.assign(document.createElement("time"), { dateTime: line.time, textContent: new Date(line.time).toLocaleTimeString([], { hour12: false }) });
     const camera = Object.assign(document.createElement("strong"), { textContent: line.camera });
     item.append(time, camera, ` ${tell(line)}`);
     list.prepend(item);

@@ -23,8 +23,8 @@ export const TEXT = {
   age: (ms) => `mask ${(ms / 1000).toFixed(1)} s old`,
   nextTry: (ms) => `next try in ${Math.ceil(ms / 1000)} s`,
   region: (label, share, score) => `${label}: ${(100 * share).toFixed(1)} % of the picture, score ${score.toFixed(2)}`,
-  entered: (label, zone) => `${label} has entered${zone ? ` ${zone}` : ""}`,
-  left: (label, zone) => `${label} has left${zone ? ` ${zone}` : ""}`,
+  entered: (label, zone) => `${label} has entered${zone ? ` zone ${zone}` : ""}`,
+  left: (label, zone) => `${label} has left${zone ? ` zone ${zone}` : ""}`,
   connected: "connected",
   lost: (why) => `lost: ${why}`,
 };
