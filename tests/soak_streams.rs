@@ -385,9 +385,8 @@ struct Hand<'a> {
     element: gst::Element,
     camera: gst::Pad,
     sink: gst::Pad,
-    /// Frames that may be missing, and those that may be counted twice, for what was done.
+    /// Frames that may be missing, for what was done.
     may_miss: u64,
-    may_double: u64,
 }
 
 impl Hand<'_> {
@@ -454,7 +453,7 @@ impl Hand<'_> {
         let _camera = self.stream.shutter.lock();
         self.stream.orders.lock().clear();
         self.world.entered.fetch_add(self.stream.entered.swap(0, Ordering::SeqCst), Ordering::SeqCst);
-        (self.may_miss, self.may_double) = (0, 0);
+        self.may_miss = 0;
         self.at("stops the element");
         self.element.set_state(state).unwrap();
     }
@@ -478,8 +477,6 @@ impl Hand<'_> {
             }
             Fault::Relink => {
                 self.loses_what_is_inside();
-                // A frame that was refused before the link, and would not have been after it, counts as left and dropped.
-                self.may_double += 1;
                 let src = self.element.static_pad("src").unwrap();
                 src.unlink(&self.sink).unwrap();
                 self.pause(20);
@@ -610,7 +607,7 @@ impl Hand<'_> {
         drop(camera);
         let entered = self.stream.entered.load(Ordering::SeqCst);
         let counted = frames + dropped;
-        if counted > entered + self.may_double || counted + self.may_miss < entered {
+        if counted > entered || counted + self.may_miss < entered {
             self.stream.complain(format!(
                 "{entered} frames entered, {frames} left and {dropped} were dropped, {} may be missing",
                 self.may_miss
@@ -673,10 +670,8 @@ fn sequence(world: &World, index: u64, sequence: u64) {
         let (stream, pad) = (stream.clone(), camera.clone());
         thread::spawn(move || films(&stream, &pad, interval))
     };
-    let (may_miss, may_double) = (0, 0);
     let weak = element.downgrade();
-    let mut hand =
-        Hand { world, stream: stream.clone(), dice, fake, element, camera, sink, may_miss, may_double };
+    let mut hand = Hand { world, stream: stream.clone(), dice, fake, element, camera, sink, may_miss: 0 };
     hand.settings();
     hand.starts();
     // Some streams never lose what is inside: their counts have to be exact.

@@ -770,7 +770,9 @@ impl<F, E, A: Clone> Machine<F, E, A> {
         match why {
             // Downstream has been linked while this was on its way.
             End::NotLinked if links != self.links => {
-                self.counts.dropped += u64::from(frame.is_some());
+                let refused = u64::from(frame.is_some());
+                self.counts.frames -= refused;
+                self.counts.dropped += refused;
                 self.mark_gap(0);
             }
             // It had enough of what was before the segment, or stream, that waits here.

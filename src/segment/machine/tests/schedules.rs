@@ -591,6 +591,7 @@ impl World {
         let accounted = self.turned_away + self.pushed + self.dropped + self.ended + inside;
         assert_eq!(self.sent - at_the_door, accounted, "a frame is lost without a word");
         assert_eq!(machine.counts.dropped, self.turned_away + self.dropped, "dropped frames are counted");
+        assert_eq!(machine.counts.frames, self.pushed, "frames that leave are counted");
     }
 
     fn check_masks(&mut self, origin: &Origin, carries: &Carries<u64>, late: bool) {
