@@ -9,13 +9,20 @@
 //! products that it cannot do without, over the best time of three, over the rate of one large square product (`rate`,
 //! measured in turn with it). `memory` is the resident size of a process that loads the model and then looks at 8 pictures of 336x592.
 //!
+//! `int8` is the CPU time of a forward in int8 against bf16, with the shapes of ViT-B/16 and random weights where no model is
+//! named, measured in turn; and how many patches keep their best prompt of 8. It has to be asked for: `-- --int8`.
+//!
 //! Run with `cargo bench --bench model`, on `models/demo` or another checkpoint:
 //! `GCLIP_BENCH_MODEL=/path/to/clip-vit-base-patch16 cargo bench --bench model`. One part of it: append
 //! `-- 'vision bf16'`.
 
+#[path = "streams/checkpoint.rs"]
+mod checkpoint;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cpu_time::ProcessTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use gclip_testing::usage;
 use gstgclip::model::{Model, ModelSpec, PrecisionChoice, Prompts, Segmenter, Templates, Vocabulary};
@@ -27,6 +34,8 @@ const BATCHES: [usize; 3] = [1, 4, 8];
 const PRECISIONS: [PrecisionChoice; 2] = [PrecisionChoice::F32, PrecisionChoice::Bf16];
 /// Asks a process for its memory only.
 const MEMORY: &str = "--memory";
+/// Asks for int8 against bf16 only.
+const INT8: &str = "--int8";
 const PROMPTS: &str = "ball; person; car; road; tree; sky; building; grass";
 
 fn spec(precision: PrecisionChoice) -> ModelSpec {
@@ -178,6 +187,46 @@ fn share(_: &mut Criterion) {
     }
 }
 
+fn int8() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = std::env::var("GCLIP_BENCH_MODEL").unwrap_or_else(|_| {
+        checkpoint::write(folder.path()).expect("a checkpoint of random weights");
+        folder.path().display().to_string()
+    });
+    let [mut short, mut int8] = [PrecisionChoice::Bf16, PrecisionChoice::Int8].map(|precision| {
+        let start = Instant::now();
+        let model = Model::load(&ModelSpec { model: model.clone(), precision, ..ModelSpec::default() });
+        println!("  {precision}: loaded in {:.1} s", start.elapsed().as_secs_f64());
+        model.expect("a checkpoint, and a CPU with AVX512-VNNI")
+    });
+    println!("  blocks in 8 bits: {:?}", int8.info.int8_blocks);
+    let words = vocabulary(&mut short);
+    for batch in BATCHES {
+        let input = pictures(&short, batch, (336, 592));
+        let words = vec![&words; batch];
+        let [expected, found] = [&mut short, &mut int8].map(|model| {
+            let logits = model.vision.logits(&input, &words).expect("a forward");
+            Tensor::stack(&logits, 0).argmax(1, false)
+        });
+        let kept = found.eq_tensor(&expected).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+        let mut least = [f64::MAX; 2];
+        for _ in 0..7 {
+            for (least, model) in least.iter_mut().zip([&mut short, &mut int8]) {
+                let start = ProcessTime::now();
+                forward(&mut model.vision, &input, &words);
+                *least = least.min(start.elapsed().as_secs_f64() * 1e3 / batch as f64);
+            }
+        }
+        println!(
+            "  336x592 batch {batch}: CPU time a picture {:.0} ms in bf16, {:.0} ms in int8, x{:.2}; {:.1} % of the patches keep their prompt",
+            least[0],
+            least[1],
+            least[0] / least[1],
+            100.0 * kept
+        );
+    }
+}
+
 fn text(c: &mut Criterion) {
     let mut encoder = load(PrecisionChoice::F32).text.expect("the checkpoint has a text tower");
     let sentences: Vec<String> = Templates::Imagenet.fill("traffic light").collect();
@@ -207,6 +256,9 @@ fn main() {
     if let Some(at) = arguments.iter().position(|argument| argument == MEMORY) {
         let precision = arguments.get(at + 1).and_then(|precision| precision.parse().ok());
         return memory_of(precision.expect("--memory takes a precision"));
+    }
+    if arguments.iter().any(|argument| argument == INT8) {
+        return int8();
     }
     benches();
     Criterion::default().configure_from_args().final_summary();

@@ -26,7 +26,7 @@ pub struct Args {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// auto, f32, bf16 or f16.
+    /// auto, f32, bf16, f16 or int8.
     #[arg(long, default_value_t)]
     precision: PrecisionChoice,
     /// Print JSON.
@@ -52,6 +52,9 @@ struct Report {
     method: String,
     device: String,
     precision: String,
+    /// With precision int8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    int8: Option<Int8>,
     /// What the checkpoint lacks, and what takes its place.
     missing: Vec<String>,
 }
@@ -64,6 +67,39 @@ struct Tower {
     mlp_width: i64,
     activation: String,
     layer_norm_eps: f64,
+}
+
+#[derive(Serialize)]
+struct Int8 {
+    /// Blocks in 8 bits, counted from 0.
+    blocks: Vec<usize>,
+    /// Blocks before the last that lose too much in 8 bits.
+    kept_out: Vec<usize>,
+    /// The number format of all others.
+    others: String,
+}
+
+impl Int8 {
+    fn new(blocks: &[usize], layers: i64, others: &str) -> Int8 {
+        let before_last = 0..(layers - 1).max(0) as usize;
+        Int8 {
+            blocks: blocks.to_vec(),
+            kept_out: before_last.filter(|block| !blocks.contains(block)).collect(),
+            others: others.to_owned(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let list = |blocks: &[usize]| match blocks {
+            [] => "none".to_owned(),
+            blocks => blocks.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+        };
+        let blocks = format!("blocks {}; the last in {}", list(&self.blocks), self.others);
+        match &self.kept_out[..] {
+            [] => blocks,
+            kept_out => format!("{blocks}, and so {}, which lose too much in 8 bits", list(kept_out)),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -140,6 +176,7 @@ impl Report {
                 vocab_size: text.vocab_size,
             }),
             method: info.method,
+            int8: info.int8_blocks.map(|blocks| Int8::new(&blocks, vision.transformer.layers, &info.short)),
             device: info.device,
             precision: info.precision,
         }
@@ -176,6 +213,9 @@ impl Report {
         }
         line("method", &self.method);
         line("runs on", &format!("{} in {}", self.device, self.precision));
+        if let Some(int8) = &self.int8 {
+            line("int8", &int8.text());
+        }
         for lack in &self.missing {
             line("missing", lack);
         }

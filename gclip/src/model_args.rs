@@ -31,7 +31,7 @@ pub struct ModelArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value_t)]
     pub device: DeviceChoice,
-    /// auto, f32, bf16 or f16.
+    /// auto, f32, bf16, f16 or int8.
     #[arg(long, default_value_t)]
     pub precision: PrecisionChoice,
     /// CPU threads of the model; all cores when not given.

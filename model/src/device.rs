@@ -16,7 +16,7 @@ use anyhow::{Error, Result, bail};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device, Kind};
 
-use super::cuda;
+use super::{cpu, cuda};
 
 /// The device a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub enum PrecisionChoice {
     F32,
     Bf16,
     F16,
+    /// Linear layers in 8 bits, on a CPU with AVX512-VNNI; the rest in bf16 where the CPU has it, else in f32.
+    Int8,
 }
 
 impl FromStr for PrecisionChoice {
@@ -76,7 +78,8 @@ impl FromStr for PrecisionChoice {
             "f32" => Ok(PrecisionChoice::F32),
             "bf16" => Ok(PrecisionChoice::Bf16),
             "f16" => Ok(PrecisionChoice::F16),
-            _ => bail!("unknown precision {text:?}: use auto, f32, bf16 or f16"),
+            "int8" => Ok(PrecisionChoice::Int8),
+            _ => bail!("unknown precision {text:?}: use auto, f32, bf16, f16 or int8"),
         }
     }
 }
@@ -88,6 +91,7 @@ impl fmt::Display for PrecisionChoice {
             PrecisionChoice::F32 => "f32",
             PrecisionChoice::Bf16 => "bf16",
             PrecisionChoice::F16 => "f16",
+            PrecisionChoice::Int8 => "int8",
         })
     }
 }
@@ -139,16 +143,36 @@ pub fn device(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
-/// The number format that a choice comes to on this device.
-pub fn precision(choice: PrecisionChoice, device: Device) -> Kind {
-    match choice {
+/// How a model computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precision {
+    /// Number format of the large products.
+    pub kind: Kind,
+    /// Whether the linear layers that can bear it are in 8 bits instead.
+    pub int8: bool,
+}
+
+/// What a choice comes to on this device.
+///
+/// # Errors
+/// The device has no products in 8 bits, and they were asked for.
+pub fn precision(choice: PrecisionChoice, device: Device) -> Result<Precision> {
+    let of_cpu = || if cpu_has_bf16() { Kind::BFloat16 } else { Kind::Float };
+    let kind = match choice {
         PrecisionChoice::F32 => Kind::Float,
         PrecisionChoice::Bf16 => Kind::BFloat16,
         PrecisionChoice::F16 => Kind::Half,
         PrecisionChoice::Auto if device.is_cuda() => Kind::Half,
-        PrecisionChoice::Auto if cpu_has_bf16() => Kind::BFloat16,
-        PrecisionChoice::Auto => Kind::Float,
-    }
+        PrecisionChoice::Auto => of_cpu(),
+        PrecisionChoice::Int8 if device.is_cuda() => {
+            bail!("precision int8 is for CPUs: use precision f16 on {}, or device cpu", device_name(device))
+        }
+        PrecisionChoice::Int8 if !cpu::int8_is_available() => {
+            bail!("precision int8 needs a CPU with AVX512-VNNI, which this one lacks: use precision auto")
+        }
+        PrecisionChoice::Int8 => of_cpu(),
+    };
+    Ok(Precision { kind, int8: choice == PrecisionChoice::Int8 })
 }
 
 /// `cpu`, `cuda:0` ...
@@ -159,8 +183,15 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
+impl Precision {
+    /// `f32`, `bf16`, `f16` or `int8`
+    pub fn name(self) -> String {
+        if self.int8 { PrecisionChoice::Int8.to_string() } else { kind_name(self.kind) }
+    }
+}
+
 /// `f32`, `bf16`, `f16`
-pub fn precision_name(kind: Kind) -> String {
+pub fn kind_name(kind: Kind) -> String {
     let choice = match kind {
         Kind::BFloat16 => PrecisionChoice::Bf16,
         Kind::Half => PrecisionChoice::F16,
@@ -247,7 +278,7 @@ mod tests {
         for text in ["auto", "cpu", "cuda", "cuda:3"] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
-        for text in ["auto", "f32", "bf16", "f16"] {
+        for text in ["auto", "f32", "bf16", "f16", "int8"] {
             assert_eq!(text.parse::<PrecisionChoice>().unwrap().to_string(), text);
         }
         assert_eq!("cuda:0".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
@@ -260,9 +291,19 @@ mod tests {
             "unknown device \"gpu\": use auto, cpu, cuda or cuda:N"
         );
         assert!("cuda:x".parse::<DeviceChoice>().is_err());
-        assert!(
-            "int8".parse::<PrecisionChoice>().unwrap_err().to_string().contains("auto, f32, bf16 or f16")
-        );
+        let error = "int4".parse::<PrecisionChoice>().unwrap_err().to_string();
+        assert!(error.contains("auto, f32, bf16, f16 or int8"), "{error}");
+    }
+
+    #[test]
+    fn int8_is_never_chosen_by_itself_and_refused_on_a_gpu() {
+        assert!(!precision(PrecisionChoice::Auto, Device::Cpu).unwrap().int8);
+        let error = precision(PrecisionChoice::Int8, Device::Cuda(0)).unwrap_err().to_string();
+        assert_eq!(error, "precision int8 is for CPUs: use precision f16 on cuda:0, or device cpu");
+        match precision(PrecisionChoice::Int8, Device::Cpu) {
+            Ok(precision) => assert_eq!(precision.name(), "int8"),
+            Err(error) => assert!(error.to_string().contains("AVX512-VNNI"), "{error}"),
+        }
     }
 
     #[test]

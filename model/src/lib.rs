@@ -17,6 +17,7 @@ pub mod decode;
 pub mod device;
 pub mod embeddings;
 mod gpu_attention;
+mod int8;
 mod look;
 mod memory;
 pub mod method;
@@ -97,6 +98,10 @@ pub struct ModelInfo {
     /// Human-readable device and precision, such as `cpu` and `bf16`.
     pub device: String,
     pub precision: String,
+    /// The number format of what is neither in f32 always nor in 8 bits.
+    pub short: String,
+    /// With precision int8: the blocks in 8 bits, counted from 0.
+    pub int8_blocks: Option<Vec<usize>>,
     /// The method with the options it resolved to, such as `gclip(fuse=6+7,suppress=7-10)`.
     pub method: String,
 }
@@ -149,13 +154,16 @@ impl Model {
         cpu::sleep_while_waiting();
         // What is cheap to check comes before gigabytes are read.
         let device = device::device(spec.device)?;
-        let kind = device::precision(spec.precision, device);
+        let precision = device::precision(spec.precision, device)?;
+        let kind = precision.kind;
         let mut checkpoint = Checkpoint::open(&spec.model)?;
         let architecture = checkpoint.architecture;
         let mut method = method::build(&spec.method, architecture.vision.transformer.layers as usize)?;
 
         let wide = device.is_cuda() && kind == Kind::Half;
-        let mut loader = Loader { weights: &mut checkpoint.weights, device, kind, wide };
+        // What goes into 8 bits must not have been rounded before.
+        let kind_at_first = if precision.int8 { Kind::Float } else { kind };
+        let mut loader = Loader { weights: &mut checkpoint.weights, device, kind: kind_at_first, wide };
         let mut tower = VisionTower::load(&mut loader, &architecture, spec.positions)?;
         let text = match architecture.text {
             None => None,
@@ -170,6 +178,10 @@ impl Model {
         };
         checkpoint.weights.refuse_unused()?;
         method.prepare(&mut tower).with_context(|| format!("cannot prepare method {}", spec.method.name))?;
+        let int8_blocks = match precision.int8 {
+            true => Some(int8::quantise(&mut tower, &*method, kind, int8::LEAST_COSINE)?),
+            false => None,
+        };
         tower.pack();
         device::settle(device)?;
 
@@ -183,7 +195,9 @@ impl Model {
             architecture,
             logit_scale: checkpoint.logit_scale,
             device: device::device_name(device),
-            precision: device::precision_name(kind),
+            precision: precision.name(),
+            int8_blocks,
+            short: device::kind_name(kind),
             method: method.describe(),
         };
         let tags = TagOptions::new(checkpoint.logit_scale);

@@ -3,11 +3,13 @@
 //!
 //! Shapes: N pictures or texts, L tokens, D width, H heads of width D / H.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Activation, Transformer};
-use super::cpu::{self, Attended, Packed, Then};
+use super::cpu::{self, Attended, Curve, Int8Block, Packed, Parts, Then};
 use super::gpu_attention::mean_map;
 pub use super::gpu_attention::scores;
 use super::weights::Weights;
@@ -94,6 +96,7 @@ impl Loader<'_> {
                 activation,
                 output_scale,
             },
+            int8: None,
         })
     }
 }
@@ -128,6 +131,8 @@ enum Weight {
     Packed(Packed),
     /// For inputs in f16 and outputs in f32.
     Wide(WideMatrix),
+    /// Of a block in 8 bits, which has its own.
+    Gone,
 }
 
 impl Linear {
@@ -149,6 +154,16 @@ impl Linear {
     fn to_wide(&self) -> Result<Linear> {
         let weight = WideMatrix::new(&self.weight()?.f_transpose(0, 1)?)?;
         Ok(Linear { weight: Weight::Wide(weight), bias: self.bias.f_to_kind(Kind::Float)? })
+    }
+
+    /// As f32 weights and bias, for a block in 8 bits.
+    fn pair(&self) -> Result<(&Tensor, &Tensor)> {
+        Ok((self.weight()?, &self.bias))
+    }
+
+    /// Lets go of the weights; the bias, and so the number format, stays.
+    fn without_weight(&self, kind: Kind) -> Result<Linear> {
+        Ok(Linear { weight: Weight::Gone, bias: self.bias.f_to_kind(kind)? })
     }
 
     /// Lays the weights out for the processor's kernels, where that can be done. They cannot be read any more.
@@ -178,6 +193,7 @@ impl Linear {
             }
             Weight::Plain(weight) => Ok(x.f_linear(weight, Some(&self.bias))?),
             Weight::Wide(weight) => Ok(weight.forward(&x)?.f_add_(&self.bias)?.f_silu_()?),
+            Weight::Gone => bail!("a linear layer of a block in 8 bits is asked for by itself"),
         }
     }
 }
@@ -202,11 +218,6 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// `[N, L, D] -> 3 x [N, H, L, D / H]`
-    pub fn qkv(&self, x: &Tensor) -> Result<Qkv> {
-        self.split(&self.in_proj.forward(x)?)
-    }
-
     /// Queries, keys and values side by side, as the projection gives them, apart: `[N, L, 3 D] -> 3 x [N, H, L, D / H]`.
     pub fn split(&self, joined: &Tensor) -> Result<Qkv> {
         let (n, l, width) = joined.size3()?;
@@ -330,9 +341,50 @@ pub struct Block {
     pub attn: Attention,
     pub ln_2: LayerNorm,
     pub mlp: Mlp,
+    /// All its linear layers in 8 bits, to be taken instead.
+    pub int8: Option<Arc<Int8Block>>,
 }
 
 impl Block {
+    /// The block in 8 bits, of weights in f32 on the CPU.
+    ///
+    /// # Errors
+    /// A weight is not finite, or this processor cannot.
+    pub fn to_int8(&self) -> Result<Int8Block> {
+        let Block { ln_1, attn, ln_2, mlp, .. } = self;
+        Int8Block::new(&Parts {
+            ln_1: (&ln_1.weight, &ln_1.bias),
+            ln_2: (&ln_2.weight, &ln_2.bias),
+            eps: ln_1.eps,
+            in_proj: attn.in_proj.pair()?,
+            out_proj: attn.out_proj.pair()?,
+            c_fc: mlp.c_fc.pair()?,
+            c_proj: mlp.c_proj.pair()?,
+            curve: match mlp.activation {
+                Activation::QuickGelu => Curve::Silu,
+                Activation::Gelu => Curve::Gelu,
+                Activation::GeluTanh => Curve::GeluTanh,
+            },
+            output_scale: &mlp.output_scale,
+        })
+    }
+
+    /// Brings f32 weights into the format that [`Loader`] would have loaded them in; a block in 8 bits lets go of them.
+    pub fn to_kind(&mut self, kind: Kind, is_last: bool) -> Result<()> {
+        let Block { attn, mlp, .. } = self;
+        let attention_kind = if is_last { Kind::Float } else { kind };
+        let is_int8 = self.int8.is_some();
+        for (linear, kind) in [
+            (&mut attn.in_proj, attention_kind),
+            (&mut attn.out_proj, attention_kind),
+            (&mut mlp.c_fc, kind),
+            (&mut mlp.c_proj, kind),
+        ] {
+            *linear = if is_int8 { linear.without_weight(kind)? } else { linear.to_kind(kind)? };
+        }
+        Ok(())
+    }
+
     /// For when nobody edits or reads the weights any more: see [`Linear`].
     pub fn pack(&mut self) {
         let Block { attn, mlp, .. } = self;
@@ -341,18 +393,37 @@ impl Block {
         }
     }
 
+    /// Moves a factor from every other channel of the second norm into the weights behind it: the same function.
+    #[cfg(test)]
+    pub fn make_uneven(&mut self, factor: f64) -> Result<()> {
+        let channels = Tensor::f_arange(self.ln_2.weight.size1()?, (Kind::Float, Device::Cpu))?;
+        let every_other = channels.f_remainder(2)?.f_gt(0)?;
+        let ones = Tensor::f_ones_like(&self.ln_2.weight)?;
+        let factors = ones.f_mul_scalar(factor)?.f_where_self(&every_other, &ones)?;
+        self.ln_2.weight = self.ln_2.weight.f_div(&factors)?;
+        self.ln_2.bias = self.ln_2.bias.f_div(&factors)?;
+        self.mlp.c_fc.weight = Weight::Plain(self.mlp.c_fc.weight()?.f_mul(&factors)?);
+        Ok(())
+    }
+
     /// `[N, L, D] -> 3 x [N, H, L, D / H]`
     pub fn qkv(&self, x: &Tensor) -> Result<Qkv> {
-        self.attn.qkv(&self.ln_1.forward(x)?)
+        self.attn.split(&self.joined_qkv(x)?)
     }
 
     /// As [`Block::qkv`], side by side: `[N, L, D] -> [N, L, 3 D]`.
     pub fn joined_qkv(&self, x: &Tensor) -> Result<Tensor> {
+        if let Some(int8) = &self.int8 {
+            return int8.joined_qkv(x, self.attn.in_proj.bias.kind());
+        }
         self.attn.in_proj.forward(&self.ln_1.forward(x)?)
     }
 
     /// Adds what attention gathered and then the MLP: `[N, L, D]`, `[N, H, L, D / H] -> [N, L, D]`.
     pub fn residual(&self, x: &Tensor, gathered: &Tensor) -> Result<Tensor> {
+        if let Some(int8) = &self.int8 {
+            return int8.residual(x, &join_heads(gathered)?);
+        }
         self.add_mlp(&x.f_add(&self.attn.project(gathered)?)?)
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use gclip_model::preprocess::{Colour, PixelFormat};
 use gclip_model::reuse::Memory;
 use gclip_model::{
-    DecodeOptions, InferOptions, InputSize, MaskSize, Model, Picture, Prompts, Request, Reuse, Templates,
-    Vocabulary, Window,
+    DecodeOptions, InferOptions, InputSize, MaskSize, Model, ModelSpec, Picture, PrecisionChoice, Prompts,
+    Request, Reuse, Templates, Vocabulary, Window,
 };
 use model_common::{TOLERANCE, spec};
 use tch::Tensor;
@@ -141,6 +141,44 @@ fn a_request_without_a_memory_is_what_it_is_without_token_reuse() {
     for (found, expected) in alone(&mut model).iter().zip(&expected) {
         assert!(found.equal(expected), "other bits");
     }
+}
+
+#[test]
+fn blocks_in_8_bits_take_part() {
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo");
+    let load = |precision| Model::load(&ModelSpec { precision, ..spec(demo, "gclip", "") });
+    let mut model = match load(PrecisionChoice::Int8) {
+        Err(error) if format!("{error:#}").contains("AVX512-VNNI") => {
+            println!("skipped: no AVX512-VNNI here");
+            return;
+        }
+        model => model.unwrap(),
+    };
+    assert_eq!(
+        (model.info.precision.as_str(), model.info.int8_blocks.as_deref()),
+        ("int8", Some(&[0, 1, 2, 3, 4][..]))
+    );
+    let words = vocabulary(&mut model, "sky; road; car");
+    let stream = Stream::new(1e-3);
+    let pictures: [Picture; 3] = [40, 48, 60].map(|left| scene(&[(left, 100, 50, 200)]));
+    let mut exact = load(PrecisionChoice::F32).unwrap();
+    for picture in pictures {
+        let found = stream.see(&mut model, picture.clone(), &words);
+        let whole = fresh(&mut model, picture.clone(), &words);
+        assert!((&found - &whole).abs().max().double_value(&[]) < 5e-3);
+        let in_f32 = fresh(&mut exact, picture, &words);
+        assert!(
+            differs(&whole, &in_f32) && agreement(&whole, &in_f32) > 0.98,
+            "{}",
+            agreement(&whole, &in_f32)
+        );
+    }
+    let counts = stream.memory.counts();
+    assert_eq!((counts.whole, counts.partial), (1, 2));
+    assert!(counts.share() < 0.8, "{}", counts.share());
+    // What no threshold is crossed for is computed again as it was: tokens do not depend on each other in 8 bits.
+    let again = stream.see(&mut model, scene(&[(60, 100, 50, 200)]), &words);
+    assert_equal(&again, &stream.see(&mut model, scene(&[(60, 100, 50, 200)]), &words));
 }
 
 #[test]

@@ -82,6 +82,9 @@ pub enum Precision {
     Bf16,
     #[enum_value(name = "16-bit floating point", nick = "f16")]
     F16,
+    /// Never chosen by `auto`.
+    #[enum_value(name = "8-bit integers in the linear layers, on a CPU with AVX512-VNNI", nick = "int8")]
+    Int8,
 }
 
 /// How position embeddings are resized to another patch grid.

@@ -270,6 +270,7 @@ impl From<Precision> for PrecisionChoice {
             Precision::F32 => PrecisionChoice::F32,
             Precision::Bf16 => PrecisionChoice::Bf16,
             Precision::F16 => PrecisionChoice::F16,
+            Precision::Int8 => PrecisionChoice::Int8,
         }
     }
 }

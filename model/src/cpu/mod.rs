@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What libtorch's own operators leave on the table on a CPU: weights laid out once for its matrix kernels, and
-//! attention in bf16 that never leaves the cache.
+//! attention in bf16 that never leaves the cache, and blocks in 8 bits.
 //! And its threads, which we want to sleep when there is nothing to do.
 //!
 //! Everything here is optional. A libtorch without these entry points, or a processor without AVX512-BF16, takes the
@@ -8,6 +8,8 @@
 
 #[cfg_attr(not(target_arch = "x86_64"), path = "elsewhere.rs")]
 mod attention;
+#[cfg_attr(not(target_arch = "x86_64"), path = "no_int8.rs")]
+mod int8;
 mod packed;
 #[cfg(target_arch = "x86_64")]
 mod panels;
@@ -30,6 +32,7 @@ use std::sync::LazyLock;
 use libloading::os::unix::{Library, RTLD_NOW};
 
 pub use attention::{Attended, LaidOut, attention, attention_is_available};
+pub use int8::{Curve, Int8Block, Parts, int8_is_available};
 pub use packed::{Packed, Then};
 pub use team::sleep_while_waiting;
 

@@ -41,7 +41,7 @@ pub fn exponentials(row: &mut [f32], largest: f32, scale: f32, rounded: &mut [u3
 /// polynomial.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn exp2(x: __m512) -> __m512 {
+pub fn exp2(x: __m512) -> __m512 {
     const TERMS: [f32; 5] =
         [LN_2 * LN_2 * LN_2 * LN_2 / 24.0, LN_2 * LN_2 * LN_2 / 6.0, LN_2 * LN_2 / 2.0, LN_2, 1.0];
     let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);

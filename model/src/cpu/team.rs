@@ -37,7 +37,7 @@ pub fn run(work: &(dyn Fn() + Sync)) -> Result<()> {
     // SAFETY: `entry` gets the job, which outlives the call: GOMP_parallel returns when all threads are done.
     unsafe { parallel(entry, (&raw const job).cast_mut().cast(), threads, 0) };
     if job.panicked.into_inner() {
-        bail!("a thread of the attention kernel panicked");
+        bail!("a thread of a kernel panicked");
     }
     Ok(())
 }
