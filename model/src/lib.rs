@@ -154,7 +154,7 @@ impl Model {
         cpu::sleep_while_waiting();
         // What is cheap to check comes before gigabytes are read.
         let device = device::device(spec.device)?;
-        let precision = device::precision(spec.precision, device)?;
+        let precision = device::precision(spec.precision, device, cpu::int8_is_available())?;
         let kind = precision.kind;
         let mut checkpoint = Checkpoint::open(&spec.model)?;
         let architecture = checkpoint.architecture;

@@ -4,11 +4,9 @@
 use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
-use super::product::{LANES, Line, PANELS, QUAD};
+use super::layout::{LANES, Line, OFFSET, PANELS, QUAD};
 use super::rows::{LARGEST, scale_and_inverse};
 
-/// What is added to a weight so that it has no sign, as the instruction wants one of its operands.
-pub const OFFSET: i32 = 128;
 /// Sums of so many products stay within 32 bits: 2^31 / (255 x 127).
 const DEEPEST: usize = 65536;
 

@@ -8,6 +8,7 @@
 //! Shapes: D width, tokens in any number of dimensions.
 
 mod curve;
+mod layout;
 mod matrix;
 mod product;
 mod rows;
@@ -23,8 +24,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::team;
 pub use curve::Curve;
+use layout::ROWS;
 use matrix::Matrix;
-use product::{ROWS, Target, multiply};
+use product::{Target, multiply};
 use rows::{Norm, Rows};
 use tokens::{Tokens, Written, readable};
 

@@ -14,22 +14,9 @@ use std::arch::x86_64::{
 };
 
 use super::curve::Curve;
-use super::matrix::{Matrix, OFFSET};
+use super::layout::{LANES, Line, OFFSET, PANELS, QUAD, ROWS};
+use super::matrix::Matrix;
 use super::rows::{Rows, lanes};
-
-/// Numbers that travel together.
-pub const QUAD: usize = 4;
-/// Columns of a panel: the 32-bit lanes of a register.
-pub const LANES: usize = 16;
-/// Panels of a tile.
-pub const PANELS: usize = 3;
-/// Rows of a tile: with 3 panels, 24 of the 32 registers sum.
-pub const ROWS: usize = 8;
-
-/// The weights of a panel for one quad: a register, and a line of the cache.
-#[derive(Clone)]
-#[repr(C, align(64))]
-pub struct Line(pub [u8; LANES * QUAD]);
 
 /// What a product, with its scales and bias, becomes; all are `[rows, columns]`.
 pub enum Target<'a> {

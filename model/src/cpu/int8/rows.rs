@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm512_sub_ps,
 };
 
-use super::product::{LANES, ROWS};
+use super::layout::{LANES, ROWS};
 
 /// The largest number in 8 bits; -128 is not used, so that signs are alike.
 pub const LARGEST: f32 = 127.0;
