@@ -49,7 +49,7 @@ pub fn quantise(tower: &mut VisionTower, method: &dyn Method, kind: Kind, least:
         candidates.sort_by_key(|candidate| candidate.index);
     }
     put(tower, &candidates);
-    tower.to_kind(kind)?;
+    tower.convert(kind)?;
     Ok(candidates.iter().map(|candidate| candidate.index).collect())
 }
 

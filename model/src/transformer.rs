@@ -370,7 +370,7 @@ impl Block {
     }
 
     /// Brings f32 weights into the format that [`Loader`] would have loaded them in; a block in 8 bits lets go of them.
-    pub fn to_kind(&mut self, kind: Kind, is_last: bool) -> Result<()> {
+    pub fn convert(&mut self, kind: Kind, is_last: bool) -> Result<()> {
         let Block { attn, mlp, .. } = self;
         let attention_kind = if is_last { Kind::Float } else { kind };
         let is_int8 = self.int8.is_some();

@@ -164,11 +164,11 @@ impl VisionTower {
     }
 
     /// Brings a tower that was loaded in f32 on the CPU into another number format.
-    pub fn to_kind(&mut self, kind: Kind) -> Result<()> {
+    pub fn convert(&mut self, kind: Kind) -> Result<()> {
         self.kind = kind;
         let last = self.blocks.len().saturating_sub(1);
         let mut blocks = self.blocks.iter_mut().enumerate();
-        blocks.try_for_each(|(index, block)| block.to_kind(kind, index == last))
+        blocks.try_for_each(|(index, block)| block.convert(kind, index == last))
     }
 
     /// For when nobody edits or reads the weights any more: makes the large products faster.

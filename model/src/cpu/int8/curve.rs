@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_rcp14_ps, _mm512_set1_ps, _mm512_setzero_ps,
     _mm512_sub_ps,
 };
-use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E};
 
 use crate::cpu::softmax::exp2;
 
@@ -34,7 +34,10 @@ impl Curve {
                 // (1 + tanh y) / 2 = sigmoid(2 y), y = sqrt(2 / pi) (x + 0.044715 x^3)
                 let square = _mm512_mul_ps(x, x);
                 let inner = _mm512_fmadd_ps(square, _mm512_set1_ps(0.044_715), _mm512_set1_ps(1.0));
-                let twice = _mm512_mul_ps(_mm512_mul_ps(x, inner), _mm512_set1_ps(1.595_769_1));
+                let twice = _mm512_mul_ps(
+                    _mm512_mul_ps(x, inner),
+                    _mm512_set1_ps(2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2),
+                );
                 _mm512_mul_ps(x, sigmoid(twice))
             }
         }
