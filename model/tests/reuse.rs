@@ -168,7 +168,7 @@ fn blocks_in_8_bits_take_part() {
         let in_f32 = fresh(&mut exact, picture(left), &words);
         assert!(differs(&whole, &in_f32));
         let alike = [agreement(&found, &whole), agreement(&whole, &in_f32)];
-        assert!(alike.iter().all(|alike| *alike > 0.95), "{left}: {alike:?}");
+        assert!(alike.iter().all(|alike| *alike > 0.9), "{left}: {alike:?}");
     }
     let counts = stream.memory.counts();
     assert_eq!((counts.whole, counts.partial), (1, 2));
