@@ -38,6 +38,8 @@ libtorch=${LIBTORCH:-$configured}
 lent=("$checkout" "$toolchain" "$libtorch" "$downloads/registry")
 # The wheel's libraries link those of the wheels beside it.
 [ ! -d "${libtorch%/*}/nvidia" ] || lent+=("${libtorch%/*}/nvidia")
+# Their licences, which a package carries.
+for folder in "${libtorch%/*}"/{torch-,nvidia_cuda_}*.dist-info; do [ ! -d "$folder" ] || lent+=("$folder"); done
 # Crates are fetched out here, where certificates and proxies are set up; inside, cargo is offline.
 cargo fetch --locked --quiet
 
