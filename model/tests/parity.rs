@@ -258,7 +258,7 @@ fn winners(oracle: &Oracle, precision: PrecisionChoice) -> Option<Vec<i64>> {
 fn short_formats_keep_the_class_of_nearly_every_patch() {
     let Some(oracle) = Oracle::find() else { return };
     let exact = winners(&oracle, PrecisionChoice::F32).unwrap();
-    // Random weights put the queries close together: what 8 bits cost here, trained ones do not feel.
+    // The least that is kept of the best queries; in 8 bits it is to become 98.
     for (precision, percent) in [(PrecisionChoice::Bf16, 99), (PrecisionChoice::Int8, 93)] {
         let Some(rounded) = winners(&oracle, precision) else {
             println!("skipped: no AVX512-VNNI for {precision} here");
