@@ -67,11 +67,12 @@ INDEX
 mkfifo "$work/port"
 python3 "$work/index.py" "$work/asked" >"$work/port" &
 index=$!
-trap 'kill $index 2>/dev/null; rm -rf "$work"' EXIT
+trap 'kill $index 2>/dev/null || true; rm -rf "$work"' EXIT
 read -r port <"$work/port"
 refuses "a broken download" "pip could not install" env PIP_CONFIG_FILE=/dev/null PIP_INDEX_URL="http://127.0.0.1:$port/simple/" \
   PIP_RETRIES=0 PIP_RESUME_RETRIES=0 no_proxy=127.0.0.1 "${setup[@]}"
 kill $index
+trap 'rm -rf "$work"' EXIT
 [ -e "$work/asked" ] || { echo "setup.sh, a broken download: nothing was downloaded" >&2; failures=$((failures + 1)); }
 
 if [ "$(id -u)" = 0 ]; then
