@@ -72,7 +72,7 @@ glib::wrapper! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstGclipPrecision")]
 pub enum Precision {
-    /// f16 on CUDA, bf16 on a CPU with instructions for it, else f32.
+    /// f16 on CUDA, bf16 on a CPU that multiplies faster in it, else f32.
     #[default]
     #[enum_value(name = "The fastest that the device computes well", nick = "auto")]
     Auto,
