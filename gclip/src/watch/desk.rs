@@ -5,14 +5,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
 
 use super::config::{self, Config};
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Holder};
 use super::shard::Shard;
 use crate::output;
 
@@ -77,33 +78,98 @@ pub struct Desk {
     text: String,
     /// Grows with each change.
     version: u64,
+    /// The change that is being made; others wait for it.
+    change: Option<Change>,
+}
+
+/// A change that the model is being tried with, on a thread of its own: many words take their time.
+struct Change {
+    text: String,
+    config: Config,
+    is_of_file: bool,
+    trial: JoinHandle<Result<Option<Holder>>>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// How a wish is answered.
+enum Outcome {
+    Now(Answer),
+    /// When the model has taken this text, as it is in the file or not.
+    Later {
+        text: String,
+        config: Config,
+        is_of_file: bool,
+    },
 }
 
 impl Desk {
     pub fn new(path: &Path, shard: Option<Shard>, text: String) -> (Desk, Bell) {
         let (bell, orders) = mpsc::sync_channel(WAITING);
-        let desk = Desk { path: path.into(), shard, orders, on_disk: text.clone(), text, version: 1 };
-        (desk, Bell(bell))
+        let (path, on_disk) = (path.into(), text.clone());
+        (Desk { path, shard, orders, on_disk, text, version: 1, change: None }, Bell(bell))
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Does what has been asked for. Returns what is to be said of it in the log.
+    /// Does what has been asked for, but waits for nothing. Returns what is to be said of it in the log.
     pub fn work(&mut self, fleet: &mut Fleet, first: &Config) -> Vec<String> {
-        let orders: Vec<Order> = self.orders.try_iter().collect();
-        orders.into_iter().filter_map(|order| self.serve(order, fleet, first)).collect()
+        let mut said = Vec::new();
+        loop {
+            if let Some(change) = self.change.take_if(|change| change.trial.is_finished()) {
+                said.extend(self.finish(change, fleet));
+            }
+            if self.change.is_some() {
+                return said;
+            }
+            let Ok(order) = self.orders.try_recv() else { return said };
+            said.extend(self.begin(order, fleet, first));
+        }
     }
 
-    fn serve(&mut self, order: Order, fleet: &mut Fleet, first: &Config) -> Option<String> {
-        let before = self.version;
-        let outcome = match order.version {
-            Some(known) if known != before => Err(Refusal::Conflict(
+    fn begin(&mut self, order: Order, fleet: &Fleet, first: &Config) -> Option<String> {
+        let Order { wish, version, answer } = order;
+        let outcome = match version {
+            Some(known) if known != self.version => Outcome::Now(Err(Refusal::Conflict(
                 "somebody else has changed the cameras meanwhile: look again, then change".into(),
-            )),
-            _ => self.carry_out(order.wish, fleet, first),
+            ))),
+            _ => self.carry_out(wish, first).unwrap_or_else(|refusal| Outcome::Now(Err(refusal))),
         };
+        let tried = match outcome {
+            Outcome::Now(outcome) => return self.reply(answer, outcome),
+            Outcome::Later { text, config, is_of_file } => fleet.trial(&config).and_then(|trial| {
+                let thread = std::thread::Builder::new().name("trial".into());
+                Ok((text, config, is_of_file, thread.spawn(|| trial.run())?))
+            }),
+        };
+        match tried {
+            Ok((text, config, is_of_file, trial)) => {
+                self.change = Some(Change { text, config, is_of_file, trial, answer });
+                None
+            }
+            Err(error) => self.reply(answer, Err(wrong(&error))),
+        }
+    }
+
+    fn finish(&mut self, change: Change, fleet: &mut Fleet) -> Option<String> {
+        let Change { text, config, is_of_file, trial, answer } = change;
+        let tried = trial.join().unwrap_or_else(|_| Err(anyhow!("the model could not be tried with it")));
+        let changes = tried.and_then(|held| {
+            fleet.hold(held);
+            fleet.apply(&config)
+        });
+        let outcome = changes.map(|changes| {
+            self.is_watched(text, is_of_file);
+            let read =
+                if is_of_file { format!("{} read again: ", self.path.display()) } else { String::new() };
+            json!({ "done": read + &changes })
+        });
+        self.reply(answer, outcome.map_err(|error| wrong(&error)))
+    }
+
+    /// Answers; returns what is to be said in the log.
+    fn reply(&self, answer: oneshot::Sender<Answer>, outcome: Answer) -> Option<String> {
         let said = outcome.as_ref().ok().and_then(|said| said["done"].as_str().map(str::to_string));
         let outcome = outcome.map(|mut value| {
             value["version"] = self.version.into();
@@ -111,42 +177,62 @@ impl Desk {
             value
         });
         // Whoever has asked may have left.
-        let _ = order.answer.send(outcome);
+        let _ = answer.send(outcome);
         said
     }
 
-    fn carry_out(&mut self, wish: Wish, fleet: &mut Fleet, first: &Config) -> Answer {
+    fn is_watched(&mut self, text: String, is_of_file: bool) {
+        if is_of_file {
+            self.on_disk = text.clone();
+        }
+        if text != self.text {
+            (self.text, self.version) = (text, self.version + 1);
+        }
+    }
+
+    fn carry_out(&mut self, wish: Wish, first: &Config) -> Result<Outcome, Refusal> {
+        let mut document = self.document()?;
         match wish {
-            Wish::Describe(name) => Ok(json!({ "keys": describe(&self.document()?, &name)? })),
+            Wish::Describe(name) => {
+                let keys = describe(&document, &name)?;
+                return Ok(Outcome::Now(Ok(json!({ "keys": keys }))));
+            }
+            Wish::Save => return Ok(Outcome::Now(self.save())),
+            Wish::Reload => {
+                let text = config::read(&self.path).map_err(|error| wrong(&error))?;
+                let config = config::parse(&text, &self.path).map_err(|error| wrong(&error))?;
+                return self.later(text, config, true, first);
+            }
             Wish::Add(keys) => {
-                let mut document = self.document()?;
                 let mut table = Table::new();
                 set(&mut table, &keys)?;
                 cameras(&mut document)?.push(table);
-                self.go_over(document.to_string(), fleet, first)
             }
             Wish::Change(name, keys) => {
-                let mut document = self.document()?;
                 ensure_same_name(&name, &keys)?;
                 set(find(cameras(&mut document)?, &name)?, &keys)?;
-                self.go_over(document.to_string(), fleet, first)
             }
             Wish::Remove(name) => {
-                let mut document = self.document()?;
                 let all = cameras(&mut document)?;
                 let is_it = |table: &Table| name_of(table) == Some(&name);
                 let at = all.iter().position(is_it).ok_or_else(|| unknown(&name))?;
                 all.remove(at);
-                self.go_over(document.to_string(), fleet, first)
             }
-            Wish::Save => self.save(),
-            Wish::Reload => match self.reload(fleet, first) {
-                Ok(changes) => {
-                    Ok(json!({ "done": format!("{} read again: {changes}", self.path.display()) }))
-                }
-                Err(error) => Err(Refusal::Wrong(format!("{error:#}"))),
-            },
         }
+        let text = document.to_string();
+        let config = config::parse_change(&text, &self.path).map_err(Refusal::Wrong)?;
+        self.later(text, config, false, first)
+    }
+
+    fn later(
+        &self,
+        text: String,
+        config: Config,
+        is_of_file: bool,
+        first: &Config,
+    ) -> Result<Outcome, Refusal> {
+        let config = self.own_part(config, first).map_err(|error| wrong(&error))?;
+        Ok(Outcome::Later { text, config, is_of_file })
     }
 
     fn document(&self) -> Result<DocumentMut, Refusal> {
@@ -155,17 +241,8 @@ impl Desk {
             .map_err(|error| Refusal::Failed(format!("the text in force cannot be read: {error}")))
     }
 
-    fn go_over(&mut self, text: String, fleet: &mut Fleet, first: &Config) -> Answer {
-        let config = config::parse_change(&text, &self.path).map_err(Refusal::Wrong)?;
-        let changes =
-            self.apply(config, fleet, first).map_err(|error| Refusal::Wrong(format!("{error:#}")))?;
-        if text != self.text {
-            (self.text, self.version) = (text, self.version + 1);
-        }
-        Ok(json!({ "done": changes }))
-    }
-
-    fn apply(&self, mut config: Config, fleet: &mut Fleet, first: &Config) -> Result<String> {
+    /// What of it is this program's to watch.
+    fn own_part(&self, mut config: Config, first: &Config) -> Result<Config> {
         for (key, changed) in [("metrics", config.metrics != first.metrics), ("web", config.web != first.web)]
         {
             ensure!(!changed, "`{key}` has changed: that takes a new start of the program");
@@ -173,21 +250,24 @@ impl Desk {
         if let Some(shard) = self.shard {
             shard.keep_own(&mut config.cameras);
         }
-        fleet.check(&config)?;
-        fleet.apply(&config)
+        Ok(config)
     }
 
-    /// Reads the file again. One with a mistake changes nothing.
+    /// Reads the file again, at once. One with a mistake changes nothing.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn reload(&mut self, fleet: &mut Fleet, first: &Config) -> Result<String> {
         let text = config::read(&self.path)?;
-        let changes = self.apply(config::parse(&text, &self.path)?, fleet, first)?;
-        if text != self.text {
-            (self.text, self.version) = (text.clone(), self.version + 1);
+        let config = self.own_part(config::parse(&text, &self.path)?, first)?;
+        fleet.check(&config)?;
+        let changes = fleet.apply(&config)?;
+        // What was being changed by others began before it, and is not what is in the file.
+        if let Some(Change { answer, .. }) = self.change.take() {
+            let why = "the file has been read again meanwhile: look again, then change";
+            let _ = answer.send(Err(Refusal::Conflict(why.into())));
         }
-        self.on_disk = text;
+        self.is_watched(text, true);
         Ok(changes)
     }
 
@@ -220,6 +300,10 @@ fn cameras(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, Refusal> {
 
 fn name_of(table: &Table) -> Option<&str> {
     table.get("name").and_then(Item::as_str)
+}
+
+fn wrong(error: &Error) -> Refusal {
+    Refusal::Wrong(format!("{error:#}"))
 }
 
 fn unknown(name: &str) -> Refusal {

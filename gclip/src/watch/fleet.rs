@@ -115,29 +115,27 @@ impl Fleet {
     /// # Errors
     /// The model does not load, or does not take a camera's settings.
     pub fn check(&mut self, config: &Config) -> Result<()> {
+        let held = self.trial(config)?.run()?;
+        self.hold(held);
+        Ok(())
+    }
+
+    /// The part of [`check`](Self::check) that takes its time, for another thread; what it brings is to be held.
+    ///
+    /// # Errors
+    /// It is for another model.
+    pub fn trial(&self, config: &Config) -> Result<Trial> {
         ensure!(config.model == self.model, "`model` has changed: that takes a new start of the program");
         self.console.learn(&config.secrets);
         let is_known = |camera: &Camera| self.members.iter().any(|member| member.camera().is_like(camera));
-        let new: Vec<&Camera> = config.cameras.iter().filter(|camera| !is_known(camera)).collect();
-        new.into_iter().try_for_each(|camera| self.try_model(camera))
+        let new = config.cameras.iter().filter(|camera| !is_known(camera)).cloned();
+        Ok(Trial { model: self.model.clone(), console: self.console.clone(), cameras: new.collect() })
     }
 
-    /// Encodes the camera's prompts, by the element that will use them.
-    fn try_model(&mut self, camera: &Camera) -> Result<()> {
-        let element = Holder(pipeline::segment(camera, &self.model)?);
-        let bus = gst::Bus::new();
-        element.0.set_bus(Some(&bus));
-        if element.0.set_state(gst::State::Ready).is_err() {
-            let error = bus.pop_filtered(&[gst::MessageType::Error]);
-            let why = match error.as_ref().map(|message| message.view()) {
-                Some(gst::MessageView::Error(error)) => error.error().to_string(),
-                _ => "gclipsegment does not start".into(),
-            };
-            bail!("{} (camera.{})", self.console.hide(&why), camera.name);
+    pub fn hold(&mut self, held: Option<Holder>) {
+        if self.holder.is_none() {
+            self.holder = held;
         }
-        element.0.set_bus(None);
-        self.holder.get_or_insert(element);
-        Ok(())
     }
 
     /// Goes over to what a config says that was checked. Cameras and outputs that it does not change play on undisturbed.
@@ -367,8 +365,44 @@ fn watched(camera: &Camera) -> Watched {
     Watched { camera: camera.name.clone(), labels: camera.labels.clone(), zones: camera.zone_names() }
 }
 
+/// Whether the model takes these cameras.
+pub struct Trial {
+    model: String,
+    console: Arc<Console>,
+    cameras: Vec<Camera>,
+}
+
+impl Trial {
+    /// # Errors
+    /// The model does not load, or does not take a camera's settings.
+    pub fn run(self) -> Result<Option<Holder>> {
+        let mut held = None;
+        for camera in &self.cameras {
+            held.get_or_insert(self.try_model(camera)?);
+        }
+        Ok(held)
+    }
+
+    /// Encodes the camera's prompts, by the element that will use them.
+    fn try_model(&self, camera: &Camera) -> Result<Holder> {
+        let element = Holder(pipeline::segment(camera, &self.model)?);
+        let bus = gst::Bus::new();
+        element.0.set_bus(Some(&bus));
+        if element.0.set_state(gst::State::Ready).is_err() {
+            let error = bus.pop_filtered(&[gst::MessageType::Error]);
+            let why = match error.as_ref().map(|message| message.view()) {
+                Some(gst::MessageView::Error(error)) => error.error().to_string(),
+                _ => "gclipsegment does not start".into(),
+            };
+            bail!("{} (camera.{})", self.console.hide(&why), camera.name);
+        }
+        element.0.set_bus(None);
+        Ok(element)
+    }
+}
+
 /// An element that keeps the shared model loaded.
-struct Holder(gst::Element);
+pub struct Holder(gst::Element);
 
 impl Drop for Holder {
     fn drop(&mut self) {

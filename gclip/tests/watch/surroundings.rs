@@ -231,7 +231,7 @@ fn what_has_changed_in_the_config_is_changed_and_nothing_else() {
     watch.until_frames("other", 2);
 
     let third = camera("third", &server.url("third"), "outputs = ['file']");
-    write(&watch, config("") + ALL + file + &good + &other("prompts = 'sky; road'") + &third);
+    write(&watch, config("") + ALL + file + &good + &other("prompts = 'sky; road'\nfps = 12") + &third);
     watch.signal("HUP");
     watch.until_log("cameras: 1 added, 1 changed, 0 stopped; outputs: 1 opened, 0 closed");
     let lost = watch.until_camera("other", "lost");
@@ -239,6 +239,13 @@ fn what_has_changed_in_the_config_is_changed_and_nothing_else() {
     watch.until_camera("other", "connected");
     let frame = watch.until_frames("other", 1);
     assert!(frame["regions"].as_array().unwrap().iter().all(|region| region["label"] != "cat"), "{frame}");
+    // Other words do not take another connection.
+    write(&watch, config("") + ALL + file + &good + &other("prompts = 'tree'\nfps = 12") + &third);
+    watch.signal("HUP");
+    watch.until_log("cameras: 0 added, 1 changed, 0 stopped");
+    watch.until("other looks for trees", |line| {
+        line["camera"] == "other" && line["type"] == "frame" && line["regions"][0]["label"] == "tree"
+    });
     let path = watch.path("lines.jsonl");
     until("the third camera's lines", || lines(&path).iter().any(|line| line["camera"] == "third"));
     // The others' lines go into the new output too.
@@ -253,9 +260,11 @@ fn what_has_changed_in_the_config_is_changed_and_nothing_else() {
     watch.stop();
     assert!(watch.stderr().contains("stopped after 0 h 0 min: SIGTERM"), "{}", watch.stderr());
     let of_good: Vec<Value> = watch.seen.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let connections =
-        of_good.iter().filter(|line| line["camera"] == "good" && line["state"] == "connected").count();
-    assert_eq!(connections, 1, "it was never touched");
+    let connections = |name: &str| {
+        of_good.iter().filter(|line| line["camera"] == name && line["state"] == "connected").count()
+    };
+    assert_eq!(connections("good"), 1, "it was never touched");
+    assert_eq!(connections("other"), 2, "once with other frames, not with other words");
     // No line was lost or told twice on the way: the numbers of a run are all different.
     let mut events: Vec<u64> = of_good.iter().map(|line| line["event"].as_u64().unwrap()).collect();
     events.sort_unstable();
