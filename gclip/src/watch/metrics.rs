@@ -16,9 +16,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
+use super::http;
 use super::state::{COUNTERS, Status};
 use crate::usage;
 
@@ -28,9 +27,6 @@ const CONVERSATION: Duration = Duration::from_secs(10);
 const CLIENTS: usize = 64;
 /// The program's main loop tells what is known twice a second; one that has not for so long hangs.
 const ALIVE: Duration = Duration::from_secs(10);
-/// Before the next try to take a client after one that failed, as when this process has too many files open.
-const PAUSE: Duration = Duration::from_millis(200);
-
 /// Statistics of gclipsegment that are the shared model's: name in the metrics, field, description.
 const OF_THE_MODEL: [(&str, &str, &str); 2] = [
     ("gclip_model_batches", "batches", "Forwards of the shared model"),
@@ -105,35 +101,9 @@ impl Board {
 /// # Errors
 /// The address is not free.
 pub fn serve(address: SocketAddr, board: Board) -> Result<()> {
-    let cannot = || format!("metrics: cannot listen on {address}");
-    let listener = std::net::TcpListener::bind(address).with_context(cannot)?;
-    listener.set_nonblocking(true).with_context(cannot)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().with_context(cannot)?;
-    let thread = std::thread::Builder::new().name("metrics".into());
-    thread
-        .spawn(move || {
-            runtime.block_on(async move {
-                // It was one a moment ago.
-                if let Ok(listener) = TcpListener::from_std(listener) {
-                    accept(listener, board).await;
-                }
-            });
-        })
-        .with_context(cannot)?;
-    Ok(())
-}
-
-async fn accept(listener: TcpListener, board: Board) {
-    let clients = Arc::new(Semaphore::new(CLIENTS));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = clients.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
+    http::serve("metrics", address, CLIENTS, move |stream| {
         let board = board.clone();
-        tokio::spawn(async move {
+        async move {
             let answer = service_fn(|request| {
                 let answer = answer(&request, &board);
                 async move { Ok::<_, Infallible>(answer) }
@@ -142,9 +112,9 @@ async fn accept(listener: TcpListener, board: Board) {
             let conversation = http.keep_alive(false).serve_connection(TokioIo::new(stream), answer);
             // A client that leaves in the middle, or says nothing, has no answer.
             let _ = tokio::time::timeout(CONVERSATION, conversation).await;
-            drop(place);
-        });
-    }
+        }
+    })
+    .with_context(|| format!("metrics: cannot listen on {address}"))
 }
 
 fn answer(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {

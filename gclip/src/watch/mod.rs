@@ -11,6 +11,7 @@
 //! queue      lines on their way; never blocks a camera    output/  stdout, files, brokers, webhooks
 //! state      what is known about a camera -> console (stderr, status lines) and metrics (Prometheus)
 //! desk       changes while cameras are watched    web/  the page, and the interface behind it
+//! http       a thread that listens, for the page and the metrics
 //! view       a camera's pictures, for who looks    feed  what has happened lately
 //! notify     what a service manager is told
 //! connect    --check --connect: what each camera sends, and whether each output can be reached
@@ -26,6 +27,7 @@ mod desk;
 mod feed;
 mod fleet;
 mod heap;
+mod http;
 mod line;
 mod metrics;
 mod notify;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a camera shows, for whoever looks at it. When nobody does, it costs one atomic read a frame.
+//! What a camera shows, for whoever looks at it. When nobody does, a frame costs a look at whether somebody does.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use gstgclip::meta::{MaskRow, Masks};
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::json;
 use tokio::sync::watch;
 
 /// No more pictures than this, whatever the camera sends.
@@ -19,31 +20,40 @@ const ENCODING: gst::ClockTime = gst::ClockTime::from_seconds(5);
 
 /// A picture with its masks. It is encoded once, however many look at it.
 pub struct View {
-    pub number: u64,
+    number: u64,
     sample: gst::Sample,
     masks: Option<Masks>,
-    picture: OnceLock<Result<Arc<[u8]>, String>>,
+    picture: Once,
+    json: Once,
+}
+
+/// What is made for the first who asks, and is there for the others.
+type Once = OnceLock<Result<Arc<[u8]>, String>>;
+
+fn once(made: &Once, make: impl FnOnce() -> Result<Arc<[u8]>>) -> Result<Arc<[u8]>> {
+    let made = made.get_or_init(|| make().map_err(|error| format!("{error:#}")));
+    made.clone().map_err(|why| anyhow!(why))
 }
 
 /// The masks as data: who looks draws them.
 #[derive(Serialize)]
-pub struct MaskData {
-    pub generation: u64,
+struct MaskData {
+    generation: u64,
     /// Milliseconds between the picture and the one that the masks are made from.
-    pub age: u64,
+    age: u64,
     /// The part of the picture that they cover: left, top, width and height, 0..1.
-    pub rect: [f64; 4],
+    rect: [f64; 4],
     /// Base64 of a grey PNG; 0 is no class, n the nth of the regions.
-    pub ids: String,
-    pub regions: Vec<Region>,
+    ids: String,
+    regions: Vec<Region>,
 }
 
 #[derive(Serialize)]
-pub struct Region {
-    pub label: String,
-    pub score: f64,
+struct Region {
+    label: String,
+    score: f64,
     /// Share of the picture.
-    pub area: f64,
+    area: f64,
 }
 
 pub struct Viewfinder {
@@ -73,7 +83,8 @@ impl Viewfinder {
         }
         *taken = (Some(Instant::now()), taken.1 + 1);
         let sample = gst::Sample::builder().buffer(buffer).caps_if_some(caps).build();
-        let view = View { number: taken.1, sample, masks: masks.cloned(), picture: OnceLock::new() };
+        let view =
+            View { number: taken.1, sample, masks: masks.cloned(), picture: Once::new(), json: Once::new() };
         self.newest.send_replace(Some(Arc::new(view)));
     }
 
@@ -91,8 +102,19 @@ impl View {
     /// # Errors
     /// It cannot be encoded; why.
     pub fn picture(&self) -> Result<Arc<[u8]>> {
-        let picture = self.picture.get_or_init(|| self.encode().map_err(|error| format!("{error:#}")));
-        picture.clone().map_err(|why| anyhow!(why))
+        once(&self.picture, || self.encode())
+    }
+
+    /// The picture with its masks, in JSON. Takes a while the first time.
+    ///
+    /// # Errors
+    /// One of them cannot be encoded; why.
+    pub fn json(&self) -> Result<Arc<[u8]>> {
+        once(&self.json, || {
+            let jpeg = BASE64_STANDARD.encode(&*self.picture()?);
+            let whole = json!({ "number": self.number, "jpeg": jpeg, "masks": self.masks()? });
+            Ok(serde_json::to_vec(&whole)?.into())
+        })
     }
 
     fn encode(&self) -> Result<Arc<[u8]>> {
@@ -102,9 +124,7 @@ impl View {
         Ok(buffer.map_readable()?.as_slice().into())
     }
 
-    /// # Errors
-    /// The masks cannot be read or written.
-    pub fn masks(&self) -> Result<Option<MaskData>> {
+    fn masks(&self) -> Result<Option<MaskData>> {
         let Some(masks) = &self.masks else { return Ok(None) };
         let shown = &masks.regions[..masks.regions.len().min(usize::from(u8::MAX))];
         let regions = shown.iter().map(|region| Region {

@@ -13,8 +13,6 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
@@ -215,34 +213,30 @@ struct After {
     after: u64,
 }
 
-/// Waits for a picture that is newer, and encodes it if nobody has.
-async fn next_view(house: &House, name: &str, after: u64) -> Result<Arc<View>, Response> {
-    let unknown = || refuse(StatusCode::NOT_FOUND, format!("there is no camera \"{name}\""));
-    let (_, reporter) = house.directory.find(name).ok_or_else(unknown)?;
-    let none = || refuse(StatusCode::SERVICE_UNAVAILABLE, format!("no picture of {name} has come"));
+/// Waits for a picture that is newer, and tells of it what is `made`, if nobody has made it yet.
+async fn shown(house: &House, name: &str, after: u64, kind: &'static str, made: Made) -> Response {
+    let Some((_, reporter)) = house.directory.find(name) else {
+        return refuse(StatusCode::NOT_FOUND, format!("there is no camera \"{name}\""));
+    };
     let view = tokio::time::timeout(PATIENCE, reporter.view.after(after)).await;
-    let view = view.ok().flatten().ok_or_else(none)?;
-    let encoding = view.clone();
-    match tokio::task::spawn_blocking(move || encoding.picture().map(drop)).await {
-        Ok(Ok(())) => Ok(view),
-        Ok(Err(error)) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))),
-        Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    let Some(view) = view.ok().flatten() else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, format!("no picture of {name} has come"));
+    };
+    match tokio::task::spawn_blocking(move || made(&view)).await {
+        Ok(Ok(bytes)) => ([(CONTENT_TYPE, kind)], bytes.to_vec()).into_response(),
+        Ok(Err(error)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
+
+type Made = fn(&View) -> anyhow::Result<Arc<[u8]>>;
 
 async fn picture(
     State(house): State<House>,
     Path(name): Path<String>,
     Query(After { after }): Query<After>,
 ) -> Response {
-    let view = match next_view(&house, &name, after).await {
-        Ok(view) => view,
-        Err(refusal) => return refusal,
-    };
-    match view.picture() {
-        Ok(jpeg) => ([(CONTENT_TYPE, "image/jpeg")], jpeg.to_vec()).into_response(),
-        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
-    }
+    shown(&house, &name, after, "image/jpeg", View::picture).await
 }
 
 async fn view(
@@ -250,17 +244,7 @@ async fn view(
     Path(name): Path<String>,
     Query(After { after }): Query<After>,
 ) -> Response {
-    let view = match next_view(&house, &name, after).await {
-        Ok(view) => view,
-        Err(refusal) => return refusal,
-    };
-    match view.picture().and_then(|jpeg| Ok((jpeg, view.masks()?))) {
-        Ok((jpeg, masks)) => {
-            let jpeg = BASE64_STANDARD.encode(&*jpeg);
-            Json(json!({ "number": view.number, "jpeg": jpeg, "masks": masks })).into_response()
-        }
-        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
-    }
+    shown(&house, &name, after, "application/json", View::json).await
 }
 
 // What has happened.

@@ -22,13 +22,12 @@ use axum::{Json, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use super::config::Web;
 use super::desk::Bell;
 use super::feed::Feed;
 use super::fleet::{Directory, Fleet};
+use super::http;
 use super::metrics::Board;
 use guard::{Ask, Guard};
 
@@ -36,8 +35,6 @@ use guard::{Ask, Guard};
 const CLIENTS: usize = 256;
 /// A client that has begun a question has so long to finish it.
 const QUESTION: Duration = Duration::from_secs(10);
-/// Before the next try to take a client after one that failed, as when this process has too many files open.
-const PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of a question.
 const LARGEST: usize = 256 << 10;
 const COOKIE_NAME: &str = "gclip_session";
@@ -72,44 +69,18 @@ impl House {
 /// # Errors
 /// The address is not free.
 pub fn serve(web: &Web, house: House) -> Result<()> {
-    let cannot = || format!("web: cannot listen on {}", web.listen);
-    let listener = std::net::TcpListener::bind(web.listen).with_context(cannot)?;
-    listener.set_nonblocking(true).with_context(cannot)?;
     let guard = Arc::new(Guard::new(web.token.as_deref()));
     let router = router(house, guard, !web.listen.ip().is_loopback());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().with_context(cannot)?;
-    let thread = std::thread::Builder::new().name("web".into());
-    thread
-        .spawn(move || {
-            runtime.block_on(async move {
-                // It was one a moment ago.
-                if let Ok(listener) = TcpListener::from_std(listener) {
-                    accept(listener, router).await;
-                }
-            });
-        })
-        .with_context(cannot)?;
-    Ok(())
-}
-
-async fn accept(listener: TcpListener, router: Router) {
-    let clients = Arc::new(Semaphore::new(CLIENTS));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = clients.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
+    http::serve("web", web.listen, CLIENTS, move |stream| {
         let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
+        async move {
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(QUESTION);
             // A client that leaves in the middle, or says nothing, has no answer.
             let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            drop(place);
-        });
-    }
+        }
+    })
+    .with_context(|| format!("web: cannot listen on {}", web.listen))
 }
 
 fn router(house: House, guard: Arc<Guard>, is_secure: bool) -> Router {
