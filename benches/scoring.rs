@@ -46,6 +46,7 @@ fn masks(c: &mut Criterion) {
             query_value: (1..=classes).collect(),
             features: vec![0.0; classes as usize],
             dim: 1,
+            ..Vocabulary::default()
         };
         let logits = Tensor::rand([classes.into(), 21, 37], (Kind::Float, Device::Cpu)) * 0.3;
         for size in [(336, 592), (1080, 1920)] {

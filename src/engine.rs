@@ -130,6 +130,7 @@ impl Engine {
             query_value: vec![1],
             features: vec![1.0 / (dim.max(1) as f32).sqrt(); dim],
             dim,
+            ..Vocabulary::default()
         });
         for &size in batches {
             let options = SessionOptions {

@@ -61,6 +61,47 @@ fn frames_go_on_with_the_old_prompts_while_new_ones_are_encoded() {
 }
 
 #[test]
+fn thresholds_and_synonyms_change_as_prompts_do_and_encode_nothing_anew() {
+    let fake = Fake::install();
+    let mut rig = fake.rig();
+    let until_generation = |rig: &mut Rig, wanted: u64| {
+        for count in 0..2000 {
+            rig.push(count % 250).unwrap();
+            if generation(&rig.pull()) == wanted {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("no frame of generation {wanted}");
+    };
+    until_generation(&mut rig, 1);
+    rig.element.set_property("prompt-thresholds", "a=0.5, b=0.25");
+    until_generation(&mut rig, 2);
+    rig.element.set_property_from_str("synonyms", "mean");
+    until_generation(&mut rig, 3);
+    assert_eq!(fake.control.set(|b| b.texts_encoded), 2);
+    rig.element.set_property("prompt-thresholds", "a=2");
+    assert!(rig.warning_text().contains("from 0 to 1"));
+    assert_eq!(rig.element.property::<String>("prompt-thresholds"), "a=0.5, b=0.25");
+    rig.element.set_property("prompt-thresholds", "c=0.5");
+    assert!(rig.warning_text().contains("no prompt of that label"));
+    rig.push(1).unwrap();
+    assert_eq!(labels(&rig.pull()), ["a", "b"]);
+}
+
+#[test]
+fn negations_are_warned_of_and_looked_for() {
+    let fake = Fake::install();
+    let mut rig = fake.rig();
+    rig.element.set_property("prompts", "person; person without helmet");
+    let warning = rig.warning_text();
+    assert!(warning.contains("person without helmet") && warning.contains("CLIP"), "{warning}");
+    until_labels(&mut rig, &["person", "person without helmet"]);
+    assert!(rig.harness.push_event(prompts_event("no cat")));
+    assert!(rig.warning_text().contains("no cat"));
+}
+
+#[test]
 fn the_last_of_many_changes_wins() {
     let fake = Fake::install();
     let mut rig = fake.rig();

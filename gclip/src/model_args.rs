@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use gstgclip::model::embeddings::{EmbeddingCache, Embeddings};
 use gstgclip::model::{
     DecodeOptions, DeviceChoice, InferOptions, InputSize, MethodSpec, Model, ModelInfo, ModelSpec, Positions,
-    PrecisionChoice, Prompts, Refine, Segmenter, Templates, TextEncoder, Vocabulary, Window,
+    PrecisionChoice, Prompts, Refine, Segmenter, Synonyms, Templates, TextEncoder, Thresholds, Vocabulary,
+    Window,
 };
 
 use crate::say::complain;
@@ -45,6 +46,12 @@ pub struct WordArgs {
     /// Names that compete for pixels and come out as 0, separated by `,`.
     #[arg(long, default_value = "")]
     pub background: String,
+    /// Thresholds of single classes over --threshold, as `person=0.4, car=0.3`.
+    #[arg(long, default_value_t, value_name = "LABEL=SHARE,...")]
+    pub prompt_thresholds: Thresholds,
+    /// What the names of a class are to each other: max (the best one counts) or mean (one query, their mean).
+    #[arg(long, default_value_t)]
+    pub synonyms: Synonyms,
     /// imagenet (the 80 of CLIP), none, one sentence with {}, or a file of them.
     #[arg(long, default_value = "imagenet")]
     pub template: String,
@@ -71,6 +78,13 @@ pub struct LookArgs {
     /// Pixels whose winning probability is below this come out as 0.
     #[arg(long, default_value_t = DecodeOptions::default().threshold)]
     pub threshold: f64,
+    /// Pixels whose best cosine is below this come out as 0: they are nothing that was asked for. -1 is off; what suits
+    /// depends on the checkpoint, the method and the template.
+    #[arg(long, default_value_t = DecodeOptions::default().unknown_cosine, allow_negative_numbers = true)]
+    pub unknown_cosine: f64,
+    /// Pixels whose best cosine is less than this above that of the next class come out as 0; 0 is off.
+    #[arg(long, default_value_t = DecodeOptions::default().unknown_margin)]
+    pub unknown_margin: f64,
     /// Cosines are multiplied by this before the softmax.
     #[arg(long, default_value_t = DecodeOptions::default().logit_scale)]
     pub logit_scale: f64,
@@ -103,6 +117,8 @@ impl LookArgs {
     pub fn options(&self) -> Result<InferOptions> {
         let decode = DecodeOptions {
             threshold: share("threshold", self.threshold)?,
+            unknown_cosine: within("unknown-cosine", self.unknown_cosine, -1.0, 1.0)?,
+            unknown_margin: within("unknown-margin", self.unknown_margin, 0.0, 2.0)?,
             logit_scale: self.logit_scale,
             min_area: share("min-area", self.min_area)?,
             mask_size: gstgclip::model::MaskSize::Frame,
@@ -123,10 +139,35 @@ impl LookArgs {
 }
 
 fn share(name: &str, value: f64) -> Result<f64> {
-    if !(0.0..=1.0).contains(&value) {
-        bail!("--{name} is {value}; it must be from 0 to 1");
+    within(name, value, 0.0, 1.0)
+}
+
+fn within(name: &str, value: f64, least: f64, most: f64) -> Result<f64> {
+    if !(least..=most).contains(&value) {
+        bail!("--{name} is {value}; it must be from {least} to {most}");
     }
     Ok(value)
+}
+
+impl WordArgs {
+    /// The prompts with what is said about them here. What of them will not do what it says is told.
+    ///
+    /// # Errors
+    /// A threshold for a class that there is not.
+    pub fn complete(&self, prompts: &Prompts) -> Result<Prompts> {
+        if let Some(label) = self.prompt_thresholds.labels().find(|label| !prompts.has_label(label)) {
+            bail!("--prompt-thresholds names \"{label}\", which is the label of no class");
+        }
+        let thresholds = self.prompt_thresholds.clone();
+        let prompts = Prompts { thresholds, synonyms: self.synonyms, ..prompts.clone() };
+        tell_doubts(&prompts);
+        Ok(prompts)
+    }
+}
+
+/// Says what of the prompts will not do what it says.
+pub fn tell_doubts(prompts: &Prompts) {
+    prompts.doubts().iter().for_each(|doubt| complain!("gclip: note: {doubt}"));
 }
 
 /// A model that knows what to look for.
@@ -142,6 +183,7 @@ impl Ready {
     pub fn load(model: &ModelArgs, words: &WordArgs, prompts: &Prompts) -> Result<Ready> {
         // What is cheap to check comes before the checkpoint is read.
         let templates = Templates::parse(&words.template)?;
+        let prompts = &words.complete(prompts)?;
         let Model { info, vision, text } = model.load()?;
         let (vocabulary, encoded) = match &words.embeddings {
             Some(file) => {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use gstgclip::model::Templates;
 use gstgclip::model::embeddings::Embeddings;
 
-use crate::model_args::{ModelArgs, encode};
+use crate::model_args::{ModelArgs, encode, tell_doubts};
 use crate::say::say;
 use crate::segment::PromptArgs;
 
@@ -32,6 +32,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let prompts = args.prompts.parse(&args.background)?;
     let templates = Templates::parse(&args.template)?;
+    tell_doubts(&prompts);
     let model = args.model.load()?;
     let text =
         model.text.with_context(|| format!("{} has no text tower to encode with", args.model.model))?;

@@ -193,6 +193,42 @@ fn one_bad_picture_does_not_stop_the_others() {
 }
 
 #[test]
+fn what_is_not_sure_enough_comes_out_as_nothing() {
+    let shop = Workshop::new();
+    for limit in ["--prompt-thresholds a=1,b=1", "--unknown-cosine 1", "--unknown-margin 2"] {
+        shop.works(&format!("{SEGMENT} --prompts a;b {limit} --mask none.png"));
+        assert!(shop.mask("none.png").2.iter().all(|&value| value == 0), "{limit}");
+    }
+    shop.works(&format!("{SEGMENT} --prompts a;b --prompt-thresholds a=1 --mask b.png"));
+    assert!(!shop.mask("b.png").2.contains(&1));
+    shop.works(&format!("{SEGMENT} --prompts a,c;b --synonyms mean --logits l.safetensors"));
+    let bytes = fs::read(shop.path("l.safetensors")).unwrap();
+    assert_eq!(
+        safetensors::SafeTensors::deserialize(&bytes).unwrap().tensor("logits").unwrap().shape()[0],
+        2
+    );
+    shop.refuses(
+        &format!("{SEGMENT} --prompts a;b --prompt-thresholds c=0.5"),
+        &["\"c\"", "--prompt-thresholds"],
+    );
+    shop.refuses(&format!("{SEGMENT} --prompts a;b --unknown-cosine 7"), &["--unknown-cosine", "-1 to 1"]);
+}
+
+#[test]
+fn what_clip_cannot_do_is_said_beside_the_results() {
+    let shop = Workshop::new();
+    fs::write(shop.path("words.txt"), "person\nno person\n").unwrap();
+    for arguments in [format!("{SEGMENT} --prompts-file words.txt"), TEXT.to_string()] {
+        let output = shop.gclip(&arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("note: \"no person\""), "{text}");
+    }
+}
+
+const TEXT: &str =
+    "text --model model --device cpu --template none --prompts-file words.txt --out words.safetensors";
+
+#[test]
 fn background_and_threshold_come_out_as_nothing() {
     let shop = Workshop::new();
     shop.works(&format!("{SEGMENT} --prompts a;b --mask all.png"));

@@ -56,7 +56,7 @@ pub use segmenter::{Begun, Segmenter};
 pub use temporal::Temporal;
 pub use text::TextEncoder;
 pub use vision::Positions;
-pub use vocabulary::{Prompts, Templates, Vocabulary};
+pub use vocabulary::{Prompts, Synonyms, Templates, Thresholds, Vocabulary};
 pub use windows::Window;
 
 use tagclip::TagOptions;

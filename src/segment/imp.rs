@@ -227,6 +227,7 @@ impl Segment {
             }
             (loaded.client.clone(), loaded.prompts.next_generation())
         };
+        self.tell_doubts(&wish);
         client.look_for(generation, &wish).context("cannot encode the prompts")?;
         self.prompts_ready(generation);
         Ok(())
@@ -318,8 +319,14 @@ impl Segment {
         }
         let wish = changed.wish()?;
         self.settings.lock().set(name, value)?;
+        self.tell_doubts(&wish);
         self.ask_for(wish);
         Ok(())
+    }
+
+    /// What of the prompts will not do what it says.
+    pub fn tell_doubts(&self, wish: &Wish) {
+        wish.prompts.doubts().iter().for_each(|doubt| self.warn(doubt));
     }
 
     /// Asks the prompt thread for a wish, and returns the generation it will be.

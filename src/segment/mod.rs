@@ -150,6 +150,17 @@ pub enum Refine {
     Pamr,
 }
 
+/// What the names of one class are to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipSynonyms")]
+pub enum Synonyms {
+    #[default]
+    #[enum_value(name = "A class scores its best name", nick = "max")]
+    Max,
+    #[enum_value(name = "A class is one query, the mean of its names", nick = "mean")]
+    Mean,
+}
+
 /// Which element messages are posted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstGclipMessages")]
@@ -203,6 +214,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         OnError::static_type(),
         MaskSize::static_type(),
         Refine::static_type(),
+        Synonyms::static_type(),
         Messages::static_type(),
         MetaFlags::static_type(),
     ];

@@ -29,7 +29,8 @@ pub fn concern(name: &str) -> Concerns {
     match name {
         "model" | "method" | "method-options" | "positions" | "device" | "precision"
         | "model-instance-id" => Concerns::Model,
-        "prompts" | "prompts-file" | "background" | "prompt-template" | "embeddings" => Concerns::Prompts,
+        "prompts" | "prompts-file" | "background" | "prompt-thresholds" | "synonyms" | "prompt-template"
+        | "embeddings" => Concerns::Prompts,
         "batch-size" | "batch-timeout" | "max-in-flight" | "latency" => Concerns::Limits,
         _ => Concerns::Frames,
     }
@@ -50,6 +51,8 @@ impl Settings {
             "prompts" => (self.prompts, self.prompts_file) = (value.get()?, None),
             "prompts-file" => (self.prompts, self.prompts_file) = (None, value.get()?),
             "background" => self.background = value.get()?,
+            "prompt-thresholds" => self.set_prompt_thresholds(value.get()?)?,
+            "synonyms" => self.synonyms = value.get()?,
             "prompt-template" => {
                 self.prompt_template = text_or_default(value, || Settings::default().prompt_template)?;
             }
@@ -62,6 +65,8 @@ impl Settings {
             "stride" => policy.set_window(policy.window, value.get()?)?,
             "refine" => policy.infer.refine = value.get::<Refine>()?.into(),
             "threshold" => policy.infer.decode.threshold = value.get()?,
+            "unknown-cosine" => policy.infer.decode.unknown_cosine = value.get()?,
+            "unknown-margin" => policy.infer.decode.unknown_margin = value.get()?,
             "logit-scale" => policy.infer.decode.logit_scale = value.get()?,
             "min-area" => policy.infer.decode.min_area = value.get()?,
             "tag-scores" => policy.infer.tags = value.get()?,
@@ -106,6 +111,8 @@ impl Settings {
             "prompts" => self.prompts.to_value(),
             "prompts-file" => self.prompts_file.to_value(),
             "background" => self.background.to_value(),
+            "prompt-thresholds" => self.prompt_thresholds.to_value(),
+            "synonyms" => self.synonyms.to_value(),
             "prompt-template" => self.prompt_template.to_value(),
             "embeddings" => self.embeddings.to_value(),
             "input-size" => policy.infer.input_size.to_string().to_value(),
@@ -113,6 +120,8 @@ impl Settings {
             "stride" => policy.stride.to_value(),
             "refine" => Refine::from(policy.infer.refine).to_value(),
             "threshold" => policy.infer.decode.threshold.to_value(),
+            "unknown-cosine" => policy.infer.decode.unknown_cosine.to_value(),
+            "unknown-margin" => policy.infer.decode.unknown_margin.to_value(),
             "logit-scale" => policy.infer.decode.logit_scale.to_value(),
             "min-area" => policy.infer.decode.min_area.to_value(),
             "tag-scores" => policy.infer.tags.to_value(),

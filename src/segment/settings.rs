@@ -8,10 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::machine::{Late, Rules};
-use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions, Precision, Refine};
+use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions, Precision, Refine, Synonyms};
 use crate::batch::SessionOptions;
 use crate::engine::Wish;
-use crate::model::{self, InferOptions, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates, Window};
+use crate::model::{
+    self, InferOptions, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates, Thresholds, Window,
+};
 use crate::presence::{Hysteresis, Zones};
 
 /// Everything a user can set. The defaults of all properties are those of [`Settings::default`].
@@ -29,6 +31,9 @@ pub struct Settings {
     pub prompts: Option<String>,
     pub prompts_file: Option<String>,
     pub background: Option<String>,
+    /// As the user wrote them.
+    pub prompt_thresholds: Option<String>,
+    pub synonyms: Synonyms,
     pub prompt_template: String,
     pub embeddings: Option<String>,
 
@@ -102,6 +107,8 @@ impl Default for Settings {
             prompts: None,
             prompts_file: None,
             background: None,
+            prompt_thresholds: None,
+            synonyms: Synonyms::default(),
             prompt_template: "imagenet".into(),
             embeddings: None,
             policy: Arc::new(Policy {
@@ -165,9 +172,18 @@ impl Settings {
         self.wish_for(prompts)
     }
 
-    fn wish_for(&self, prompts: Prompts) -> Result<Wish> {
+    fn wish_for(&self, mut prompts: Prompts) -> Result<Wish> {
+        prompts.thresholds = self.prompt_thresholds.as_deref().unwrap_or_default().parse()?;
+        prompts.synonyms = self.synonyms.into();
         let templates = Templates::parse(&self.prompt_template)?;
         Ok(Wish { prompts, templates, embeddings: self.embeddings.as_ref().map(PathBuf::from) })
+    }
+
+    /// Takes thresholds over if they can be read; `None` is none.
+    pub fn set_prompt_thresholds(&mut self, text: Option<String>) -> Result<()> {
+        text.as_deref().unwrap_or_default().parse::<Thresholds>()?;
+        self.prompt_thresholds = text;
+        Ok(())
     }
 
     /// The prompts of an event, with the templates (and the background, if the event names none) set here.
@@ -249,6 +265,15 @@ impl From<model::Refine> for Refine {
         match refine {
             model::Refine::None => Refine::None,
             model::Refine::Pamr => Refine::Pamr,
+        }
+    }
+}
+
+impl From<Synonyms> for model::Synonyms {
+    fn from(synonyms: Synonyms) -> Self {
+        match synonyms {
+            Synonyms::Max => model::Synonyms::Max,
+            Synonyms::Mean => model::Synonyms::Mean,
         }
     }
 }

@@ -80,6 +80,17 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(default.background.as_deref())
             .mutable_playing()
             .build(),
+        text("prompt-thresholds")
+            .nick("Prompt thresholds")
+            .blurb("Thresholds of single classes over that of all: label=0.4, label=0.3")
+            .default_value(default.prompt_thresholds.as_deref())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("synonyms", default.synonyms)
+            .nick("Synonyms")
+            .blurb("What the names of one class are to each other")
+            .mutable_playing()
+            .build(),
         text("prompt-template")
             .nick("Prompt template")
             .blurb("Sentences around each name: imagenet, none, sentences with {}, or a file of them")
@@ -121,6 +132,22 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .minimum(0.0)
             .maximum(1.0)
             .default_value(decode.threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("unknown-cosine")
+            .nick("Unknown: cosine")
+            .blurb("Pixels whose best cosine is below this become background; -1 = off")
+            .minimum(-1.0)
+            .maximum(1.0)
+            .default_value(decode.unknown_cosine)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("unknown-margin")
+            .nick("Unknown: margin")
+            .blurb("Pixels whose best cosine is less than this above that of the next class become background; 0 = off")
+            .minimum(0.0)
+            .maximum(2.0)
+            .default_value(decode.unknown_margin)
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("logit-scale")

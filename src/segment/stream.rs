@@ -596,6 +596,7 @@ impl Segment {
             });
         match wish {
             Ok(wish) => {
+                self.tell_doubts(&wish);
                 if let Some(generation) = self.ask_for(wish) {
                     self.stream.core.lock().machine.await_prompts(generation);
                 }

@@ -201,6 +201,7 @@ fn build(args: &Args, video: &Path, truth: &Truth, further: &[&str]) -> Result<g
     source.set_property("uri", uri_of(path)?);
     let segment = pipeline.by_name("segment").context("the pipeline has no gclipsegment")?;
     let (model, look) = (&args.model, &args.look);
+    let prompts = args.words.complete(&truth.prompts)?;
     let mut settings = vec![
         format!("model={}", model.model),
         format!("method={}", model.method),
@@ -212,7 +213,11 @@ fn build(args: &Args, video: &Path, truth: &Truth, further: &[&str]) -> Result<g
         format!("window={}", look.window),
         format!("stride={}", look.stride.unwrap_or(0)),
         format!("refine={}", look.refine),
+        format!("prompt-thresholds={}", prompts.thresholds),
+        format!("synonyms={}", prompts.synonyms),
         format!("threshold={}", look.threshold),
+        format!("unknown-cosine={}", look.unknown_cosine),
+        format!("unknown-margin={}", look.unknown_margin),
         format!("logit-scale={}", look.logit_scale),
         format!("min-area={}", look.min_area),
         // Every frame with a mask of its own, pixel for pixel.

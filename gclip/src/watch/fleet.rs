@@ -68,6 +68,7 @@ impl Member {
     /// Looks for other words in what is played.
     fn set_words(&self, camera: &Camera) -> Result<()> {
         self.settings.set(camera.clone());
+        tell_doubts(camera, &self.reporter);
         // A connection that is being made now sees for itself.
         let segment = self.segment.lock().clone();
         segment.map_or(Ok(()), |segment| pipeline::set_words(&segment, camera))
@@ -233,6 +234,7 @@ impl Fleet {
         let routes = self.routes(&camera);
         let reporter =
             Arc::new(Reporter::new(state, self.console.clone(), self.run.clone(), routes, self.feed.clone()));
+        tell_doubts(&camera, &reporter);
         let member = self.spawn(camera, reporter, None)?;
         self.members.push(member);
         self.list();
@@ -363,6 +365,11 @@ impl Fleet {
 
 fn watched(camera: &Camera) -> Watched {
     Watched { camera: camera.name.clone(), labels: camera.labels.clone(), zones: camera.zone_names() }
+}
+
+/// Says what of the camera's words will not do what it says.
+fn tell_doubts(camera: &Camera, reporter: &Reporter) {
+    camera.doubts.iter().for_each(|doubt| reporter.log(&format!("note: {doubt}")));
 }
 
 /// Whether the model takes these cameras.

@@ -122,6 +122,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let checked = fleet.check(&config).with_context(|| args.config.display().to_string());
     checked.map_err(Failure::of_config)?;
     if args.check {
+        for camera in &config.cameras {
+            camera.doubts.iter().for_each(|doubt| console.log(&camera.name, &format!("note: {doubt}")));
+        }
         let (cameras, outputs) = (of_all(&config, all), config.outputs.len());
         say!("{}: cameras: {cameras}, outputs: {outputs}, no mistake found", args.config.display());
         if args.connect {

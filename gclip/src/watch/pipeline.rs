@@ -45,8 +45,11 @@ pub fn segment(camera: &Camera, model: &str) -> Result<gst::Element> {
 /// # Errors
 /// A value that the element does not take.
 pub fn set_words(segment: &gst::Element, camera: &Camera) -> Result<()> {
+    // Thresholds of labels that there are not would be told.
+    segment.set_property("prompt-thresholds", None::<&str>);
     segment.set_property("background", &camera.background);
     segment.set_property("prompts", &camera.prompts);
+    segment.set_property("prompt-thresholds", camera.prompt_thresholds.to_string());
     property::set_all(segment, &[format!("zones={}", camera.zones)])
 }
 

@@ -129,6 +129,12 @@ fn cameras_are_seen_changed_and_saved_while_they_play() {
     let said = here.works("PATCH", "/api/cameras/gate", json!({ "prompts": "tree" }));
     assert!(said["version"].as_u64() > before["version"].as_u64() && said["saved"] == false, "{said}");
     here.until("/api/cameras/gate/view", "it looks for trees", |view| labels(view) == ["tree"]);
+    let nothing_is_sure = json!({ "prompts": "tree; sky", "prompt-thresholds": "tree=1, sky=1" });
+    here.works("PATCH", "/api/cameras/gate", nothing_is_sure);
+    here.until("/api/cameras/gate/view", "no pixel is sure", |view| labels(view).is_empty());
+    here.send("PATCH", "/api/cameras/gate", json!({ "prompts": "tree" })).refusal(422);
+    here.works("PATCH", "/api/cameras/gate", json!({ "prompts": "tree", "prompt-thresholds": null }));
+    here.until("/api/cameras/gate/view", "trees again", |view| labels(view) == ["tree"]);
     let stale = format!("Content-Type: application/json\r\nIf-Match: \"{}\"\r\n", before["version"]);
     let reply = here.ask("PATCH", "/api/cameras/gate", &stale, "{\"prompts\":\"sky\"}");
     assert!(reply.refusal(409).contains("somebody else"));
@@ -202,6 +208,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         (json!({ "zones": "door=0,0 1,1" }), "camera.gate.zones"),
         (json!({ "prompts": "" }), "camera.gate.prompts"),
         (json!({ "prompts": 7 }), "prompts"),
+        (json!({ "prompt-thresholds": "nobody=0.5" }), "camera.gate.prompt-thresholds"),
         (json!({ "colour": "red" }), "colour"),
         (json!({ "name": "yard" }), "camera.gate.name"),
         (json!({ "segment": { "threshold": 7 } }), "threshold"),

@@ -11,6 +11,7 @@
 use anyhow::{Context, Result, bail};
 use tch::{Kind, Tensor};
 
+use super::doubt::{least_cosine, least_margin, least_probabilities};
 use super::regions::{Extent, ids_of, segmentation};
 use super::winner::VALUES_AT_A_TIME;
 use super::{DecodeOptions, Ids, Segmentation};
@@ -42,13 +43,21 @@ impl Job<'_> {
 
     fn is_like(&self, other: &Job) -> bool {
         let rules = |job: &Job| {
-            let DecodeOptions { threshold, logit_scale, min_area, .. } = *job.options;
-            (threshold, logit_scale, min_area, job.size)
+            let DecodeOptions {
+                threshold,
+                unknown_cosine,
+                unknown_margin,
+                logit_scale,
+                min_area,
+                mask_size: _,
+            } = *job.options;
+            ((threshold, unknown_cosine, unknown_margin), logit_scale, min_area, job.size)
         };
         rules(self) == rules(other)
             && self.logits.size() == other.logits.size()
             && self.vocabulary.labels.len() == other.vocabulary.labels.len()
             && self.vocabulary.query_value == other.vocabulary.query_value
+            && self.vocabulary.thresholds == other.vocabulary.thresholds
     }
 }
 
@@ -116,16 +125,12 @@ struct Best {
 impl Best {
     /// Among all queries of `scaled`, `[B, Q, h, w]`, at `size`; `handicap`, `[B, Q, 1, 1]`, is added to each.
     fn among(scaled: &Tensor, size: [i64; 2], handicap: Option<&Tensor>, with_sum: bool) -> Result<Best> {
-        let [b, queries, h, w] = scaled.size()[..] else { bail!("logits of {} axes", scaled.dim()) };
+        let [b, queries, ..] = scaled.size()[..] else { bail!("logits of {} axes", scaled.dim()) };
         let at_a_time = (VALUES_AT_A_TIME / (b * size[0] * size[1]).max(1)).clamp(1, queries);
         let mut best: Option<Best> = None;
         for first in (0..queries).step_by(at_a_time as usize) {
             let count = at_a_time.min(queries - first);
-            let some = scaled.f_narrow(1, first, count)?;
-            let full = match [h, w] == size {
-                true => some,
-                false => some.f_upsample_bilinear2d(size, false, None, None)?, // [B, C, H, W]
-            };
+            let full = upsampled(&scaled.f_narrow(1, first, count)?, size)?; // [B, C, H, W]
             let full = match handicap {
                 Some(handicap) => full.f_add(&handicap.f_narrow(1, first, count)?)?,
                 None => full,
@@ -166,6 +171,44 @@ impl Best {
     }
 }
 
+/// The best value of queries of another mask value than that in `values`, `[B, H, W]`; arguments as of [`Best::among`].
+fn runner_up(
+    scaled: &Tensor,
+    size: [i64; 2],
+    handicap: Option<&Tensor>,
+    lookup: &Tensor,
+    values: &Tensor,
+) -> Result<Tensor> {
+    let (b, queries) = (scaled.size()[0], scaled.size()[1]);
+    let at_a_time = (VALUES_AT_A_TIME / (b * size[0] * size[1]).max(1)).clamp(1, queries);
+    let lookup = lookup.f_to_kind(values.kind())?.f_view([1, -1, 1, 1])?;
+    let values = values.f_unsqueeze(1)?; // [B, 1, H, W]
+    let mut best: Option<Tensor> = None;
+    for first in (0..queries).step_by(at_a_time as usize) {
+        let count = at_a_time.min(queries - first);
+        let full = upsampled(&scaled.f_narrow(1, first, count)?, size)?;
+        let full = match handicap {
+            Some(handicap) => full.f_add(&handicap.f_narrow(1, first, count)?)?,
+            None => full,
+        };
+        let own = lookup.f_narrow(1, first, count)?.f_eq_tensor(&values)?;
+        let part = full.f_masked_fill(&own, f64::NEG_INFINITY)?.f_amax([1i64].as_slice(), false)?;
+        best = Some(match best {
+            None => part,
+            Some(before) => before.f_maximum(&part)?,
+        });
+    }
+    best.context("no query to decode")
+}
+
+/// `[B, C, h, w]` at `size`.
+fn upsampled(some: &Tensor, size: [i64; 2]) -> Result<Tensor> {
+    match some.size()[2..] == size {
+        true => Ok(some.shallow_clone()),
+        false => Ok(some.f_upsample_bilinear2d(size, false, None, None)?),
+    }
+}
+
 /// Bytes: the masks of all pictures, then the extents of all classes of all pictures.
 fn decide(jobs: &[Job]) -> Result<Tensor> {
     let Job { vocabulary, options, size, logits } = &jobs[0];
@@ -188,17 +231,36 @@ fn decide(jobs: &[Job]) -> Result<Tensor> {
     let sum = best.sum.take().context("a softmax without its sum")?;
     let mut values = values_of(&best)?;
     let mut probability = sum.f_reciprocal()?;
+    let mut without = None;
     if options.min_area > 0.0 {
         // Small classes lose their scores, and the best of the others wins; the softmax keeps its denominator.
-        let handicap = handicap(&values, &lookup, classes as i64, options.min_area)?;
-        let kept = Best::among(&scaled, [height, width], Some(&handicap), false)?;
+        let small = handicap(&values, &lookup, classes as i64, options.min_area)?;
+        let kept = Best::among(&scaled, [height, width], Some(&small), false)?;
         probability = probability.f_mul(&kept.value.f_sub(&best.value)?.f_exp_()?)?;
         values = values_of(&kept)?.f_masked_fill(&kept.value.f_eq(f64::NEG_INFINITY)?, 0)?;
+        (best, without) = (kept, Some(small));
     }
-    let values = match options.threshold > 0.0 {
-        true => values.f_masked_fill(&probability.f_lt(options.threshold)?, 0)?,
-        false => values,
-    };
+    // What each limit takes is found before any has taken something.
+    let mut unsure = Vec::new();
+    if vocabulary.thresholds.iter().any(Option::is_some) {
+        let least = least_probabilities(vocabulary, options.threshold);
+        let least: Vec<f32> = least.into_iter().map(|least| least as f32).collect();
+        let least = constant(&least, device)?.f_take(&values.f_to_kind(Kind::Int64)?)?;
+        unsure.push(probability.f_lt_tensor(&least)?);
+    } else if options.threshold > 0.0 {
+        unsure.push(probability.f_lt(options.threshold)?);
+    }
+    if let Some(least) = least_cosine(options) {
+        unsure.push(best.value.f_lt(least)?);
+    }
+    if let Some(least) = least_margin(options) {
+        let next = runner_up(&scaled, [height, width], without.as_ref(), &lookup, &values)?;
+        unsure.push(best.value.f_sub(&next)?.f_lt(least)?);
+    }
+    let mut values = values;
+    for unsure in unsure {
+        values = values.f_masked_fill(&unsure, 0)?;
+    }
     let extents = extents(&values, &probability, classes as i64)?; // [B, 1 + C, 6]
     let masks = values.f_to_kind(bytes_kind)?.f_contiguous()?.f_view([b * height * width])?;
     let masks = masks.f_view_dtype(Kind::Uint8)?;

@@ -22,11 +22,13 @@ const WORK_PER_THREAD: usize = if cfg!(test) { 1 << 14 } else { 4 << 20 };
 ///
 /// `logits` are cosines `[Q, h, w]` on the CPU, interpolated between pixel centres to `height` x `width`; `kept` are
 /// the rows that may win, rising; the softmax is over all.
+/// With `margins`, the mask value of each query, rows also say how far the winner is above the next mask value.
 pub fn bands<S: Send>(
     logits: &Tensor,
     kept: &[i64],
     scale: f64,
     [height, width]: [usize; 2],
+    margins: Option<&[u32]>,
     new: impl Fn() -> S + Sync,
     add: impl Fn(&mut S, &Row) + Sync,
 ) -> Result<Vec<S>> {
@@ -44,6 +46,7 @@ pub fn bands<S: Send>(
         rows,
         columns,
         kept,
+        margins,
         down: Axis::new(rows, height),
         across: Axis::new(columns, width),
     };
@@ -75,6 +78,7 @@ struct Grid<'a> {
     rows: usize,
     columns: usize,
     kept: &'a [i64],
+    margins: Option<&'a [u32]>,
     down: Axis,
     across: Axis,
 }
@@ -87,6 +91,7 @@ impl Grid<'_> {
         let mut best = vec![0f32; width];
         let mut query = vec![0u32; width];
         let mut probability = vec![0f32; width];
+        let mut margin = vec![0f32; if self.margins.is_some() { width } else { 0 }];
         for y in rows {
             let (above, below, fraction) = self.down.at(y);
             let planes = self.values.chunks(self.rows * self.columns);
@@ -98,7 +103,11 @@ impl Grid<'_> {
             }
             winners(&self.across, self.kept, &lines, &mut pixels, &mut best, &mut query);
             probabilities(&self.across, &lines, &mut pixels, &best, &mut probability);
-            add(&mut state, &Row { y, query: &query, probability: &probability });
+            if let Some(values) = self.margins {
+                margins(&self.across, self.kept, values, &lines, &mut pixels, (&best, &query), &mut margin);
+            }
+            let row = Row { y, query: &query, probability: &probability, best: &best, margin: &margin };
+            add(&mut state, &row);
         }
         state
     }
@@ -133,6 +142,28 @@ fn probabilities(across: &Axis, lines: &[f32], pixels: &mut [f32], best: &[f32],
     }
     for sum in probability {
         *sum = 1.0 / *sum;
+    }
+}
+
+/// How far each pixel's `best` value, of its `query`, is above that of the best kept query of another mask value.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn margins(
+    across: &Axis,
+    kept: &[i64],
+    values: &[u32],
+    lines: &[f32],
+    pixels: &mut [f32],
+    (best, query): (&[f32], &[u32]),
+    margin: &mut [f32],
+) {
+    margin.fill(f32::INFINITY);
+    for &q in kept {
+        across.stretch(&lines[q as usize * across.samples..][..across.samples], pixels);
+        let value = values[q as usize];
+        for (((margin, pixel), best), query) in margin.iter_mut().zip(&*pixels).zip(best).zip(query) {
+            let behind = if values[*query as usize] == value { f32::INFINITY } else { best - pixel };
+            *margin = margin.min(behind);
+        }
     }
 }
 
@@ -228,7 +259,7 @@ mod tests {
 
     fn winners_of(logits: &Tensor, kept: &[i64], scale: f64, size: [usize; 2]) -> (Vec<i64>, Vec<f32>) {
         let new = || (Vec::new(), Vec::new());
-        let bands = bands(logits, kept, scale, size, new, |(query, probability), row| {
+        let bands = bands(logits, kept, scale, size, None, new, |(query, probability), row| {
             assert_eq!(row.query.len(), size[1]);
             query.extend(row.query.iter().map(|&query| i64::from(query)));
             probability.extend_from_slice(row.probability);

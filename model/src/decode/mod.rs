@@ -5,6 +5,7 @@
 //! over all queries; a class scores the best of its synonyms, so the winning class is that of the winning query.
 
 mod batch;
+mod doubt;
 mod fused;
 mod patches;
 mod regions;
@@ -20,6 +21,7 @@ use super::vocabulary::Vocabulary;
 #[cfg(test)]
 use batch::decode_batch;
 pub(super) use batch::{Coming, Job, begin_batch};
+use doubt::Doubt;
 pub use patches::PatchLogits;
 use regions::{Counts, Row, Tally};
 use winner::Winner;
@@ -42,8 +44,13 @@ pub enum MaskSize {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecodeOptions {
-    /// Pixels whose winning probability is below this become 0.
+    /// Pixels whose winning probability is below this become 0, but for classes with a [threshold of their
+    /// own](Vocabulary::thresholds).
     pub threshold: f64,
+    /// Pixels whose best cosine is below this become 0, as nothing that was asked for; -1, where no cosine is, takes none.
+    pub unknown_cosine: f64,
+    /// Pixels whose best cosine is less than this above that of the next class (or of the background) become 0; 0 takes none.
+    pub unknown_margin: f64,
     /// Cosines are multiplied by this before the softmax.
     pub logit_scale: f64,
     /// Classes that win less than this share of all foreground pixels are left out.
@@ -53,7 +60,14 @@ pub struct DecodeOptions {
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        DecodeOptions { threshold: 0.0, logit_scale: 40.0, min_area: 0.0, mask_size: MaskSize::Model }
+        DecodeOptions {
+            threshold: 0.0,
+            unknown_cosine: -1.0,
+            unknown_margin: 0.0,
+            logit_scale: 40.0,
+            min_area: 0.0,
+            mask_size: MaskSize::Model,
+        }
     }
 }
 
@@ -204,18 +218,20 @@ pub fn decode_at(
     }
     let every: Vec<i64> = (0..queries as i64).collect();
     let scale = options.logit_scale;
-    let mut contest = Contest { logits, scale, size: [height as i64, width as i64], log_sum: None };
-    let (mut rows, mut threshold) = (every.clone(), options.threshold);
+    let size = [height as i64, width as i64];
+    let mut contest = Contest { logits, scale, size, log_sum: None, margins: None };
+    let (mut rows, mut doubt) = (every.clone(), Doubt::new(vocabulary, options));
     if options.min_area > 0.0 {
         let counts = contest.rows(&every, || Counts::new(vocabulary), Counts::add, Counts::merge)?;
         // Small classes lose their scores, and the best of the others wins; the softmax keeps its denominator.
         match counts.queries_kept(options.min_area) {
-            Some(kept) if kept.is_empty() => threshold = f64::INFINITY,
+            Some(kept) if kept.is_empty() => doubt = Doubt::OfAll,
             Some(kept) => rows = kept,
             None => {}
         }
     }
-    let tally = contest.rows(&rows, || Tally::new(vocabulary, threshold), Tally::add, Tally::merge)?;
+    contest.margins = doubt.asks_for_margins().then_some(&vocabulary.query_value);
+    let tally = contest.rows(&rows, || Tally::new(vocabulary, &doubt), Tally::add, Tally::merge)?;
     tally.segmentation(height, width)
 }
 
@@ -226,6 +242,8 @@ struct Contest<'a> {
     size: [i64; 2],
     /// The softmax's denominator over all queries, kept from the first time.
     log_sum: Option<Tensor>,
+    /// With the mask value of each query, rows also say how far the winner is above the next class.
+    margins: Option<&'a [u32]>,
 }
 
 impl Contest<'_> {
@@ -240,16 +258,29 @@ impl Contest<'_> {
     ) -> Result<S> {
         let size = self.size.map(|side| side as usize);
         if let Some(grid) = self.logits.grid().filter(|grid| grid.device() == Device::Cpu) {
-            let bands = fused::bands(grid, kept, self.scale, size, new, add)?;
+            let bands = fused::bands(grid, kept, self.scale, size, self.margins, new, add)?;
             return bands.into_iter().reduce(merge).context("a mask without rows");
         }
         let winner = Winner::among(self.logits, kept, self.size, self.scale)?;
         let log_sum = self.log_sum.get_or_insert_with(|| winner.log_sum.shallow_clone());
-        let (query, probability) = winner.copy_back(log_sum)?;
+        let margin = match self.margins {
+            Some(values) => Some(winner.margin(self.logits, kept, values, self.size, self.scale)?),
+            None => None,
+        };
+        let found = winner.copy_back(log_sum, margin.as_ref())?;
         let mut state = new();
-        let rows = query.chunks(size[1]).zip(probability.chunks(size[1]));
-        for (y, (query, probability)) in rows.enumerate() {
-            add(&mut state, &Row { y, query, probability });
+        for y in 0..size[0] {
+            let pixels = y * size[1]..(y + 1) * size[1];
+            add(
+                &mut state,
+                &Row {
+                    y,
+                    query: &found.query[pixels.clone()],
+                    probability: &found.probability[pixels.clone()],
+                    best: &found.best[pixels.clone()],
+                    margin: found.margin.get(pixels).unwrap_or_default(),
+                },
+            );
         }
         Ok(state)
     }

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Ids, NOT_NUMBERS, Region, Segmentation};
+use super::{Doubt, Ids, NOT_NUMBERS, Region, Segmentation};
 use crate::vocabulary::Vocabulary;
 
 /// Values up to this fit one byte a pixel.
@@ -14,6 +14,10 @@ pub struct Row<'a> {
     pub y: usize,
     pub query: &'a [u32],
     pub probability: &'a [f32],
+    /// Its cosine times the scale.
+    pub best: &'a [f32],
+    /// How far that is above the best of another mask value; empty where nobody asked.
+    pub margin: &'a [f32],
 }
 
 /// Pixels each mask value wins; index 0 is the background.
@@ -57,7 +61,7 @@ impl<'a> Counts<'a> {
 /// The mask and its regions, as they grow row by row.
 pub struct Tally<'a> {
     vocabulary: &'a Vocabulary,
-    threshold: f64,
+    doubt: &'a Doubt,
     ids: Ids,
     found: Vec<Extent>,
     /// Mask values of the row at hand.
@@ -65,12 +69,12 @@ pub struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    /// Pixels whose probability is below `threshold` become 0.
-    pub fn new(vocabulary: &'a Vocabulary, threshold: f64) -> Self {
+    /// Pixels that are in doubt become 0.
+    pub fn new(vocabulary: &'a Vocabulary, doubt: &'a Doubt) -> Self {
         let classes = vocabulary.labels.len();
         Tally {
             vocabulary,
-            threshold,
+            doubt,
             ids: ids_of(classes),
             found: vec![Extent::default(); classes + 1],
             values: Vec::new(),
@@ -80,13 +84,8 @@ impl<'a> Tally<'a> {
     /// Adds the row below those before.
     pub fn add(&mut self, row: &Row) {
         self.values.clear();
-        self.values.extend(row.query.iter().zip(row.probability).map(|(&query, &probability)| {
-            if f64::from(probability) < self.threshold {
-                0
-            } else {
-                self.vocabulary.query_value[query as usize]
-            }
-        }));
+        self.values.extend(row.query.iter().map(|&query| self.vocabulary.query_value[query as usize]));
+        self.doubt.take_away(row, &mut self.values);
         match &mut self.ids {
             Ids::U8(ids) => ids.extend(self.values.iter().map(|&value| value as u8)),
             Ids::U16(ids) => ids.extend(self.values.iter().map(|&value| value as u16)),

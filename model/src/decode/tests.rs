@@ -9,6 +9,7 @@ fn vocabulary(labels: &[&str], query_value: &[u32]) -> Vocabulary {
         query_value: query_value.to_vec(),
         features: vec![0.0; query_value.len()],
         dim: 1,
+        ..Vocabulary::default()
     }
 }
 
@@ -57,6 +58,56 @@ fn unsure_pixels_become_background() {
     let out = decode(&logits, &vocabulary, &options, (1, 2), (1, 2)).unwrap();
     assert_eq!(ids(&out), [0, 1]);
     assert_eq!(out.regions.len(), 1);
+}
+
+#[test]
+fn a_class_may_have_a_threshold_of_its_own() {
+    let mut vocabulary = vocabulary(&["a", "b"], &[1, 2]);
+    // a wins the first pixel with 0.6, b the second with 0.6
+    let ahead = (0.6f32 / 0.4).ln() / 40.0;
+    let logits = logits(&[&[ahead, 0.0], &[0.0, ahead]], 1, 2);
+    let of = |vocabulary: &Vocabulary, threshold: f64| {
+        let options = DecodeOptions { threshold, ..options() };
+        ids(&decode(&logits, vocabulary, &options, (1, 2), (1, 2)).unwrap())
+    };
+    assert_eq!(of(&vocabulary, 0.5), [1, 2]);
+    vocabulary.thresholds = vec![Some(0.7), None];
+    assert_eq!(of(&vocabulary, 0.5), [0, 2], "it does not fall to the second best");
+    assert_eq!(of(&vocabulary, 0.7), [0, 0]);
+    vocabulary.thresholds = vec![Some(0.5), None];
+    assert_eq!(of(&vocabulary, 0.7), [1, 0], "it may be below that of all");
+}
+
+#[test]
+fn what_is_none_of_the_classes_is_background() {
+    let vocabulary = vocabulary(&["a", "b"], &[1, 1, 2, 0]);
+    //  sure, low, close, close to its own synonym, close to the background
+    let rows: [&[f32]; 4] = [
+        &[0.30, 0.10, 0.30, 0.30, 0.30],
+        &[0.05, 0.05, 0.05, 0.29, 0.05],
+        &[0.10, 0.05, 0.29, 0.10, 0.10],
+        &[0.10, 0.05, 0.10, 0.10, 0.29],
+    ];
+    let logits = logits(&rows, 1, 5);
+    for source in [&logits as &dyn Logits, &Opaque(logits.shallow_clone())] {
+        let of = |unknown_cosine: f64, unknown_margin: f64| {
+            let options = DecodeOptions { unknown_cosine, unknown_margin, ..options() };
+            ids(&decode_at(source, &vocabulary, &options, (1, 5)).unwrap())
+        };
+        assert_eq!(of(-1.0, 0.0), [1, 1, 1, 1, 1]);
+        assert_eq!(of(0.2, 0.0), [1, 0, 1, 1, 1]);
+        assert_eq!(of(-1.0, 0.02), [1, 1, 0, 1, 0]);
+        assert_eq!(of(0.2, 0.02), [1, 0, 0, 1, 0]);
+        assert_eq!(of(0.9, 0.0), [0; 5]);
+    }
+}
+
+#[test]
+fn a_class_alone_has_nobody_near() {
+    let only = vocabulary(&["a"], &[1, 1]);
+    let logits = logits(&[&[0.3], &[0.3]], 1, 1);
+    let options = DecodeOptions { unknown_margin: 0.5, ..options() };
+    assert_eq!(ids(&decode(&logits, &only, &options, (1, 1), (1, 1)).unwrap()), [1]);
 }
 
 #[test]
@@ -173,6 +224,8 @@ fn many_pictures_at_once_are_decoded_as_one_by_one() {
     let strict = DecodeOptions { threshold: 0.3, ..options() };
     let roomy = DecodeOptions { min_area: 0.2, ..options() };
     let greedy = DecodeOptions { min_area: 0.6, threshold: 0.2, ..options() };
+    let doubting = DecodeOptions { unknown_cosine: 0.15, unknown_margin: 0.01, min_area: 0.2, ..options() };
+    let choosy = Vocabulary { thresholds: vec![Some(0.6), None, Some(0.0)], ..few.clone() };
     let only = vocabulary(&["a", "b", "c"], &[1, 2, 3]);
     let cases = [
         (&few, &plain, (48, 64)),
@@ -185,6 +238,10 @@ fn many_pictures_at_once_are_decoded_as_one_by_one() {
         (&many, &plain, (48, 64)),
         (&few, &plain, (300, 400)), // one query alone is more than a chunk
         (&few, &strict, (48, 64)),
+        (&few, &doubting, (48, 64)),
+        (&many, &doubting, (48, 64)),
+        (&choosy, &strict, (48, 64)),
+        (&choosy, &plain, (48, 64)),
         (&many, &plain, (12, 16)),
         (&few, &plain, (3, 4)),
         (&many, &strict, (12, 16)),

@@ -151,7 +151,7 @@ fn parse(bytes: &[u8]) -> Result<Embeddings> {
         model: text("model")?.clone(),
         templates: text("templates")?.clone(),
         names,
-        vocabulary: Vocabulary { labels, query_value, features, dim },
+        vocabulary: Vocabulary { labels, query_value, features, dim, ..Vocabulary::default() },
     })
 }
 

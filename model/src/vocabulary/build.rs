@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 
-use super::{Prompts, Templates, Vocabulary};
+use super::{Prompts, Synonyms, Templates, Vocabulary};
 
 /// Texts handed to the encoder at a time, so that 10,000 prompts in 80 templates stay small in memory.
 const TEXTS_AT_A_TIME: usize = 2560;
@@ -40,24 +40,39 @@ impl Vocabulary {
     ) -> Result<Vocabulary> {
         let mut names: Vec<String> = Vec::new();
         let mut row_of: HashMap<&str, usize> = HashMap::new();
-        let mut rows = Vec::new();
-        let mut query_value = Vec::new();
+        let mut queries: Vec<(u32, usize)> = Vec::new();
         for (name, value) in prompts.queries() {
             let row = *row_of.entry(name).or_insert_with(|| {
                 names.push(name.to_string());
                 names.len() - 1
             });
-            rows.push(row);
-            query_value.push(value);
+            queries.push((value, row));
         }
         if prompts.classes.is_empty() {
             bail!("the prompts name no class");
         }
         let by_name = features(&names)?;
         check_rows(&by_name, names.len(), dim)?;
-        let features = rows.iter().flat_map(|row| &by_name[row * dim..(row + 1) * dim]).copied().collect();
-        let labels = prompts.classes.iter().map(|class| class.label.clone()).collect();
-        Ok(Vocabulary { labels, query_value, features, dim })
+        let of_name = |(_, row): &(u32, usize)| &by_name[row * dim..(row + 1) * dim];
+        let (mut features, mut query_value) = (Vec::with_capacity(queries.len() * dim), Vec::new());
+        for class in queries.chunk_by(|(a, _), (b, _)| a == b) {
+            let (value, row) = class[0];
+            let of_class: Vec<f32> = class.iter().flat_map(of_name).copied().collect();
+            // Names of the background are no synonyms of each other.
+            if prompts.synonyms == Synonyms::Mean && value > 0 && class.len() > 1 {
+                features.extend(mean_direction(&names[row], &of_class, dim)?);
+                query_value.push(value);
+            } else {
+                features.extend(of_class);
+                query_value.extend(class.iter().map(|_| value));
+            }
+        }
+        let labels: Vec<String> = prompts.classes.iter().map(|class| class.label.clone()).collect();
+        let thresholds = match prompts.thresholds.is_empty() {
+            true => Vec::new(),
+            false => labels.iter().map(|label| prompts.thresholds.of(label)).collect(),
+        };
+        Ok(Vocabulary { labels, query_value, features, dim, thresholds })
     }
 
     /// Number of queries: rows of `features`.

@@ -66,7 +66,7 @@ impl Prompts {
         };
         // In the background list `;` and `,` mean the same: all names come out as 0.
         let background = background.into_iter().flat_map(|class| class.names).collect();
-        Ok(Prompts { classes, background })
+        Ok(Prompts { classes, background, ..Prompts::default() })
     }
 }
 

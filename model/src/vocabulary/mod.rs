@@ -6,16 +6,21 @@
 //! ```
 
 mod build;
+mod doubts;
 mod grammar;
 mod imagenet;
 mod lists;
+mod synonyms;
 mod templates;
 #[cfg(test)]
 mod tests;
+mod thresholds;
 
 pub use build::name_features;
 pub use grammar::MAX_CLASSES;
+pub use synonyms::Synonyms;
 pub use templates::Templates;
+pub use thresholds::Thresholds;
 
 /// What to look for, as parsed from the prompt grammar by [`Prompts::parse`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +29,10 @@ pub struct Prompts {
     pub classes: Vec<Class>,
     /// Names that compete for pixels and come out as 0.
     pub background: Vec<String>,
+    /// Of single classes, by label.
+    pub thresholds: Thresholds,
+    /// What the names of a class are to each other.
+    pub synonyms: Synonyms,
 }
 
 /// One class: its label and every name (label included) that votes for it.
@@ -43,4 +52,6 @@ pub struct Vocabulary {
     /// `[queries, dim]` row-major, each row of unit length.
     pub features: Vec<f32>,
     pub dim: usize,
+    /// Least probability of the class of mask value n at index n - 1; `None`, or nothing there: that of all classes.
+    pub thresholds: Vec<Option<f64>>,
 }

@@ -155,6 +155,36 @@ fn templates_are_averaged_by_direction() {
 }
 
 #[test]
+fn synonyms_are_queries_of_their_own_or_their_mean() {
+    let mut prompts = Prompts::parse("x, y; y; x, z", "x, y").unwrap();
+    let build = |prompts: &Prompts| {
+        let directions = [("x", [1.0, 0.0]), ("y", [0.0, 1.0]), ("z", [-1.0, 0.0])];
+        Vocabulary::from_names(prompts, 2, |names| {
+            let of = |name: &String| directions.iter().find(|(of, _)| of == name).unwrap().1;
+            Ok(names.iter().flat_map(of).collect())
+        })
+    };
+    prompts.classes.pop();
+    assert_eq!(build(&prompts).unwrap().query_value, [1, 1, 2, 0, 0]);
+    prompts.synonyms = Synonyms::Mean;
+    let mean = build(&prompts).unwrap();
+    let half = std::f32::consts::FRAC_1_SQRT_2;
+    assert_eq!(mean.query_value, [1, 2, 0, 0], "background names are no synonyms");
+    assert_eq!(mean.features, [half, half, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]);
+    // Opposite features have no mean direction.
+    let opposite = Prompts { synonyms: Synonyms::Mean, ..Prompts::parse("x, z", "").unwrap() };
+    assert!(build(&opposite).unwrap_err().to_string().contains("\"x\""));
+}
+
+#[test]
+fn thresholds_go_with_their_labels() {
+    let mut prompts = Prompts::parse("person, man; car; person", "").unwrap();
+    prompts.thresholds = "person=0.4".parse().unwrap();
+    let vocabulary = Vocabulary::build(&prompts, &Templates::None, 2, &mut encode).unwrap();
+    assert_eq!(vocabulary.thresholds, [Some(0.4), None, Some(0.4)]);
+}
+
+#[test]
 fn ten_thousand_prompts() {
     let text: String = (0..10_000).map(|i| format!("thing {i};")).collect();
     let prompts = Prompts::parse(&text, "").unwrap();

@@ -71,6 +71,7 @@ pub fn vocabulary(features: &Tensor) -> Arc<Vocabulary> {
         query_value: (1..=queries as u32).collect(),
         features: values(features),
         dim: dim as usize,
+        ..Vocabulary::default()
     })
 }
 

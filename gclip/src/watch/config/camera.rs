@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
 
-use gstgclip::model::Prompts;
+use gstgclip::model::{Prompts, Thresholds};
 use toml::Spanned;
 
 use super::raw::{self, Mistake};
@@ -45,13 +45,16 @@ impl<'a> Written<'a> {
         if retry_max < retry_min {
             return Err(Mistake::new(at_retry_max, self.key("retry-max"), "it is shorter than retry-min"));
         }
-        let classes = self.prompts(prompts, background, folder)?;
+        let mut classes = self.prompts(prompts, background, folder)?;
+        classes.thresholds = self.prompt_thresholds(&classes)?;
         Ok(Camera {
             name: self.name.to_string(),
             address: address(url, &["rtsp", "rtsps"], &self.key("url"), secrets)?,
             labels: classes.classes.iter().map(|class| class.label.clone()).collect(),
             prompts: classes.to_string(),
             background: background.map(|text| text.get_ref().clone()).unwrap_or_default(),
+            doubts: classes.doubts(),
+            prompt_thresholds: classes.thresholds,
             zones: self.zones(self.find(|camera| camera.zones.as_ref()))?,
             outputs: self.outputs(outputs)?,
             masks: self.own.masks.or(self.defaults.masks).unwrap_or_default(),
@@ -96,6 +99,29 @@ impl<'a> Written<'a> {
             text.map_err(|error| mistake(anyhow::anyhow!("cannot read {}: {error}", path.display())))?;
         // Read once: all connections to all cameras that name the file look for the same.
         Prompts::parse_file_text(&text, background).map_err(mistake)
+    }
+
+    /// Those of the defaults count for cameras that have such a class.
+    fn prompt_thresholds(&self, prompts: &Prompts) -> Result<Thresholds, Mistake> {
+        let read = |written: Found<String>| match written {
+            None => Ok(Thresholds::default()),
+            Some(text) => text.get_ref().parse::<Thresholds>().map_err(|error| {
+                Mistake::new(text.span(), self.key("prompt-thresholds"), format!("{error:#}"))
+            }),
+        };
+        let Some(written) = &self.own.prompt_thresholds else {
+            let of_defaults = read(self.defaults.prompt_thresholds.as_ref())?;
+            return Ok(of_defaults.filtered(|label| prompts.has_label(label)));
+        };
+        let thresholds = read(Some(written))?;
+        let unknown = thresholds.labels().find(|label| !prompts.has_label(label)).map(str::to_owned);
+        match unknown {
+            Some(label) => {
+                let what = format!("\"{label}\" is the label of no prompt of this camera");
+                Err(Mistake::new(written.span(), self.key("prompt-thresholds"), what))
+            }
+            None => Ok(thresholds),
+        }
     }
 
     fn zones(&self, zones: Found<String>) -> Result<String, Mistake> {

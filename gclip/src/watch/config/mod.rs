@@ -21,6 +21,7 @@ pub use raw::{Certificate, Decode, Masks, Protocols, What};
 
 use crate::address::Address;
 use crate::redact::Secrets;
+use gstgclip::model::Thresholds;
 use gstgclip::presence::Zones;
 
 /// What to watch, and where the results go. Everything in it has been checked, but for what only the model knows.
@@ -104,6 +105,10 @@ pub struct Camera {
     /// Classes separated by `;`; those of a file too.
     pub prompts: String,
     pub background: String,
+    /// Of single classes, by label.
+    pub prompt_thresholds: Thresholds,
+    /// What of the words will not do what it says.
+    pub doubts: Vec<String>,
     pub zones: String,
     /// What can be seen, in the order of the prompts.
     pub labels: Vec<String>,
@@ -139,8 +144,9 @@ impl Camera {
 
     /// Whether a connection by the one becomes one by the other while it plays: only what is looked for has changed.
     pub fn differs_in_words(&self, other: &Camera) -> bool {
-        let Camera { prompts, background, zones, labels, .. } = other.clone();
-        !self.is_like(other) && other.is_like(&Camera { prompts, background, zones, labels, ..self.clone() })
+        let Camera { prompts, background, prompt_thresholds, doubts, zones, labels, .. } = other.clone();
+        let words = Camera { prompts, background, prompt_thresholds, doubts, zones, labels, ..self.clone() };
+        !self.is_like(other) && other.is_like(&words)
     }
 
     pub fn zone_names(&self) -> Vec<String> {

@@ -47,6 +47,7 @@ pub struct Camera {
     pub url: Option<Spanned<String>>,
     pub prompts: Option<Spanned<String>>,
     pub background: Option<Spanned<String>>,
+    pub prompt_thresholds: Option<Spanned<String>>,
     pub zones: Option<Spanned<String>>,
     pub outputs: Option<Vec<Spanned<String>>>,
     pub masks: Option<Masks>,

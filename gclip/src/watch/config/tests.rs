@@ -126,6 +126,33 @@ fn mistakes_in_cameras() {
 }
 
 #[test]
+fn thresholds_of_single_prompts() {
+    let text = GOOD.replace("'cat'", "'cat, kitten; dog'");
+    let camera = |text: &str| read(text).unwrap().cameras.remove(0);
+    let one = camera(&format!("{text}prompt-thresholds = 'cat=0.4'"));
+    assert_eq!(one.prompt_thresholds.of("cat"), Some(0.4));
+    assert!(one.doubts.is_empty());
+    assert!(one.differs_in_words(&camera(&text)), "it changes while it plays");
+    let shared = camera(&format!("{text}[defaults]\nprompt-thresholds = 'dog=0.3, cow=0.5'"));
+    assert_eq!(shared.prompt_thresholds.to_string(), "dog=0.3", "others may have a cow");
+    refuses(
+        &format!("{text}prompt-thresholds = 'kitten=0.4'"),
+        &[":6: camera.gate.prompt-thresholds", "kitten"],
+    );
+    refuses(&format!("{text}prompt-thresholds = 'cat=4'"), &[":6: camera.gate.prompt-thresholds", "0 to 1"]);
+    refuses(
+        &format!("{GOOD}[segment]\nprompt-thresholds = 'cat=1'"),
+        &[":7: segment.prompt-thresholds", "[[camera]]"],
+    );
+}
+
+#[test]
+fn what_clip_cannot_do_is_told_and_no_mistake() {
+    let camera = read(&GOOD.replace("'cat'", "'cat; no cat'")).unwrap().cameras.remove(0);
+    assert!(camera.doubts.len() == 1 && camera.doubts[0].contains("no cat"), "{:?}", camera.doubts);
+}
+
+#[test]
 fn mistakes_in_outputs_and_properties() {
     refuses(&format!("{GOOD}[output.x]\ntype = 'file'"), &[":6: output.x.path", "missing"]);
     refuses(&format!("{GOOD}[output.x]\ntype = 'stdout'\npath = 'p'"), &[":8: output.x.path", "\"file\""]);

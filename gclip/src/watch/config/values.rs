@@ -10,12 +10,13 @@ use crate::property;
 use crate::redact::Secrets;
 
 /// Properties of gclipsegment that `segment` may not set, and what to write instead.
-const ELSEWHERE: [(&str, &str); 11] = [
+const ELSEWHERE: [(&str, &str); 12] = [
     ("model", "write `model` at the top of the file"),
     ("model-instance-id", "all cameras share one model anyway"),
     ("prompts", "write it as a key of [[camera]] or [defaults]"),
     ("prompts-file", "write prompts = \"@FILE\" in [[camera]] or [defaults]"),
     ("background", "write it as a key of [[camera]] or [defaults]"),
+    ("prompt-thresholds", "write it as a key of [[camera]] or [defaults]"),
     ("zones", "write it as a key of [[camera]] or [defaults]"),
     ("messages", "an output's `what` says what it gets"),
     ("meta", "the results are JSON lines"),
