@@ -11,6 +11,8 @@
 //! registry    instance id -> the one shared value under that id. No GStreamer, no torch
 //! presence    zones of the picture; who enters and leaves them. No GStreamer, no torch
 //! engine      one loaded model: its batcher, its text encoder, its entry in the registry
+//! picture/    PNG and JPEG files -> pictures for the model. No GStreamer
+//! gallery     pictures that a user names as examples -> exemplars
 //! frame/      video frame -> model picture, in the host's memory or a GPU's; mask -> buffer: the one module with both
 //!             GStreamer and torch types
 //! meta/       GclipSegmentationMeta: the masks on a buffer, as every consumer reads them; the standard analytics metadata
@@ -28,8 +30,10 @@
 pub mod batch;
 pub mod engine;
 pub mod frame;
+pub mod gallery;
 pub mod meta;
 pub mod overlay;
+pub mod picture;
 pub mod presence;
 pub mod registry;
 

@@ -31,11 +31,13 @@ const GSTREAMER: [&str; 10] = [
 ];
 const TORCH: [&str; 2] = ["tch", "torch_sys"];
 
-const LAYERS: [Layer; 5] = [
+const LAYERS: [Layer; 7] = [
     Layer { modules: &["batch", "registry", "presence"], may_use: &[], must_not_name: &[&GSTREAMER, &TORCH] },
+    Layer { modules: &["picture"], may_use: &["model"], must_not_name: &[&GSTREAMER] },
+    Layer { modules: &["gallery"], may_use: &["model", "picture"], must_not_name: &[&GSTREAMER, &TORCH] },
     Layer {
         modules: &["engine"],
-        may_use: &["model", "batch", "registry"],
+        may_use: &["model", "batch", "registry", "gallery"],
         must_not_name: &[&GSTREAMER, &TORCH],
     },
     // The one bridge between frames and tensors.
@@ -43,7 +45,9 @@ const LAYERS: [Layer; 5] = [
     Layer { modules: &["meta"], may_use: &[], must_not_name: &[&TORCH] },
     Layer {
         modules: &["segment", "overlay", "mask", "meta2json", "meta2onvif", "sidecar", "pads"],
-        may_use: &["batch", "registry", "engine", "frame", "meta", "model", "presence", "sidecar", "pads"],
+        may_use: &[
+            "batch", "registry", "engine", "frame", "gallery", "meta", "model", "presence", "sidecar", "pads",
+        ],
         must_not_name: &[&TORCH],
     },
 ];

@@ -84,7 +84,7 @@ fn thresholds_and_synonyms_change_as_prompts_do_and_encode_nothing_anew() {
     assert!(rig.warning_text().contains("from 0 to 1"));
     assert_eq!(rig.element.property::<String>("prompt-thresholds"), "a=0.5, b=0.25");
     rig.element.set_property("prompt-thresholds", "c=0.5");
-    assert!(rig.warning_text().contains("no prompt of that label"));
+    assert!(rig.warning_text().contains("no class of that label"));
     rig.push(1).unwrap();
     assert_eq!(labels(&rig.pull()), ["a", "b"]);
 }

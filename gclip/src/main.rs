@@ -7,12 +7,12 @@
 mod address;
 mod cameras;
 mod eval;
+mod exemplar;
 mod failure;
 mod info;
 mod manual;
 mod model_args;
 mod output;
-mod picture;
 mod progress;
 mod property;
 mod pull;
@@ -48,6 +48,8 @@ enum Command {
     Completions(manual::CompletionsArgs),
     /// Measure masks against labelled pictures: mIoU, pixel accuracy, speed.
     Eval(Box<eval::Args>),
+    /// Make a file of classes by example pictures, which then need not be there.
+    Exemplar(Box<exemplar::Args>),
     /// Describe a checkpoint: architecture, sizes, hash, what the method resolves to, what is missing.
     Info(info::Args),
     /// Write the manual pages into a folder.
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Cameras(args) => cameras::run(&args).map_err(Failure::from),
         Command::Completions(args) => manual::completions(&args, Cli::command()).map_err(Failure::from),
         Command::Eval(args) => eval::run(&args).map_err(Failure::from),
+        Command::Exemplar(args) => exemplar::run(&args).map_err(Failure::from),
         Command::Info(args) => info::run(&args).map_err(Failure::from),
         Command::Man(args) => manual::man(&args, Cli::command()).map_err(Failure::from),
         Command::Pull(args) => pull::run(&args).map_err(Failure::from),

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use gstgclip::gallery::{Gallery, Source, Wanted};
 use gstgclip::model::embeddings::{EmbeddingCache, Embeddings};
+use gstgclip::model::exemplars::Examples;
 use gstgclip::model::{
-    DecodeOptions, DeviceChoice, InferOptions, InputSize, MethodSpec, Model, ModelInfo, ModelSpec, Positions,
-    PrecisionChoice, Prompts, Refine, Segmenter, Synonyms, Templates, TextEncoder, Thresholds, Vocabulary,
-    Window,
+    DecodeOptions, DeviceChoice, ExemplarOptions, ExemplarScore, InferOptions, InputSize, MethodSpec, Model,
+    ModelInfo, ModelSpec, Picture, Positions, PrecisionChoice, Prompts, Refine, Segmenter, Synonyms,
+    Templates, TextEncoder, Thresholds, Vocabulary, Window,
 };
 
 use crate::say::complain;
@@ -52,12 +54,47 @@ pub struct WordArgs {
     /// What the names of a class are to each other: max (the best one counts) or mean (one query, their mean).
     #[arg(long, default_value_t)]
     pub synonyms: Synonyms,
+    #[command(flatten)]
+    pub pictures: PictureArgs,
     /// imagenet (the 80 of CLIP), none, one sentence with {}, or a file of them.
     #[arg(long, default_value = "imagenet")]
     pub template: String,
     /// Text embeddings made by `gclip text`; a checkpoint without a text tower needs them.
     #[arg(long, value_name = "FILE")]
     pub embeddings: Option<PathBuf>,
+}
+
+/// Classes by example pictures.
+#[derive(clap::Args)]
+pub struct PictureArgs {
+    /// Classes by pictures, beside those of the prompts: `label=picture[#x,y,w,h][@mask.png],...;label=...`. The box is in shares of
+    /// the picture, a mask is the object where it is above 127. A label that is a prompt's too joins it; with `--prompts ""` there
+    /// are no words.
+    #[arg(long, value_name = "LABEL=PICTURE,...", conflicts_with = "exemplars_file")]
+    pub exemplars: Option<Examples>,
+    /// The same from a file that `gclip exemplar` has made with this model and method.
+    #[arg(long, value_name = "FILE")]
+    pub exemplars_file: Option<PathBuf>,
+    /// prototype (their mean), nearest (their nearest patches) or contrast (against the nearest ones around the object).
+    #[arg(long, default_value_t)]
+    pub exemplar_score: ExemplarScore,
+    /// Patches that count, of nearest and contrast.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
+    pub exemplar_neighbours: u16,
+}
+
+impl PictureArgs {
+    /// `size` is the one in which pictures are looked at.
+    pub fn wanted(&self, size: InputSize) -> Option<Wanted> {
+        let source = match (&self.exemplars_file, &self.exemplars) {
+            (Some(file), _) => Source::File(file.clone()),
+            (None, Some(examples)) => Source::Pictures(examples.clone()),
+            (None, None) => return None,
+        };
+        let options =
+            ExemplarOptions { score: self.exemplar_score, neighbours: self.exemplar_neighbours.into() };
+        Some(Wanted { source, options, size })
+    }
 }
 
 #[derive(clap::Args)]
@@ -151,17 +188,11 @@ fn within(name: &str, value: f64, least: f64, most: f64) -> Result<f64> {
 
 impl WordArgs {
     /// The prompts with what is said about them here. What of them will not do what it says is told.
-    ///
-    /// # Errors
-    /// A threshold for a class that there is not.
-    pub fn complete(&self, prompts: &Prompts) -> Result<Prompts> {
-        if let Some(label) = self.prompt_thresholds.labels().find(|label| !prompts.has_label(label)) {
-            bail!("--prompt-thresholds names \"{label}\", which is the label of no class");
-        }
+    pub fn complete(&self, prompts: &Prompts) -> Prompts {
         let thresholds = self.prompt_thresholds.clone();
         let prompts = Prompts { thresholds, synonyms: self.synonyms, ..prompts.clone() };
         tell_doubts(&prompts);
-        Ok(prompts)
+        prompts
     }
 }
 
@@ -180,12 +211,14 @@ pub struct Ready {
 }
 
 impl Ready {
-    pub fn load(model: &ModelArgs, words: &WordArgs, prompts: &Prompts) -> Result<Ready> {
+    /// `size` is the one in which example pictures are looked at.
+    pub fn load(model: &ModelArgs, words: &WordArgs, prompts: &Prompts, size: InputSize) -> Result<Ready> {
         // What is cheap to check comes before the checkpoint is read.
         let templates = Templates::parse(&words.template)?;
-        let prompts = &words.complete(prompts)?;
+        let prompts = &words.complete(prompts);
         let Model { info, vision, text } = model.load()?;
-        let (vocabulary, encoded) = match &words.embeddings {
+        let (mut vocabulary, encoded) = match &words.embeddings {
+            _ if prompts.names_nothing() => (Vocabulary { dim: info.embed_dim, ..Vocabulary::default() }, 0),
             Some(file) => {
                 let embeddings = Embeddings::load(file, &info.vision_hash, info.embed_dim)?;
                 let vocabulary = embeddings
@@ -195,6 +228,14 @@ impl Ready {
             }
             None => encode(&info, text, &templates, prompts)?,
         };
+        if let Some(wanted) = words.pictures.wanted(size) {
+            let mut look = |picture: &Picture, size| vision.describe(picture, size);
+            let exemplars = Gallery::default().exemplars(&wanted, &info, &mut look)?;
+            vocabulary = exemplars.join(&vocabulary, &prompts.thresholds, wanted.options)?;
+        }
+        if let Some(useless) = vocabulary.useless_thresholds(&prompts.thresholds).first() {
+            bail!("--prompt-thresholds: {useless}");
+        }
         Ok(Ready { info, vision, vocabulary: Arc::new(vocabulary), encoded })
     }
 }

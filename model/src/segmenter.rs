@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::cuda::clock::{Clock, Mark};
 use super::decode::{Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
+use super::exemplars::{Looked, Ready};
 use super::look::Look;
 use super::method::{Method, cosines_of_all};
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
@@ -77,8 +78,8 @@ pub struct Segmenter {
     tag_options: TagOptions,
     /// Tells the streams' memories this model from others.
     number: u64,
-    /// Query features on the device, `[Q, E]`, for as long as someone holds the vocabulary.
-    queries: Vec<(Weak<Vocabulary>, Tensor)>,
+    /// Query features on the device, `[Q, E]`, and what pictures add to them, for as long as someone holds the vocabulary.
+    queries: Vec<(Weak<Vocabulary>, Tensor, Ready)>,
 }
 
 impl Segmenter {
@@ -283,12 +284,14 @@ impl Segmenter {
             && others.iter().all(|other| Arc::ptr_eq(other, first))
         {
             let logits = cosines_of_all(&features, &self.queries(first)?, trunk.grid)?; // [N, Q, h, w]
+            let logits = self.rescored(logits, &features, first)?;
             return Ok(logits.f_unbind(0)?);
         }
         let mut logits = Vec::with_capacity(vocabularies.len());
         for (n, vocabulary) in (0..).zip(vocabularies) {
             let queries = self.queries(vocabulary)?;
-            logits.push(self.method.logits(&self.tower, trunk, &features, n, &queries)?);
+            let of_picture = self.method.logits(&self.tower, trunk, &features, n, &queries)?;
+            logits.push(self.rescored(of_picture, &features.f_select(0, n)?, vocabulary)?);
         }
         Ok(logits)
     }
@@ -354,7 +357,9 @@ impl Segmenter {
         for ((trunk, picture), &member) in trunks.iter().zip(&mut pictures).zip(members) {
             let features = reuse::features(&self.tower, &*self.method, trunk, picture)?; // [1, h w, E]
             let queries = self.queries(asked[member].vocabulary)?;
-            logits.push(self.method.logits(&self.tower, trunk, &features, 0, &queries)?);
+            let of_picture = self.method.logits(&self.tower, trunk, &features, 0, &queries)?;
+            let features = features.f_select(0, 0)?;
+            logits.push(self.rescored(of_picture, &features, asked[member].vocabulary)?);
         }
         let work: Vec<(u64, bool)> =
             pictures.iter().map(|picture| (picture.worked as u64, picture.whole)).collect();
@@ -395,9 +400,10 @@ impl Segmenter {
 
     /// The vocabulary's features on the device, uploaded at its first use.
     fn queries(&mut self, vocabulary: &Arc<Vocabulary>) -> Result<Tensor> {
-        let known =
-            |entry: &&(Weak<Vocabulary>, Tensor)| std::ptr::eq(entry.0.as_ptr(), Arc::as_ptr(vocabulary));
-        if let Some((_, queries)) = self.queries.iter().find(known) {
+        let known = |entry: &&(Weak<Vocabulary>, Tensor, Ready)| {
+            std::ptr::eq(entry.0.as_ptr(), Arc::as_ptr(vocabulary))
+        };
+        if let Some((_, queries, _)) = self.queries.iter().find(known) {
             return Ok(queries.shallow_clone());
         }
         let width = self.tower.embed_dim();
@@ -408,12 +414,54 @@ impl Segmenter {
             );
         }
         // A held Weak keeps the address from being given to another vocabulary; forget those that are gone.
-        self.queries.retain(|(vocabulary, _)| vocabulary.strong_count() > 0);
+        self.queries.retain(|(vocabulary, ..)| vocabulary.strong_count() > 0);
         let size = [vocabulary.queries() as i64, vocabulary.dim as i64];
         let queries =
             Tensor::f_from_slice(&vocabulary.features)?.f_reshape(size)?.f_to_device(self.device)?;
-        self.queries.push((Arc::downgrade(vocabulary), queries.shallow_clone()));
+        let pictured = Ready::of(vocabulary, self.device)?;
+        self.queries.push((Arc::downgrade(vocabulary), queries.shallow_clone(), pictured));
         Ok(queries)
+    }
+
+    /// Cosines `[..., Q, h, w]` of features `[..., h w, E]` with what pictures say of the vocabulary's classes.
+    fn rescored(&self, cosines: Tensor, features: &Tensor, vocabulary: &Arc<Vocabulary>) -> Result<Tensor> {
+        if vocabulary.pictured.is_empty() {
+            return Ok(cosines);
+        }
+        self.check_compares_patches()?;
+        let known = self.queries.iter().find(|entry| std::ptr::eq(entry.0.as_ptr(), Arc::as_ptr(vocabulary)));
+        let (_, _, pictured) = known.context("a vocabulary without its queries")?;
+        pictured.rescore(cosines, features)
+    }
+
+    fn check_compares_patches(&self) -> Result<()> {
+        if self.method.compares_patches() {
+            return Ok(());
+        }
+        bail!(
+            "{} decides by more than the features of a patch, so it has no classes from pictures: take another method, such \
+             as gclip",
+            self.method.describe()
+        )
+    }
+
+    /// The patches of a picture that is looked at whole, as the method sees them: what exemplars are made of.
+    ///
+    /// # Errors
+    /// The method does not compare patches, or the model fails.
+    pub fn describe(&self, picture: &Picture, size: InputSize) -> Result<Looked> {
+        self.check_compares_patches()?;
+        tch::no_grad(|| {
+            let input = self.preprocess(&[picture], self.network_size(picture, size))?;
+            let trunk = self.tower.trunk(&input, &self.method.wanted())?;
+            let features = self.method.features(&self.tower, &trunk)?.f_select(0, 0)?; // [h w, E]
+            let features =
+                Vec::<f32>::try_from(&features.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.f_contiguous()?)?;
+            if features.iter().any(|value| !value.is_finite()) {
+                bail!("the model gives features that are not numbers for this picture");
+            }
+            Ok(Looked { features, grid: trunk.grid })
+        })
     }
 }
 

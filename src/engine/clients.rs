@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 
 use super::{Engine, Weights};
+use crate::gallery::Wanted;
 use crate::model::{Prompts, Templates, Vocabulary};
 
 /// Prompts as they go to the text encoder.
@@ -22,6 +23,8 @@ pub struct Wish {
     pub templates: Templates,
     /// A file that holds the features of all names, in the place of a text encoder.
     pub embeddings: Option<PathBuf>,
+    /// Classes by pictures, beside the words or in their place.
+    pub exemplars: Option<Wanted>,
 }
 
 /// What a client's frames are scored with now.
@@ -132,9 +135,14 @@ pub(super) fn present(clients: &[Weak<Record>]) -> Vec<Arc<Record>> {
 
 /// Encodes a wish on the calling thread. A panic of the encoder is an error like any other.
 fn encode(weights: &Arc<Weights>, wish: &Wish) -> Result<Arc<Vocabulary>> {
-    let vocabulary = || match &wish.embeddings {
+    let words = || match &wish.embeddings {
+        _ if wish.prompts.names_nothing() => Ok(Arc::new(weights.no_words())),
         Some(file) => weights.vocabulary_from(file, &wish.prompts),
         None => weights.vocabulary(&wish.prompts, &wish.templates),
+    };
+    let vocabulary = || match &wish.exemplars {
+        Some(wanted) => weights.with_pictures(&words()?, &wish.prompts.thresholds, wanted),
+        None => words(),
     };
     match catch_unwind(AssertUnwindSafe(vocabulary)) {
         Ok(vocabulary) => vocabulary,

@@ -12,10 +12,12 @@ use super::careful::Careful;
 use super::stats::{Counters, Stages, TextCounters};
 use super::{EncodeFn, RunFn};
 use crate::batch::{Answers, Begun};
+use crate::gallery::{Gallery, Wanted};
 use crate::model::embeddings::{EmbeddingCache, Embeddings};
+use crate::model::exemplars::Looked;
 use crate::model::{
-    Begun as BegunLook, InferOptions, Model, ModelInfo, ModelSpec, Picture, Prompts, Request, Segmentation,
-    Segmenter, Templates, Vocabulary,
+    Begun as BegunLook, InferOptions, InputSize, Model, ModelInfo, ModelSpec, Picture, Prompts, Request,
+    Segmentation, Segmenter, Templates, Thresholds, Vocabulary,
 };
 
 /// A loaded checkpoint. Streams hold it for as long as they have frames that are scored with it.
@@ -29,7 +31,12 @@ pub struct Weights {
     text: Mutex<Box<EncodeFn>>,
     cache: Cache,
     text_counters: Arc<TextCounters>,
+    /// Looks at pictures one by one, between the batches, on the caller's thread.
+    look: Mutex<Box<LookFn>>,
+    gallery: Mutex<Gallery>,
 }
+
+type LookFn = dyn FnMut(&Picture, InputSize) -> Result<Looked> + Send;
 
 /// Runs a batch, or leaves it to a device.
 type BeginFn = dyn FnMut(Vec<Request>) -> Begun<Arc<Segmentation>> + Send;
@@ -100,6 +107,8 @@ impl Weights {
             careful: Careful::default(),
             stages: counters.stages.clone(),
         }));
+        let looking = sight.clone();
+        let look = move |picture: &Picture, size| looking.lock().vision.describe(picture, size);
         let begin = move |requests: Vec<Request>| Sight::begin(&sight, requests);
         let name = spec.model.clone();
         let encode = move |texts: &[String]| match text.as_mut() {
@@ -115,6 +124,8 @@ impl Weights {
             text: Mutex::new(Box::new(encode)),
             cache: Cache::Process,
             text_counters: counters.text.clone(),
+            look: Mutex::new(Box::new(look)),
+            gallery: Mutex::default(),
         })
     }
 
@@ -133,6 +144,8 @@ impl Weights {
             text: Mutex::new(text),
             cache: Cache::Own(Box::new(EmbeddingCache::new(None))),
             text_counters: counters.text.clone(),
+            look: Mutex::new(Box::new(|_: &Picture, _| bail!("this model looks at no examples"))),
+            gallery: Mutex::default(),
         }
     }
 
@@ -166,6 +179,28 @@ impl Weights {
     pub fn vocabulary_from(&self, embeddings: &Path, prompts: &Prompts) -> Result<Arc<Vocabulary>> {
         let file = Embeddings::load(embeddings, &self.info.vision_hash, self.info.embed_dim)?;
         Ok(Arc::new(file.select(prompts)?))
+    }
+
+    /// A vocabulary to which only pictures will be added.
+    pub fn no_words(&self) -> Vocabulary {
+        Vocabulary { dim: self.info.embed_dim, ..Vocabulary::default() }
+    }
+
+    /// The words' vocabulary with the classes by pictures. Pictures are looked at on the calling thread; one that was looked
+    /// at lately is not looked at again.
+    ///
+    /// # Errors
+    /// What [`Gallery::exemplars`] says.
+    pub fn with_pictures(
+        &self,
+        words: &Vocabulary,
+        thresholds: &Thresholds,
+        wanted: &Wanted,
+    ) -> Result<Arc<Vocabulary>> {
+        let mut look = self.look.lock();
+        let exemplars =
+            self.gallery.lock().exemplars(wanted, &self.info, &mut |picture, size| look(picture, size))?;
+        Ok(Arc::new(exemplars.join(words, thresholds, wanted.options)?))
     }
 
     pub(super) fn begin(&self, requests: Vec<Request>) -> Begun<Arc<Segmentation>> {

@@ -229,6 +229,7 @@ impl Segment {
         };
         self.tell_doubts(&wish);
         client.look_for(generation, &wish).context("cannot encode the prompts")?;
+        self.tell_useless_thresholds();
         self.prompts_ready(generation);
         Ok(())
     }
@@ -281,7 +282,10 @@ impl Segment {
     /// What the prompt thread calls when it is done with a wish.
     fn prompts_encoded(&self, generation: u64, outcome: Result<()>) {
         match outcome {
-            Ok(()) => gst::debug!(CAT, imp = self, "prompts of generation {generation} are encoded"),
+            Ok(()) => {
+                gst::debug!(CAT, imp = self, "prompts of generation {generation} are encoded");
+                self.tell_useless_thresholds();
+            }
             Err(error) => {
                 self.warn(&format!("the new prompts could not be encoded, the old ones stay: {error:#}"));
             }
@@ -322,6 +326,13 @@ impl Segment {
         self.tell_doubts(&wish);
         self.ask_for(wish);
         Ok(())
+    }
+
+    fn tell_useless_thresholds(&self) {
+        let active = self.loaded.lock().as_ref().and_then(|loaded| loaded.client.active());
+        let Some(active) = active else { return };
+        let useless = active.vocabulary.useless_thresholds(&active.wish.prompts.thresholds);
+        useless.iter().for_each(|doubt| self.warn(doubt));
     }
 
     /// What of the prompts will not do what it says.

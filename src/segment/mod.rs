@@ -161,6 +161,19 @@ pub enum Synonyms {
     Mean,
 }
 
+/// How a patch of a frame is compared with the pictures of a class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipExemplarScore")]
+pub enum ExemplarScore {
+    #[default]
+    #[enum_value(name = "With the mean of what they show", nick = "prototype")]
+    Prototype,
+    #[enum_value(name = "With the nearest parts of what they show", nick = "nearest")]
+    Nearest,
+    #[enum_value(name = "The same, against the nearest parts of what is around it", nick = "contrast")]
+    Contrast,
+}
+
 /// Which element messages are posted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstGclipMessages")]
@@ -215,6 +228,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         MaskSize::static_type(),
         Refine::static_type(),
         Synonyms::static_type(),
+        ExemplarScore::static_type(),
         Messages::static_type(),
         MetaFlags::static_type(),
     ];

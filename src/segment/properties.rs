@@ -29,8 +29,17 @@ pub fn concern(name: &str) -> Concerns {
     match name {
         "model" | "method" | "method-options" | "positions" | "device" | "precision"
         | "model-instance-id" => Concerns::Model,
-        "prompts" | "prompts-file" | "background" | "prompt-thresholds" | "synonyms" | "prompt-template"
-        | "embeddings" => Concerns::Prompts,
+        "prompts"
+        | "prompts-file"
+        | "background"
+        | "prompt-thresholds"
+        | "synonyms"
+        | "prompt-template"
+        | "embeddings"
+        | "exemplars"
+        | "exemplars-file"
+        | "exemplar-score"
+        | "exemplar-neighbours" => Concerns::Prompts,
         "batch-size" | "batch-timeout" | "max-in-flight" | "latency" => Concerns::Limits,
         _ => Concerns::Frames,
     }
@@ -57,6 +66,10 @@ impl Settings {
                 self.prompt_template = text_or_default(value, || Settings::default().prompt_template)?;
             }
             "embeddings" => self.embeddings = value.get()?,
+            "exemplars" => (self.exemplars, self.exemplars_file) = (not_empty(value)?, None),
+            "exemplars-file" => (self.exemplars, self.exemplars_file) = (None, not_empty(value)?),
+            "exemplar-score" => self.exemplar_score = value.get()?,
+            "exemplar-neighbours" => self.exemplar_neighbours = value.get()?,
             "input-size" => {
                 let default = || InputSize::default().to_string();
                 policy.infer.input_size = text_or_default(value, default)?.parse()?;
@@ -115,6 +128,10 @@ impl Settings {
             "synonyms" => self.synonyms.to_value(),
             "prompt-template" => self.prompt_template.to_value(),
             "embeddings" => self.embeddings.to_value(),
+            "exemplars" => self.exemplars.to_value(),
+            "exemplars-file" => self.exemplars_file.to_value(),
+            "exemplar-score" => self.exemplar_score.to_value(),
+            "exemplar-neighbours" => self.exemplar_neighbours.to_value(),
             "input-size" => policy.infer.input_size.to_string().to_value(),
             "window" => policy.window.to_value(),
             "stride" => policy.stride.to_value(),
@@ -148,6 +165,11 @@ impl Settings {
             _ => return None,
         })
     }
+}
+
+/// Nothing written is nothing set.
+fn not_empty(value: &glib::Value) -> Result<Option<String>> {
+    Ok(value.get::<Option<String>>()?.filter(|text| !text.trim().is_empty()))
 }
 
 fn text_or_default(value: &glib::Value, default: impl FnOnce() -> String) -> Result<String> {

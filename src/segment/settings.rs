@@ -8,11 +8,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::machine::{Late, Rules};
-use super::{LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions, Precision, Refine, Synonyms};
+use super::{
+    ExemplarScore, LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions, Precision, Refine, Synonyms,
+};
 use crate::batch::SessionOptions;
 use crate::engine::Wish;
+use crate::gallery::{Source, Wanted};
 use crate::model::{
-    self, InferOptions, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates, Thresholds, Window,
+    self, ExemplarOptions, InferOptions, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates,
+    Thresholds, Window,
 };
 use crate::presence::{Hysteresis, Zones};
 
@@ -36,6 +40,12 @@ pub struct Settings {
     pub synonyms: Synonyms,
     pub prompt_template: String,
     pub embeddings: Option<String>,
+
+    /// Of `exemplars` and `exemplars_file`, the one set last is in force and the other is `None`.
+    pub exemplars: Option<String>,
+    pub exemplars_file: Option<String>,
+    pub exemplar_score: ExemplarScore,
+    pub exemplar_neighbours: u32,
 
     pub policy: Arc<Policy>,
 }
@@ -111,6 +121,10 @@ impl Default for Settings {
             synonyms: Synonyms::default(),
             prompt_template: "imagenet".into(),
             embeddings: None,
+            exemplars: None,
+            exemplars_file: None,
+            exemplar_score: ExemplarScore::default(),
+            exemplar_neighbours: ExemplarOptions::default().neighbours as u32,
             policy: Arc::new(Policy {
                 infer: InferOptions::default(),
                 window: 0,
@@ -164,6 +178,7 @@ impl Settings {
                     .with_context(|| format!("cannot use the prompts file {file}"))?
             }
             (None, Some(text)) => Prompts::parse(text, background)?,
+            (None, None) if self.has_exemplars() => Prompts::parse_background(background)?,
             (None, None) => bail!(
                 "no prompts: set the property \"prompts\" to what to look for, such as \
                  prompts=\"person; car, truck; sky\""
@@ -176,7 +191,26 @@ impl Settings {
         prompts.thresholds = self.prompt_thresholds.as_deref().unwrap_or_default().parse()?;
         prompts.synonyms = self.synonyms.into();
         let templates = Templates::parse(&self.prompt_template)?;
-        Ok(Wish { prompts, templates, embeddings: self.embeddings.as_ref().map(PathBuf::from) })
+        let embeddings = self.embeddings.as_ref().map(PathBuf::from);
+        Ok(Wish { prompts, templates, embeddings, exemplars: self.exemplars()? })
+    }
+
+    fn has_exemplars(&self) -> bool {
+        self.exemplars.is_some() || self.exemplars_file.is_some()
+    }
+
+    /// The classes by pictures that these settings name.
+    fn exemplars(&self) -> Result<Option<Wanted>> {
+        let source = match (&self.exemplars_file, &self.exemplars) {
+            (Some(file), _) => Source::File(PathBuf::from(file)),
+            (None, Some(text)) => Source::Pictures(text.parse().context("in \"exemplars\"")?),
+            (None, None) => return Ok(None),
+        };
+        let options = ExemplarOptions {
+            score: self.exemplar_score.into(),
+            neighbours: self.exemplar_neighbours as usize,
+        };
+        Ok(Some(Wanted { source, options, size: self.policy.infer.input_size }))
     }
 
     /// Takes thresholds over if they can be read; `None` is none.
@@ -274,6 +308,16 @@ impl From<Synonyms> for model::Synonyms {
         match synonyms {
             Synonyms::Max => model::Synonyms::Max,
             Synonyms::Mean => model::Synonyms::Mean,
+        }
+    }
+}
+
+impl From<ExemplarScore> for model::ExemplarScore {
+    fn from(score: ExemplarScore) -> Self {
+        match score {
+            ExemplarScore::Prototype => model::ExemplarScore::Prototype,
+            ExemplarScore::Nearest => model::ExemplarScore::Nearest,
+            ExemplarScore::Contrast => model::ExemplarScore::Contrast,
         }
     }
 }

@@ -103,6 +103,31 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(default.embeddings.as_deref())
             .mutable_playing()
             .build(),
+        text("exemplars")
+            .nick("Exemplars")
+            .blurb("Classes by pictures: label=picture[#x,y,w,h][@mask],...;label=...; unsets exemplars-file")
+            .default_value(default.exemplars.as_deref())
+            .mutable_playing()
+            .build(),
+        text("exemplars-file")
+            .nick("Exemplars file")
+            .blurb("File of classes by pictures, made by gclip exemplar with this model and method; unsets exemplars")
+            .default_value(default.exemplars_file.as_deref())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("exemplar-score", default.exemplar_score)
+            .nick("Exemplar score")
+            .blurb("How a patch of a frame is compared with the pictures of a class")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("exemplar-neighbours")
+            .nick("Exemplar neighbours")
+            .blurb("Parts of the pictures that count for a patch, of exemplar-score=nearest and contrast")
+            .minimum(1)
+            .maximum(1024)
+            .default_value(default.exemplar_neighbours)
+            .mutable_playing()
+            .build(),
         text("input-size")
             .nick("Input size")
             .blurb("Size at which the model looks: model, native, or a short side in pixels")

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use gstgclip::model::{InferOptions, Request, Segmentation};
+use gstgclip::picture::{self, Opened, RgbImage, Turn};
 
 use super::Args;
 use super::confusion::Confusion;
@@ -15,9 +16,9 @@ use super::report::{self, Report, Timing};
 use super::truth::Truth;
 use super::values;
 use crate::model_args::Ready;
-use crate::picture::{Opened, RgbImage, Turn};
+use crate::progress;
 use crate::say::complain;
-use crate::{picture, progress};
+use gstgclip::gallery::labels_of;
 
 pub fn run(args: &Args, images: &Path, labels: &Path, truth: &Truth) -> Result<()> {
     let options = args.look.options()?;
@@ -27,7 +28,18 @@ pub fn run(args: &Args, images: &Path, labels: &Path, truth: &Truth) -> Result<(
     if pairs.is_empty() {
         bail!("--limit 0 leaves no picture");
     }
-    let mut ready = Ready::load(&args.model, &args.words, &truth.prompts)?;
+    let pictured = args.words.pictures.wanted(args.look.size);
+    let mut prompts = truth.prompts.clone();
+    if let Some(wanted) = pictured.as_ref().filter(|_| args.exemplars_alone) {
+        let labels = labels_of(&wanted.source)?;
+        prompts.classes.retain(|class| !labels.contains(&class.label));
+    }
+    let mut ready = Ready::load(&args.model, &args.words, &prompts, args.look.size)?;
+    // Classes by pictures alone stand behind the others.
+    let truth = &match pictured {
+        Some(_) => truth.with_labels(&ready.vocabulary.labels),
+        None => truth.clone(),
+    };
 
     let mut confusion = Confusion::new(truth.labels.len());
     let mut timing = Timing { model: Duration::ZERO, whole: Duration::ZERO };

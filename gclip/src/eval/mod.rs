@@ -50,6 +50,9 @@ pub struct Args {
     /// A pixel stands still when no channel changes by more than this (with --video).
     #[arg(long, default_value_t = 8, value_name = "0..255")]
     still: u8,
+    /// Classes that have example pictures (--exemplars) are found by them alone, and not by their words too.
+    #[arg(long, conflicts_with = "video")]
+    exemplars_alone: bool,
     /// Any other property of gclipsegment, such as `inference-interval=2` (with --video); may be repeated.
     #[arg(long = "set", value_name = "PROPERTY=VALUE", requires = "video")]
     settings: Vec<String>,

@@ -76,6 +76,14 @@ impl Truth {
         Ok(Truth { rules, prompts, labels, class_of_value })
     }
 
+    /// The same truth for masks whose value n is `labels[n - 1]`; what the prompts file does not name is no class.
+    pub fn with_labels(&self, labels: &[String]) -> Truth {
+        let class = |label: &String| self.labels.iter().position(|known| known == label);
+        let values = labels.iter().map(|label| class(label).map_or(NONE, |class| class as u16));
+        let class_of_value = self.class_of_value.first().copied().into_iter().chain(values).collect();
+        Truth { class_of_value, ..self.clone() }
+    }
+
     /// The class of every pixel of a mask, brought from one size to another (width, height) by the nearest mask
     /// pixel: a label picture may have another size than its picture.
     pub fn classes(&self, mask: &[u16], from: (usize, usize), to: (usize, usize)) -> Result<Vec<u16>> {
@@ -131,6 +139,12 @@ mod tests {
         let truth = truth(None).unwrap();
         assert_eq!(truth.classes(&[0, 1, 2, 3], (4, 1), (4, 1)).unwrap(), [NONE, 0, 1, 2]);
         assert!(truth.classes(&[4], (1, 1), (1, 1)).is_err());
+    }
+
+    #[test]
+    fn masks_of_other_vocabularies_are_read_by_their_labels() {
+        let truth = truth(Some(1)).unwrap().with_labels(&["d".into(), "cup".into(), "a".into()]);
+        assert_eq!(truth.classes(&[0, 1, 2, 3], (4, 1), (4, 1)).unwrap(), [1, 2, NONE, 0]);
     }
 
     #[test]

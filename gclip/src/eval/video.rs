@@ -201,7 +201,7 @@ fn build(args: &Args, video: &Path, truth: &Truth, further: &[&str]) -> Result<g
     source.set_property("uri", uri_of(path)?);
     let segment = pipeline.by_name("segment").context("the pipeline has no gclipsegment")?;
     let (model, look) = (&args.model, &args.look);
-    let prompts = args.words.complete(&truth.prompts)?;
+    let prompts = args.words.complete(&truth.prompts);
     let mut settings = vec![
         format!("model={}", model.model),
         format!("method={}", model.method),

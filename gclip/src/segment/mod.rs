@@ -13,11 +13,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use gstgclip::model::{InferOptions, Prompts, Request};
+use gstgclip::picture::{self, Opened, Turn};
 
 use crate::model_args::{LookArgs, ModelArgs, Ready, WordArgs};
-use crate::picture::{Opened, Turn};
 use crate::say::{complain, say};
-use crate::{output, picture, progress};
+use crate::{output, progress};
 use inputs::{Input, Target};
 use record::Record;
 
@@ -72,6 +72,17 @@ pub struct PromptArgs {
 }
 
 impl PromptArgs {
+    /// As [`parse`](Self::parse); with classes by pictures there need be no words.
+    fn parse_beside(&self, words: &WordArgs) -> Result<Prompts> {
+        let has_pictures = words.pictures.exemplars.is_some() || words.pictures.exemplars_file.is_some();
+        match &self.prompts {
+            Some(typed) if typed.trim().is_empty() && has_pictures => {
+                Prompts::parse_background(&words.background)
+            }
+            _ => self.parse(&words.background),
+        }
+    }
+
     pub fn parse(&self, background: &str) -> Result<Prompts> {
         let typed = self.prompts.as_deref().unwrap_or_default();
         let file = self.prompts_file.clone().or_else(|| typed.strip_prefix('@').map(PathBuf::from));
@@ -104,7 +115,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !(0.0..=1.0).contains(&args.opacity) {
         bail!("--opacity is {}; it must be from 0 to 1", args.opacity);
     }
-    let prompts = args.prompts.parse(&args.words.background)?;
+    let prompts = args.prompts.parse_beside(&args.words)?;
     let options = InferOptions { tags: args.tags, ..args.look.options()? };
     let (inputs, many) = inputs::collect(&args.pictures)?;
     let target = |path: &Option<PathBuf>| path.as_ref().map(|path| Target::new(path, many)).transpose();
@@ -117,7 +128,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 
     let start = Instant::now();
-    let mut ready = Ready::load(&args.model, &args.words, &prompts)?;
+    let mut ready = Ready::load(&args.model, &args.words, &prompts, args.look.size)?;
     let loading = start.elapsed();
 
     let bar = progress::counter(inputs.len())?;

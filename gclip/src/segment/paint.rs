@@ -7,7 +7,7 @@ use gstgclip::model::{Region, Segmentation};
 use gstgclip::overlay::palette;
 
 use crate::eval::values;
-use crate::picture::RgbImage;
+use gstgclip::picture::RgbImage;
 
 /// Colour of a mask value: that of gclipoverlay, and black for 0.
 pub fn colour(value: u32) -> [u8; 3] {

@@ -5,11 +5,11 @@ use anyhow::Result;
 use gstgclip::meta::json::{FrameRegion, RegionMask};
 use gstgclip::meta::{MaskRow, Tag, rle};
 use gstgclip::model::{Ids, Prompts, Segmentation, StageTimes};
+use gstgclip::picture::RgbImage;
 use serde::Serialize;
 
 use super::inputs::Input;
 use crate::model_args::Ready;
-use crate::picture::RgbImage;
 use crate::say::say;
 
 #[derive(Serialize)]

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use gst_video::prelude::*;
 use parking_lot::Mutex;
 
-use crate::picture::RgbImage;
 use gstgclip::meta::Masks;
+use gstgclip::picture::RgbImage;
 
 /// The best frame so far: most classes, then most of the picture named.
 #[derive(Default)]

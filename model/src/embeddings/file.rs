@@ -156,7 +156,7 @@ fn parse(bytes: &[u8]) -> Result<Embeddings> {
 }
 
 /// Writes beside the target and renames, so that no reader and no crash ever leaves half a file.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().context("it names no file")?;
     let temporary = path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
     let written = fs::File::create(&temporary)

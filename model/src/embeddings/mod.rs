@@ -23,7 +23,9 @@ use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
 use super::vocabulary::{Templates, name_features};
+pub(super) use disk::floats;
 pub use file::Embeddings;
+pub(super) use file::write_whole;
 
 /// Names kept in memory: 64 MiB of features 512 wide.
 const NAMES_IN_MEMORY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(32_767);

@@ -11,6 +11,11 @@ use super::{Prompts, Synonyms, Templates, Vocabulary};
 const TEXTS_AT_A_TIME: usize = 2560;
 
 impl Prompts {
+    /// Neither a class nor a background name.
+    pub fn names_nothing(&self) -> bool {
+        self.classes.is_empty() && self.background.is_empty()
+    }
+
     /// Every name with the mask value it votes for: classes in order, then background (value 0).
     pub(crate) fn queries(&self) -> impl Iterator<Item = (&str, u32)> {
         let classes = (1u32..).zip(&self.classes);
@@ -48,8 +53,8 @@ impl Vocabulary {
             });
             queries.push((value, row));
         }
-        if prompts.classes.is_empty() {
-            bail!("the prompts name no class");
+        if queries.is_empty() {
+            bail!("the prompts name nothing");
         }
         let by_name = features(&names)?;
         check_rows(&by_name, names.len(), dim)?;
@@ -72,7 +77,7 @@ impl Vocabulary {
             true => Vec::new(),
             false => labels.iter().map(|label| prompts.thresholds.of(label)).collect(),
         };
-        Ok(Vocabulary { labels, query_value, features, dim, thresholds })
+        Ok(Vocabulary { labels, query_value, features, dim, thresholds, pictured: Vec::new() })
     }
 
     /// Number of queries: rows of `features`.

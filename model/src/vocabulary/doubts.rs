@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Prompts;
+use super::{Prompts, Thresholds, Vocabulary};
 
 /// Words that turn what follows into its opposite.
 const NEGATIONS: [&str; 9] = ["no", "not", "without", "w/o", "non", "never", "neither", "nor", "except"];
@@ -18,11 +18,6 @@ impl Prompts {
     /// What will not work as it reads, one sentence each. Nothing of it is an error: the prompts are used as they are.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
-        for label in self.thresholds.labels().filter(|label| !self.has_label(label)) {
-            doubts.push(format!(
-                "there is a threshold for \"{label}\", but no prompt of that label: it does nothing"
-            ));
-        }
         let names: Vec<Read> = self.queries().map(|(name, value)| Read::new(name, value)).collect();
         for (index, negated) in names.iter().enumerate() {
             let Some(word) = negated.negation else { continue };
@@ -51,6 +46,17 @@ impl Prompts {
 
     pub fn has_label(&self, label: &str) -> bool {
         self.classes.iter().any(|class| class.label == label)
+    }
+}
+
+impl Vocabulary {
+    /// Thresholds of labels that no class has, one sentence each.
+    pub fn useless_thresholds(&self, thresholds: &Thresholds) -> Vec<String> {
+        let labels = thresholds.labels().filter(|label| !self.labels.iter().any(|known| known == label));
+        let sentence = |label| {
+            format!("there is a threshold for \"{label}\", but no class of that label: it does nothing")
+        };
+        labels.map(sentence).collect()
     }
 }
 
@@ -124,9 +130,8 @@ mod tests {
 
     #[test]
     fn thresholds_of_nobody_are_told() {
-        let mut prompts = Prompts::parse("person, man; car", "").unwrap();
-        prompts.thresholds = "person=0.4, man=0.3, truck=0.2".parse().unwrap();
-        let doubts = prompts.doubts();
+        let vocabulary = Vocabulary { labels: vec!["person".into(), "car".into()], ..Vocabulary::default() };
+        let doubts = vocabulary.useless_thresholds(&"person=0.4, man=0.3, truck=0.2".parse().unwrap());
         assert_eq!(doubts.len(), 2, "{doubts:?}");
         assert!(doubts[0].contains("\"man\"") && doubts[1].contains("\"truck\""), "{doubts:?}");
     }

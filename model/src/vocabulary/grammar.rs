@@ -45,6 +45,14 @@ impl Prompts {
         Prompts::from_parts(parse_classes(classes, true)?, background)
     }
 
+    /// Background names alone: the classes come from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Prompts::parse`].
+    pub fn parse_background(background: &str) -> Result<Prompts> {
+        Ok(Prompts { background: background_names(background)?, ..Prompts::default() })
+    }
+
     /// The first line (from 1) of a file that holds more than one class, as a `;` in it says. Where a line stands for a
     /// class, such a file was meant otherwise: everything after this line is off by some classes.
     pub fn first_shared_line(file: &str) -> Option<usize> {
@@ -60,14 +68,17 @@ impl Prompts {
         if classes.is_empty() {
             bail!("the prompts name no class: give at least one, such as \"person; car, truck; sky\"");
         }
-        let background = match background.trim() {
-            "" => Vec::new(),
-            text => parse_classes(text, false).map_err(|error| error.context("in the background names"))?,
-        };
-        // In the background list `;` and `,` mean the same: all names come out as 0.
-        let background = background.into_iter().flat_map(|class| class.names).collect();
-        Ok(Prompts { classes, background, ..Prompts::default() })
+        Ok(Prompts { classes, background: background_names(background)?, ..Prompts::default() })
     }
+}
+
+/// In the background list `;` and `,` mean the same: all names come out as 0.
+fn background_names(text: &str) -> Result<Vec<String>> {
+    let classes = match text.trim() {
+        "" => Vec::new(),
+        text => parse_classes(text, false).map_err(|error| error.context("in the background names"))?,
+    };
+    Ok(classes.into_iter().flat_map(|class| class.names).collect())
 }
 
 /// Back to the grammar, so that what was parsed can be shown, stored and parsed again.

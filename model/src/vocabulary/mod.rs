@@ -16,6 +16,8 @@ mod templates;
 mod tests;
 mod thresholds;
 
+use std::ops::Range;
+
 pub use build::name_features;
 pub use grammar::MAX_CLASSES;
 pub use synonyms::Synonyms;
@@ -54,4 +56,25 @@ pub struct Vocabulary {
     pub dim: usize,
     /// Least probability of the class of mask value n at index n - 1; `None`, or nothing there: that of all classes.
     pub thresholds: Vec<Option<f64>>,
+    /// Queries that pictures have a part in; see [`exemplars`](crate::exemplars).
+    pub pictured: Vec<Pictured>,
+}
+
+/// Queries whose cosines are not the whole score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pictured {
+    pub queries: Range<usize>,
+    pub scoring: Scoring,
+}
+
+/// From the cosines of a query to its score. Descriptors are `[n, dim]`, rows of unit length.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scoring {
+    /// `gain * cosine + offset`.
+    Linear { gain: f64, offset: f64 },
+    /// The mean cosine with the nearest positives in the place of the query's own, less half of what the nearest negatives
+    /// (if any) are nearer; then as `Linear`.
+    Nearest { positives: Vec<f32>, negatives: Vec<f32>, neighbours: usize, gain: f64, offset: f64 },
+    /// The cosine, and on top of it `alpha / 100 * sum over keys of exp(-beta (1 - cosine with the key))`.
+    Added { keys: Vec<f32>, alpha: f64, beta: f64 },
 }

@@ -22,6 +22,8 @@ pub struct Written<'a> {
     /// Where its table stands.
     pub at: Range<usize>,
     pub defaults: &'a raw::Camera,
+    /// Whether there are classes by pictures too, whose labels the prompts do not say.
+    pub has_pictures: bool,
 }
 
 type Found<'a, T> = Option<&'a Spanned<T>>;
@@ -111,10 +113,11 @@ impl<'a> Written<'a> {
         };
         let Some(written) = &self.own.prompt_thresholds else {
             let of_defaults = read(self.defaults.prompt_thresholds.as_ref())?;
-            return Ok(of_defaults.filtered(|label| prompts.has_label(label)));
+            return Ok(of_defaults.filtered(|label| self.has_pictures || prompts.has_label(label)));
         };
         let thresholds = read(Some(written))?;
-        let unknown = thresholds.labels().find(|label| !prompts.has_label(label)).map(str::to_owned);
+        let is_unknown = |label: &&str| !self.has_pictures && !prompts.has_label(label);
+        let unknown = thresholds.labels().find(is_unknown).map(str::to_owned);
         match unknown {
             Some(label) => {
                 let what = format!("\"{label}\" is the label of no prompt of this camera");

@@ -58,7 +58,10 @@ pub fn config(file: File, folder: &Path) -> Result<Config, Mistake> {
                 format!("two cameras are called \"{name}\""),
             ));
         }
-        let written = Written { name: &name, own: camera, at: written.span(), defaults: &file.defaults };
+        let tables = [&file.segment, &file.defaults.segment, &camera.segment];
+        let has_pictures = tables.iter().any(|table| table.keys().any(|name| name.starts_with("exemplars")));
+        let written =
+            Written { name: &name, own: camera, at: written.span(), defaults: &file.defaults, has_pictures };
         let mut checked = written.check(&outputs, folder, &mut secrets)?;
         let own = properties(&camera.segment, &format!("camera.{name}.segment"), false)?;
         checked.segment = shared.iter().chain(&of_defaults).cloned().chain(own).collect();

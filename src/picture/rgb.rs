@@ -50,7 +50,7 @@ impl RgbImage {
     }
 }
 
-#[cfg(test)]
+/// For tests, those of the program too.
 impl RgbImage {
     pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> RgbImage {
         RgbImage { width, height, data: colour.repeat(width * height) }

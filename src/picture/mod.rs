@@ -8,8 +8,8 @@ mod rgb;
 use std::io::Cursor;
 use std::path::Path;
 
+use crate::model::{Colour, Picture, PixelFormat};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use gstgclip::model::{Colour, Picture, PixelFormat};
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -43,22 +43,32 @@ pub struct Opened {
 /// # Errors
 /// The file cannot be read, is neither PNG nor JPEG, is larger than any picture, or is cut off.
 pub fn read(path: &Path, turn: Turn) -> Result<Opened> {
-    let open = || -> Result<Opened> {
-        let size = std::fs::metadata(path)?.len();
-        ensure!(size <= MAX_BYTES as u64, "it has {size} bytes, more than any picture");
-        let bytes = std::fs::read(path)?;
-        let (image, orientation, doubt) = match bytes.as_slice() {
-            [0xff, 0xd8, 0xff, ..] => jpeg(&bytes)?,
-            [0x89, b'P', b'N', b'G', ..] => png(&bytes)?,
-            _ => bail!("it is neither PNG nor JPEG"),
-        };
-        let image = match turn {
-            Turn::AsShown => orientation.unwrap_or(Orientation::UPRIGHT).upright(image),
-            Turn::AsStored => image,
-        };
-        Ok(Opened { image, doubt })
-    };
+    let open = || decode(&bytes(path)?, turn);
     open().with_context(|| format!("cannot read the picture {}", path.display()))
+}
+
+/// What is in the file of a picture.
+///
+/// # Errors
+/// It cannot be read, or is larger than any picture.
+pub fn bytes(path: &Path) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(path)?.len();
+    ensure!(size <= MAX_BYTES as u64, "it has {size} bytes, more than any picture");
+    Ok(std::fs::read(path)?)
+}
+
+/// As [`read`], from what is in the file.
+pub fn decode(bytes: &[u8], turn: Turn) -> Result<Opened> {
+    let (image, orientation, doubt) = match bytes {
+        [0xff, 0xd8, 0xff, ..] => jpeg(bytes)?,
+        [0x89, b'P', b'N', b'G', ..] => png(bytes)?,
+        _ => bail!("it is neither PNG nor JPEG"),
+    };
+    let image = match turn {
+        Turn::AsShown => orientation.unwrap_or(Orientation::UPRIGHT).upright(image),
+        Turn::AsStored => image,
+    };
+    Ok(Opened { image, doubt })
 }
 
 /// The stored pixels, what EXIF says of them (damaged, it fails no picture), and what is wrong with the file.
