@@ -5,10 +5,12 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod address;
+mod calibrate;
 mod cameras;
 mod eval;
 mod exemplar;
 mod failure;
+mod frames;
 mod info;
 mod manual;
 mod model_args;
@@ -42,6 +44,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Find limits in material that is known to be without the classes.
+    Calibrate(Box<calibrate::Args>),
     /// Find the cameras of the network.
     Cameras(cameras::Args),
     /// Print what completes gclip's arguments in a shell.
@@ -69,6 +73,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Calibrate(args) => calibrate::run(&args).map_err(Failure::from),
         Command::Cameras(args) => cameras::run(&args).map_err(Failure::from),
         Command::Completions(args) => manual::completions(&args, Cli::command()).map_err(Failure::from),
         Command::Eval(args) => eval::run(&args).map_err(Failure::from),

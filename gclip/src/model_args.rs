@@ -9,9 +9,9 @@ use gstgclip::gallery::{Gallery, Source, Wanted};
 use gstgclip::model::embeddings::{EmbeddingCache, Embeddings};
 use gstgclip::model::exemplars::Examples;
 use gstgclip::model::{
-    DecodeOptions, DeviceChoice, ExemplarOptions, ExemplarScore, InferOptions, InputSize, MethodSpec, Model,
-    ModelInfo, ModelSpec, Picture, Positions, PrecisionChoice, Prompts, Refine, Segmenter, Synonyms,
-    Templates, TextEncoder, Thresholds, Vocabulary, Window,
+    Absent, DecodeOptions, DeviceChoice, Evidence, ExemplarOptions, ExemplarScore, Gate, InferOptions,
+    InputSize, MethodSpec, Model, ModelInfo, ModelSpec, Picture, Positions, PrecisionChoice, Prompts, Refine,
+    Segmenter, Synonyms, Templates, TextEncoder, Thresholds, Vocabulary, Window,
 };
 
 use crate::say::complain;
@@ -128,6 +128,30 @@ pub struct LookArgs {
     /// Classes that win less than this share of all foreground pixels are left out.
     #[arg(long, default_value_t = DecodeOptions::default().min_area)]
     pub min_area: f64,
+    #[command(flatten)]
+    pub gate: GateArgs,
+}
+
+/// What becomes of classes that a picture does not show.
+#[derive(clap::Args)]
+pub struct GateArgs {
+    /// Classes that are not in a picture compete all the same, are muted (their pixels become 0) or removed (others win them).
+    #[arg(long, default_value_t, value_name = "compete|mute|remove")]
+    pub absent: Absent,
+    /// By what that is judged: tags (TagCLIP, one more forward) or global (the cosine of the whole picture).
+    #[arg(long, default_value_t, value_name = "tags|global")]
+    pub absent_evidence: Evidence,
+    /// Evidence from which on a class is there; as the evidence suits when not given.
+    #[arg(long)]
+    pub gate_enter: Option<f64>,
+}
+
+impl GateArgs {
+    /// Each picture by itself.
+    fn gate(&self) -> Result<Gate> {
+        let enter = self.gate_enter.map(|enter| within("gate-enter", enter, -1.0, 1.0)).transpose()?;
+        Ok(Gate { absent: self.absent, evidence: self.absent_evidence, enter, ..Gate::default() })
+    }
 }
 
 impl ModelArgs {
@@ -170,6 +194,7 @@ impl LookArgs {
             window,
             refine: self.refine,
             decode,
+            gate: self.gate.gate()?,
             ..InferOptions::default()
         })
     }

@@ -17,6 +17,7 @@ pub mod decode;
 pub mod device;
 pub mod embeddings;
 pub mod exemplars;
+pub mod gate;
 mod gpu_attention;
 mod int8;
 mod look;
@@ -48,6 +49,7 @@ pub use config::Architecture;
 pub use decode::{DecodeOptions, Ids, MaskSize, Region, Segmentation, Tag};
 pub use device::{DeviceChoice, PrecisionChoice};
 pub use exemplars::{ExemplarOptions, ExemplarScore, Exemplars};
+pub use gate::{Absent, Evidence, Gate};
 pub use look::Look;
 pub use memory::StreamMemory;
 pub use method::MethodSpec;
@@ -125,6 +127,7 @@ pub struct InferOptions {
     pub decode: DecodeOptions,
     pub temporal: Temporal,
     pub reuse: Reuse,
+    pub gate: Gate,
     /// Also score how sure it is that each class is in the picture at all: at least one more forward.
     pub tags: bool,
 }

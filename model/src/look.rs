@@ -5,6 +5,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::decode::{Job, MaskSizes, PatchLogits, Segmentation, decode_at};
+use super::gate::Verdict;
 use super::refine::Refined;
 use super::{Refine, Request};
 
@@ -15,6 +16,10 @@ pub struct Look {
     /// `[1, 3, H, W]`, the normalised picture that the tower saw.
     pub input: Tensor,
     pub sizes: MaskSizes,
+    /// Cosine of each query with the picture's class token, `[Q]`, where the request's gate goes by it.
+    pub class: Option<Tensor>,
+    /// Which classes are not there.
+    pub verdict: Verdict,
 }
 
 impl Look {
@@ -22,13 +27,15 @@ impl Look {
     pub fn decode(&self, Request { vocabulary, options, .. }: &Request) -> Result<Segmentation> {
         tch::no_grad(|| {
             let mask = self.sizes.of(options.decode.mask_size);
-            match options.refine {
-                Refine::None => decode_at(&*self.logits, vocabulary, &options.decode, mask),
+            let mut answer = match options.refine {
+                Refine::None => decode_at(&*self.logits, vocabulary, &options.decode, mask)?,
                 Refine::Pamr => {
                     let refined = Refined::new(&*self.logits, &self.input, mask)?;
-                    decode_at(&refined, vocabulary, &options.decode, mask)
+                    decode_at(&refined, vocabulary, &options.decode, mask)?
                 }
-            }
+            };
+            answer.leave_out(&self.verdict.absent);
+            Ok(answer)
         })
     }
 

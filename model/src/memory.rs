@@ -4,19 +4,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{InferOptions, reuse, temporal};
+use super::{InferOptions, gate, reuse, temporal};
 
 /// One a stream; a stream that starts anew, after a flush or with another size, takes the [`successor`](Self::successor).
 #[derive(Debug, Default)]
 pub struct StreamMemory {
     temporal: Arc<temporal::Memory>,
     reuse: Arc<reuse::Memory>,
+    gate: Arc<gate::Memory>,
 }
 
 impl StreamMemory {
     /// An empty one that counts on.
     pub fn successor(&self) -> StreamMemory {
-        StreamMemory { temporal: Arc::default(), reuse: Arc::new(self.reuse.successor()) }
+        StreamMemory {
+            temporal: Arc::default(),
+            reuse: Arc::new(self.reuse.successor()),
+            gate: Arc::default(),
+        }
     }
 
     /// What token reuse has spared.
@@ -30,5 +35,6 @@ impl StreamMemory {
         // With reuse turned off too: the model then lets go of what is kept.
         options.reuse.memory = Some(self.reuse.clone());
         options.reuse.at = at;
+        options.gate.memory = options.gate.is_on().then(|| self.gate.clone());
     }
 }

@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use super::cuda::clock::{Clock, Mark};
 use super::decode::{Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::exemplars::{Looked, Ready};
+use super::gate::{self, Evidence, Verdict};
 use super::look::Look;
 use super::method::{Method, cosines_of_all};
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
@@ -59,7 +60,20 @@ pub struct Begun {
     start: Mark,
     /// `None`: some of it is done by the host, when its turn comes.
     end: Option<Mark>,
-    streams: Option<temporal::Pending>,
+    streams: Option<Pasts>,
+}
+
+/// What streams will remember of a batch that has gone well.
+struct Pasts {
+    temporal: temporal::Pending,
+    gates: gate::Pending,
+}
+
+impl Pasts {
+    fn commit(self) {
+        self.temporal.commit();
+        self.gates.commit();
+    }
 }
 
 impl Begun {
@@ -114,7 +128,10 @@ impl Segmenter {
             let mut marks = Marks::new(self.device)?;
             let mut looks = self.look_marked(requests, &mut marks)?;
             let start = marks.clock.mark()?;
-            let streams = temporal::Pending::smooth(&mut looks, requests)?;
+            let temporal = temporal::Pending::smooth(&mut looks, requests)?;
+            let gates =
+                gate::Pending::judge(&mut looks, requests, |request, look| self.evidence(request, look))?;
+            let streams = Pasts { temporal, gates };
             let jobs: Vec<Job> =
                 looks.iter().zip(requests).filter_map(|(look, request)| look.job(request)).collect();
             let coming = begin_batch(&jobs)?;
@@ -123,7 +140,7 @@ impl Segmenter {
             let (mut streams, mut end) = (Some(streams), None);
             if under_way {
                 // What can still go wrong is the device itself, and then nothing is tried again.
-                streams.take().into_iter().for_each(temporal::Pending::commit);
+                streams.take().into_iter().for_each(Pasts::commit);
                 end = Some(marks.clock.mark()?);
             }
             Ok(Begun { marks, looks, coming, start, end, streams })
@@ -146,13 +163,20 @@ impl Segmenter {
             let end = end.map_or_else(|| marks.clock.mark(), Ok)?;
             let decode = end.since(&start)?;
             for ((answer, request), look) in answers.iter_mut().zip(requests).zip(&looks) {
+                answer.leave_out(&look.verdict.absent);
+                let gate = &request.options.gate;
+                if !request.options.tags && gate.is_on() && gate.evidence == Evidence::Tags {
+                    let labels = request.vocabulary.labels.iter().cloned();
+                    let scores = look.verdict.evidence.iter().copied();
+                    answer.tags = labels.zip(scores).map(|(label, score)| Tag { label, score }).collect();
+                }
                 if request.options.tags {
                     let start = marks.clock.mark()?;
                     answer.tags = self.tags(request, look)?;
                     marks.forward.push((start, marks.clock.mark()?));
                 }
             }
-            streams.into_iter().for_each(temporal::Pending::commit);
+            streams.into_iter().for_each(Pasts::commit);
             Ok((answers, StageTimes { decode, ..marks.times()? }))
         })
     }
@@ -213,9 +237,10 @@ impl Segmenter {
 
         let patch = self.tower.config.patch_size as usize;
         let grid = (size.0 / patch, size.1 / patch);
-        let looks = (0..).zip(logits).zip(pictures).map(|((n, logits), picture)| {
+        let looks = (0..).zip(logits).zip(pictures).map(|((n, Scored { logits, class }), picture)| {
             let sizes = MaskSizes { grid, model: size, frame: (picture.height, picture.width) };
-            Ok(Look { logits: Box::new(logits), input: input.f_narrow(0, n, 1)?, sizes })
+            let (logits, input) = (Box::new(logits), input.f_narrow(0, n, 1)?);
+            Ok(Look { logits, input, sizes, class, verdict: Verdict::default() })
         });
         looks.collect()
     }
@@ -231,26 +256,36 @@ impl Segmenter {
 
         let start = marks.clock.mark()?;
         let patch = self.tower.config.patch_size as usize;
+        let mut classes = Vec::new();
         let stitched = slide(&input, window, patch, |crops| {
             let (mut logits, count) = (Vec::new(), crops.size()[0] as usize);
             let asked: Vec<Asked> = (0..count)
                 .map(|index| Asked {
                     vocabulary,
                     reuse: &options.reuse,
+                    with_class: options.gate.goes_by_class(),
                     index,
                     windows: Some((window, count)),
                 })
                 .collect();
             let batches = crops.f_split(WINDOWS_AT_A_TIME, 0)?;
             for (crops, asked) in batches.iter().zip(asked.chunks(WINDOWS_AT_A_TIME as usize)) {
-                logits.extend(self.logits_asked(crops, asked)?);
+                for Scored { logits: of_window, class } in self.logits_asked(crops, asked)? {
+                    logits.push(of_window);
+                    classes.extend(class);
+                }
             }
             Ok(Tensor::f_stack(&logits, 0)?) // crops x [Q, h, w] -> [crops, Q, h, w]
         })?;
         marks.forward.push((start, marks.clock.mark()?));
         let grid = (size.0.div_ceil(patch), size.1.div_ceil(patch));
         let sizes = MaskSizes { grid, model: size, frame: (picture.height, picture.width) };
-        Ok(Look { logits: Box::new(stitched), input, sizes })
+        // What is in any window is in the picture.
+        let class = match classes.is_empty() {
+            true => None,
+            false => Some(Tensor::f_stack(&classes, 0)?.f_amax([0i64].as_slice(), false)?), // [Q]
+        };
+        Ok(Look { logits: Box::new(stitched), input, sizes, class, verdict: Verdict::default() })
     }
 
     fn short_side(&self) -> usize {
@@ -297,8 +332,8 @@ impl Segmenter {
     }
 
     /// As [`Segmenter::logits`], with what streams remember of their frames before.
-    fn logits_asked(&mut self, input: &Tensor, asked: &[Asked]) -> Result<Vec<Tensor>> {
-        let mut logits: Vec<Option<Tensor>> = asked.iter().map(|_| None).collect();
+    fn logits_asked(&mut self, input: &Tensor, asked: &[Asked]) -> Result<Vec<Scored>> {
+        let mut logits: Vec<Option<Scored>> = asked.iter().map(|_| None).collect();
         for round in rounds(asked, self.tokens(input)?) {
             let part = match round.members.len() == asked.len() {
                 true => input.shallow_clone(),
@@ -309,7 +344,13 @@ impl Segmenter {
             };
             let vocabularies: Vec<_> = round.members.iter().map(|&member| asked[member].vocabulary).collect();
             let found = match round.remembered {
-                false => self.logits(&part, &vocabularies)?,
+                false => {
+                    let trunk = self.tower.trunk(&part, &self.method.wanted())?;
+                    let logits = self.logits_of(&trunk, &vocabularies)?;
+                    let members: Vec<&Asked> = round.members.iter().map(|&member| &asked[member]).collect();
+                    let classes = self.class_cosines(&trunk, &members)?;
+                    logits.into_iter().zip(classes).map(|(logits, class)| Scored { logits, class }).collect()
+                }
                 true => self.logits_of_changes(&part, &round.members, asked)?,
             };
             for (&member, found) in round.members.iter().zip(found) {
@@ -332,7 +373,7 @@ impl Segmenter {
         input: &Tensor,
         members: &[usize],
         asked: &[Asked],
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<Vec<Scored>> {
         let mut before: Vec<(State, Option<Since>)> = Vec::with_capacity(members.len());
         for &member in members {
             let asked = &asked[member];
@@ -359,7 +400,9 @@ impl Segmenter {
             let queries = self.queries(asked[member].vocabulary)?;
             let of_picture = self.method.logits(&self.tower, trunk, &features, 0, &queries)?;
             let features = features.f_select(0, 0)?;
-            logits.push(self.rescored(of_picture, &features, asked[member].vocabulary)?);
+            let of_picture = self.rescored(of_picture, &features, asked[member].vocabulary)?;
+            let class = self.class_cosines(trunk, &[&asked[member]])?.pop().flatten();
+            logits.push(Scored { logits: of_picture, class });
         }
         let work: Vec<(u64, bool)> =
             pictures.iter().map(|picture| (picture.worked as u64, picture.whole)).collect();
@@ -384,13 +427,35 @@ impl Segmenter {
         let queries = self.queries(vocabulary)?;
         let foreground = vocabulary.query_value.iter().take_while(|&&value| value > 0).count();
         let scores = tag_scores(&self.tower, &input, &queries, foreground, &self.tag_options)?;
-        let mut best = vec![0f32; vocabulary.labels.len()];
-        for (score, &value) in scores.iter().zip(&vocabulary.query_value) {
-            let class = best.get_mut(value as usize - 1).context("a query of a class without a label")?;
-            *class = class.max(*score);
-        }
         let labels = vocabulary.labels.iter().cloned();
-        Ok(labels.zip(best).map(|(label, score)| Tag { label, score: score.into() }).collect())
+        let best = best_of_classes(vocabulary, &scores)?;
+        Ok(labels.zip(best).map(|(label, score)| Tag { label, score }).collect())
+    }
+
+    /// What the request's gate goes by, for each class.
+    fn evidence(&mut self, request: &Request, look: &Look) -> Result<Vec<f64>> {
+        match request.options.gate.evidence {
+            Evidence::Tags => Ok(self.tags(request, look)?.into_iter().map(|tag| tag.score).collect()),
+            Evidence::Global => {
+                let cosines = look.class.as_ref().context("nobody asked the class token")?;
+                best_of_classes(&request.vocabulary, &Vec::<f32>::try_from(&cosines.f_contiguous()?)?)
+            }
+        }
+    }
+
+    /// Cosines of each query with the class token of each picture that was asked so, `[Q]`.
+    fn class_cosines(&mut self, trunk: &Trunk, asked: &[&Asked]) -> Result<Vec<Option<Tensor>>> {
+        if !asked.iter().any(|asked| asked.with_class) {
+            return Ok(asked.iter().map(|_| None).collect());
+        }
+        let features = self.tower.class_features(trunk)?; // [N, E]
+        let cosines = (0..).zip(asked).map(|(n, asked)| {
+            if !asked.with_class {
+                return Ok(None);
+            }
+            Ok(Some(self.queries(asked.vocabulary)?.f_mv(&features.f_select(0, n)?)?))
+        });
+        cosines.collect()
     }
 
     /// CLIP's own picture features, not normalised, f32: `[N, 3, H, W] -> [N, E]`.
@@ -465,10 +530,29 @@ impl Segmenter {
     }
 }
 
+/// The greatest score of each class's queries, in the order of the labels.
+fn best_of_classes(vocabulary: &Vocabulary, scores: &[f32]) -> Result<Vec<f64>> {
+    let mut best = vec![f64::NEG_INFINITY; vocabulary.labels.len()];
+    for (score, &value) in scores.iter().zip(&vocabulary.query_value).take_while(|(_, value)| **value > 0) {
+        let class = best.get_mut(value as usize - 1).context("a query of a class without a label")?;
+        *class = class.max(f64::from(*score));
+    }
+    Ok(best)
+}
+
+/// What a picture or window scored.
+struct Scored {
+    logits: Tensor,
+    /// Cosines with the class token, `[Q]`, where they were asked for.
+    class: Option<Tensor>,
+}
+
 /// One picture of a forward, or one window of a picture.
 struct Asked<'a> {
     vocabulary: &'a Arc<Vocabulary>,
     reuse: &'a Reuse,
+    /// Whether the class token is asked too.
+    with_class: bool,
     /// Which window of its picture it is, of how many of which kind.
     index: usize,
     windows: Option<(Window, usize)>,
@@ -477,7 +561,8 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     fn whole(request: &'a Request) -> Asked<'a> {
         let Request { vocabulary, options, .. } = request;
-        Asked { vocabulary, reuse: &options.reuse, index: 0, windows: None }
+        let with_class = options.gate.goes_by_class();
+        Asked { vocabulary, reuse: &options.reuse, with_class, index: 0, windows: None }
     }
 
     /// What its past must be of; `input` is the batch `[N, 3, H, W]`.

@@ -314,6 +314,16 @@ impl VisionTower {
         unit_rows(&self.project(&x.f_narrow(1, 1, tokens - 1)?)?)
     }
 
+    /// What the class token says of each picture after the plain last block, `[N, E]`, rows of unit length, f32. Costs one
+    /// token of one block.
+    pub fn class_features(&self, trunk: &Trunk) -> Result<Tensor> {
+        let Qkv { q, k, v } = &trunk.qkv; // [N, H, L, 64]
+        let map = attention_map(&q.f_narrow(2, 0, 1)?, k)?; // [N, H, 1, L]
+        let gathered = map.f_to_kind(v.kind())?.f_matmul(v)?;
+        let class = self.last_block()?.residual(&trunk.x.f_narrow(1, 0, 1)?, &gathered)?; // [N, 1, D]
+        unit_rows(&self.project(&class.f_select(1, 0)?)?)
+    }
+
     /// CLIP's own picture feature, not normalised, f32: `[N, 3, H, W] -> [N, E]`.
     pub fn encode_image(&self, input: &Tensor) -> Result<Tensor> {
         let Embedded { mut x, .. } = self.embed(input)?;
@@ -338,6 +348,21 @@ impl VisionTower {
 mod tests {
     use super::*;
     use crate::weights::Checkpoint;
+
+    #[test]
+    fn the_class_token_of_the_trunk_is_that_of_the_whole_tower() {
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hugging_face");
+        let mut checkpoint = Checkpoint::open(fixture).unwrap();
+        let architecture = checkpoint.architecture;
+        let weights = &mut checkpoint.weights;
+        let mut loader = Loader { weights, device: Device::Cpu, kind: Kind::Float, wide: false };
+        let tower = VisionTower::load(&mut loader, &architecture, Positions::Plain).unwrap();
+        let input = Tensor::randn([2, 3, 48, 32], (Kind::Float, Device::Cpu));
+        let found = tower.class_features(&tower.trunk(&input, &Wanted::default()).unwrap()).unwrap();
+        let expected = unit_rows(&tower.encode_image(&input).unwrap()).unwrap();
+        assert_eq!(found.size(), expected.size());
+        assert!((found - expected).abs().max().double_value(&[]) < 1e-5);
+    }
 
     /// What a GPU computes with inputs in f16, here on the CPU, against f32 throughout.
     #[test]

@@ -174,6 +174,30 @@ pub enum ExemplarScore {
     Contrast,
 }
 
+/// What becomes of classes that are not in the picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipAbsent")]
+pub enum Absent {
+    #[default]
+    #[enum_value(name = "They take part as all others do; nothing is judged", nick = "compete")]
+    Compete,
+    #[enum_value(name = "Their pixels become background", nick = "mute")]
+    Mute,
+    #[enum_value(name = "They take no part, and others win their pixels", nick = "remove")]
+    Remove,
+}
+
+/// By what it is judged whether a class is in the picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipEvidence")]
+pub enum Evidence {
+    #[default]
+    #[enum_value(name = "TagCLIP's scores, 0 to 1; a second forward where it is judged", nick = "tags")]
+    Tags,
+    #[enum_value(name = "The cosine of the whole picture with the class; nearly free", nick = "global")]
+    Global,
+}
+
 /// Which element messages are posted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstGclipMessages")]
@@ -228,6 +252,8 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         MaskSize::static_type(),
         Refine::static_type(),
         Synonyms::static_type(),
+        Absent::static_type(),
+        Evidence::static_type(),
         ExemplarScore::static_type(),
         Messages::static_type(),
         MetaFlags::static_type(),

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use glib::prelude::*;
 
 use super::settings::Settings;
-use super::{MaskSize, Refine};
+use super::{Absent, Evidence, MaskSize, Refine};
 use crate::model::InputSize;
 
 /// What a changed property concerns.
@@ -83,6 +83,13 @@ impl Settings {
             "logit-scale" => policy.infer.decode.logit_scale = value.get()?,
             "min-area" => policy.infer.decode.min_area = value.get()?,
             "tag-scores" => policy.infer.tags = value.get()?,
+            "absent" => policy.infer.gate.absent = value.get::<Absent>()?.into(),
+            "absent-evidence" => policy.infer.gate.evidence = value.get::<Evidence>()?.into(),
+            "gate-interval" => policy.infer.gate.interval = value.get()?,
+            "gate-enter" => policy.infer.gate.enter = limit(value.get()?),
+            "gate-leave" => policy.infer.gate.leave = limit(value.get()?),
+            "gate-enter-looks" => policy.infer.gate.enter_looks = value.get()?,
+            "gate-leave-looks" => policy.infer.gate.leave_looks = value.get()?,
             "mask-size" => policy.infer.decode.mask_size = value.get::<MaskSize>()?.into(),
             "batch-size" => policy.batch_size = value.get()?,
             "batch-timeout" => policy.batch_timeout = Duration::from_nanos(value.get()?),
@@ -142,6 +149,13 @@ impl Settings {
             "logit-scale" => policy.infer.decode.logit_scale.to_value(),
             "min-area" => policy.infer.decode.min_area.to_value(),
             "tag-scores" => policy.infer.tags.to_value(),
+            "absent" => Absent::from(policy.infer.gate.absent).to_value(),
+            "absent-evidence" => Evidence::from(policy.infer.gate.evidence).to_value(),
+            "gate-interval" => policy.infer.gate.interval.to_value(),
+            "gate-enter" => limit_value(policy.infer.gate.enter).to_value(),
+            "gate-leave" => limit_value(policy.infer.gate.leave).to_value(),
+            "gate-enter-looks" => policy.infer.gate.enter_looks.to_value(),
+            "gate-leave-looks" => policy.infer.gate.leave_looks.to_value(),
             "mask-size" => MaskSize::from(policy.infer.decode.mask_size).to_value(),
             "batch-size" => policy.batch_size.to_value(),
             "batch-timeout" => nanoseconds(policy.batch_timeout).to_value(),
@@ -174,6 +188,15 @@ fn not_empty(value: &glib::Value) -> Result<Option<String>> {
 
 fn text_or_default(value: &glib::Value, default: impl FnOnce() -> String) -> Result<String> {
     Ok(value.get::<Option<String>>()?.unwrap_or_else(default))
+}
+
+/// Below 0 is none: as the evidence says.
+fn limit(value: f64) -> Option<f64> {
+    (value >= 0.0).then_some(value)
+}
+
+pub fn limit_value(limit: Option<f64>) -> f64 {
+    limit.unwrap_or(-1.0)
 }
 
 pub fn nanoseconds(duration: Duration) -> u64 {

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::machine::{Late, Rules};
 use super::{
-    ExemplarScore, LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions, Precision, Refine, Synonyms,
+    Absent, Evidence, ExemplarScore, LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions,
+    Precision, Refine, Synonyms,
 };
 use crate::batch::SessionOptions;
 use crate::engine::Wish;
@@ -318,6 +319,44 @@ impl From<ExemplarScore> for model::ExemplarScore {
             ExemplarScore::Prototype => model::ExemplarScore::Prototype,
             ExemplarScore::Nearest => model::ExemplarScore::Nearest,
             ExemplarScore::Contrast => model::ExemplarScore::Contrast,
+        }
+    }
+}
+
+impl From<Absent> for model::Absent {
+    fn from(absent: Absent) -> Self {
+        match absent {
+            Absent::Compete => model::Absent::Compete,
+            Absent::Mute => model::Absent::Mute,
+            Absent::Remove => model::Absent::Remove,
+        }
+    }
+}
+
+impl From<model::Absent> for Absent {
+    fn from(absent: model::Absent) -> Self {
+        match absent {
+            model::Absent::Compete => Absent::Compete,
+            model::Absent::Mute => Absent::Mute,
+            model::Absent::Remove => Absent::Remove,
+        }
+    }
+}
+
+impl From<Evidence> for model::Evidence {
+    fn from(evidence: Evidence) -> Self {
+        match evidence {
+            Evidence::Tags => model::Evidence::Tags,
+            Evidence::Global => model::Evidence::Global,
+        }
+    }
+}
+
+impl From<model::Evidence> for Evidence {
+    fn from(evidence: model::Evidence) -> Self {
+        match evidence {
+            model::Evidence::Tags => Evidence::Tags,
+            model::Evidence::Global => Evidence::Global,
         }
     }
 }

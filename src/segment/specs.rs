@@ -6,9 +6,9 @@ use glib::subclass::Signal;
 use glib::subclass::prelude::*;
 use gst::prelude::*;
 
-use super::properties::{latency_value, nanoseconds};
+use super::properties::{latency_value, limit_value, nanoseconds};
 use super::settings::Settings;
-use super::{MaskSize, MetaFlags, Refine};
+use super::{Absent, Evidence, MaskSize, MetaFlags, Refine};
 
 /// All properties, in the order in which gst-inspect shows those of equal name length: by subject.
 pub fn param_specs() -> Vec<glib::ParamSpec> {
@@ -16,6 +16,7 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
     let policy = &default.policy;
     let decode = &policy.infer.decode;
     let rule = &policy.events.hysteresis;
+    let gate = &policy.infer.gate;
     let text = glib::ParamSpecString::builder;
     vec![
         text("model")
@@ -200,6 +201,53 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .nick("Tag scores")
             .blurb("Also score how sure it is that the picture shows each class at all (TagCLIP); about doubles the work")
             .default_value(policy.infer.tags)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("absent", Absent::from(gate.absent))
+            .nick("Absent")
+            .blurb("What becomes of classes that are not in the picture")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("absent-evidence", Evidence::from(gate.evidence))
+            .nick("Absent: evidence")
+            .blurb("By what it is judged whether a class is in the picture")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("gate-interval")
+            .nick("Gate: interval")
+            .blurb("Every nth frame that is looked at is judged, with absent=mute and remove")
+            .minimum(1)
+            .default_value(gate.interval)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("gate-enter")
+            .nick("Gate: enter")
+            .blurb("Evidence from which on a class is there; -1 = as the evidence suits")
+            .minimum(-1.0)
+            .maximum(1.0)
+            .default_value(limit_value(gate.enter))
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("gate-leave")
+            .nick("Gate: leave")
+            .blurb("Evidence below which a class is not there; -1 = as the evidence suits")
+            .minimum(-1.0)
+            .maximum(1.0)
+            .default_value(limit_value(gate.leave))
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("gate-enter-looks")
+            .nick("Gate: looks to enter")
+            .blurb("Judgements in a row before a class is there")
+            .minimum(1)
+            .default_value(gate.enter_looks)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("gate-leave-looks")
+            .nick("Gate: looks to leave")
+            .blurb("Judgements in a row before a class is there no longer")
+            .minimum(1)
+            .default_value(gate.leave_looks)
             .mutable_playing()
             .build(),
         glib::ParamSpecUInt::builder("batch-size")

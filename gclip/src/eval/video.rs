@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use gst::prelude::*;
-use gstgclip::frame::Mapped;
 use gstgclip::meta::Masks;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -21,6 +20,7 @@ use super::pairs::files_below;
 use super::report::{percent, write_json};
 use super::truth::Truth;
 use super::{Against, Args};
+use crate::frames::packed_rgb;
 use crate::say::say;
 use crate::trouble::{first_error, readable};
 use crate::video::{UPRIGHT, uri_of};
@@ -220,6 +220,9 @@ fn build(args: &Args, video: &Path, truth: &Truth, further: &[&str]) -> Result<g
         format!("unknown-margin={}", look.unknown_margin),
         format!("logit-scale={}", look.logit_scale),
         format!("min-area={}", look.min_area),
+        format!("absent={}", look.gate.absent),
+        format!("absent-evidence={}", look.gate.absent_evidence),
+        format!("gate-enter={}", look.gate.gate_enter.unwrap_or(-1.0)),
         // Every frame with a mask of its own, pixel for pixel.
         "mask-size=frame".to_string(),
         "late-policy=wait".to_string(),
@@ -338,16 +341,6 @@ impl Watch {
         self.frames += 1;
         Ok(())
     }
-}
-
-/// Width and height, and the pixels without padding.
-fn packed_rgb(buffer: &gst::BufferRef, caps: &gst::Caps) -> Result<((usize, usize), Vec<u8>)> {
-    let info = gst_video::VideoInfo::from_caps(caps).context("its caps are no video")?;
-    let frame = Mapped::read(buffer, &info).context("it cannot be read")?;
-    let (width, height) = (frame.width(), frame.height());
-    let pixels = frame.rows(0).context("it has no pixels")?;
-    let rows = pixels.data.chunks(pixels.stride);
-    Ok(((width, height), rows.flat_map(|row| &row[..width * 3]).copied().collect()))
 }
 
 fn mask_values(masks: &Masks) -> Result<((usize, usize), Vec<u16>)> {

@@ -120,6 +120,22 @@ impl Segmentation {
     pub fn new(width: usize, height: usize, ids: Ids, regions: Vec<Region>) -> Segmentation {
         Segmentation { width, height, ids, regions, tags: Vec::new() }
     }
+
+    /// Pixels of these mask values become 0.
+    pub fn leave_out(&mut self, values: &[u32]) {
+        if !self.regions.iter().any(|region| values.contains(&region.value)) {
+            return;
+        }
+        self.regions.retain(|region| !values.contains(&region.value));
+        let most = values.iter().copied().max().unwrap_or(0) as usize;
+        let mut goes = vec![false; most + 1];
+        values.iter().for_each(|&value| goes[value as usize] = true);
+        let goes = |value: usize| goes.get(value).copied().unwrap_or(false);
+        match &mut self.ids {
+            Ids::U8(ids) => ids.iter_mut().filter(|id| goes(usize::from(**id))).for_each(|id| *id = 0),
+            Ids::U16(ids) => ids.iter_mut().filter(|id| goes(usize::from(**id))).for_each(|id| *id = 0),
+        }
+    }
 }
 
 /// Where logits of any size come from, some queries at a time: a thousand classes at full HD never exist at once.

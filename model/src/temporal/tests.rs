@@ -5,6 +5,7 @@ use tch::Device;
 use super::super::decode::MaskSizes;
 use super::super::{InferOptions, Picture, Window};
 use super::*;
+use crate::gate::Verdict;
 use crate::windows::slide;
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -16,7 +17,13 @@ fn look(shades: [f32; 4], cosines: [f32; 4]) -> Look {
         shades.repeat_interleave_self_int(4i64, 2i64, None).repeat_interleave_self_int(4i64, 3i64, None);
     let sizes = MaskSizes { grid: (2, 2), model: (8, 8), frame: (8, 8) };
     let logits = Box::new(Tensor::from_slice(&cosines).view([1, 2, 2]));
-    Look { logits, input: input.expand([1, 3, 8, 8], false).contiguous(), sizes }
+    Look {
+        logits,
+        input: input.expand([1, 3, 8, 8], false).contiguous(),
+        sizes,
+        class: None,
+        verdict: Verdict::default(),
+    }
 }
 
 fn request(memory: &Arc<Memory>, vocabulary: &Arc<Vocabulary>, smoothing: f64) -> Request {

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Thresholds of classes from a video that shows none of them.
+
+use anyhow::{Context, Result, ensure};
+use gstgclip::model::decode::class_probabilities;
+use gstgclip::model::{Request, Thresholds};
+use gstgclip::picture;
+
+use super::Args;
+use super::histogram::Histogram;
+use crate::frames::Frames;
+use crate::model_args::Ready;
+use crate::progress;
+use crate::say::{complain, say};
+
+/// A class that wins so much of a video is probably in it.
+const SUSPICIOUS: f64 = 0.05;
+
+pub fn run(args: &Args) -> Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    let prompts = args.prompts.parse(&args.words.background)?;
+    let options = args.look.options()?;
+    let mut ready = Ready::load(&args.model, &args.words, &prompts, args.look.size)?;
+    let labels = ready.vocabulary.labels.clone();
+    let name = args.absent.display();
+
+    let mut counts = vec![Histogram::default(); labels.len()];
+    let mut won = vec![0u64; labels.len() + 1];
+    let (mut looked, mut places) = (0, 0);
+    let mut frames = Frames::of(&args.absent, args.every as usize)?;
+    let bar = progress::counter(0)?;
+    while let Some(frame) = frames.next().with_context(|| format!("cannot read {name}"))? {
+        let request = Request {
+            picture: picture::for_model(&frame)?,
+            vocabulary: ready.vocabulary.clone(),
+            options: options.clone(),
+        };
+        let (looks, _) = ready.vision.look(std::slice::from_ref(&request))?;
+        let look = looks.first().context("the model gave nothing")?;
+        let scale = options.decode.logit_scale;
+        let of_classes = class_probabilities(&*look.logits, &ready.vocabulary, scale, look.sizes.grid)?;
+        let here = look.sizes.grid.0 * look.sizes.grid.1;
+        let values = Vec::<f32>::try_from(&of_classes.f_flatten(0, -1)?.f_contiguous()?)?; // [1 + C, places]
+        ensure!(values.iter().all(|value| value.is_finite()), "the model gives values that are not numbers");
+        for (class, counts) in values.chunks(here).skip(1).zip(&mut counts) {
+            class.iter().for_each(|&probability| counts.add(probability));
+        }
+        for place in 0..here {
+            let of = |class: usize| values[class * here + place];
+            let winner = (0..=labels.len()).max_by(|&a, &b| of(a).total_cmp(&of(b)));
+            won[winner.unwrap_or(0)] += 1;
+        }
+        looked += 1;
+        places += here as u64;
+        bar.set_position(looked);
+    }
+    bar.finish_and_clear();
+    ensure!(looked > 0, "{name} has no frames");
+
+    say!("{:<32} {:>9} {:>9} {:>9}", "class", "limit", "largest", "won");
+    let mut limits: Vec<(String, f64)> = Vec::with_capacity(labels.len());
+    for ((label, counts), &won) in labels.iter().zip(&counts).zip(&won[1..]) {
+        let (limit, won) = (counts.limit(args.share), won as f64 / places as f64);
+        say!("{label:<32} {limit:>9.3} {:>9.3} {:>7.2} %", counts.largest, 100.0 * won);
+        if won > SUSPICIOUS {
+            complain!(
+                "gclip: note: \"{label}\" wins {:.0} % of {name}: is it not there after all?",
+                100.0 * won
+            );
+        }
+        // Of two classes of one name the higher limit counts.
+        match limits.iter_mut().find(|(known, _)| known == label) {
+            Some((_, known)) => *known = known.max(limit),
+            None => limits.push((label.clone(), limit)),
+        }
+    }
+    say!("\n{looked} frames of {name}, {}\n", ready.info.method);
+    say!("prompt-thresholds=\"{}\"", Thresholds::new(limits)?);
+    Ok(())
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Classes by pictures, limits found in a video, and classes that are not there, from the command line on the demo model.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+struct Desk {
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    /// A folder with two pictures of the demo video.
+    fn new() -> Desk {
+        let desk = Desk { folder: tempfile::tempdir().unwrap() };
+        for (name, second) in [("first", 0.0), ("later", 5.0)] {
+            desk.frame(second, name);
+        }
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What the demo video shows then.
+    fn frame(&self, second: f64, name: &str) {
+        let status = Command::new("gst-launch-1.0")
+            .args(["-q", "filesrc"])
+            .arg(format!("location={}", Path::new(gclip_testing::DEMO).join("demo.mp4").display()))
+            .args([
+                "!",
+                "decodebin",
+                "!",
+                "videorate",
+                "!",
+                "video/x-raw,framerate=1/1",
+                "!",
+                "videoconvert",
+                "!",
+            ])
+            .args(["pngenc", "snapshot=false", "!", "multifilesink"])
+            .arg(format!("location={}", self.path("%d.png").display()))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        std::fs::copy(self.path(&format!("{second:.0}.png")), self.path(&format!("{name}.png"))).unwrap();
+    }
+
+    fn gclip(&self, command: &str, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_gclip"))
+            .current_dir(self.folder.path())
+            .arg(command)
+            .args(arguments)
+            .args(["--model", gclip_testing::DEMO, "--device", "cpu", "--precision", "f32"])
+            .env("OMP_NUM_THREADS", "1")
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .output()
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn works(&self, command: &str, arguments: &[&str]) -> String {
+        let output = self.gclip(command, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The sentence that says why not.
+    #[track_caller]
+    fn refusal(&self, command: &str, arguments: &[&str]) -> String {
+        let output = self.gclip(command, arguments);
+        assert!(!output.status.success(), "{arguments:?} is accepted");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Share of the first picture by label.
+    #[track_caller]
+    fn shares(&self, picture: &str, arguments: &[&str]) -> Vec<(String, f64)> {
+        let mut all = vec![picture, "--template", "none", "--json", "-"];
+        all.extend(arguments);
+        let record: Value = serde_json::from_str(&self.works("segment", &all)).unwrap();
+        let regions = record["regions"].as_array().unwrap().iter();
+        let share =
+            |region: &Value| (region["label"].as_str().unwrap().into(), region["area"].as_f64().unwrap());
+        regions.map(share).collect()
+    }
+}
+
+fn share(shares: &[(String, f64)], label: &str) -> f64 {
+    shares.iter().find(|(known, _)| known == label).map_or(0.0, |(_, share)| *share)
+}
+
+#[test]
+fn a_class_by_a_picture_is_found_in_another_one_and_its_file_is_as_good() {
+    let desk = Desk::new();
+    // The upper part of the street is sky; it is called by a name that no word of the model is.
+    let words = ["--prompts", "road; building; tree"];
+    let by_picture = ["--exemplars", "above=first.png#0,0,1,0.12"];
+    let with = desk.shares("later.png", &[&words[..], &by_picture[..]].concat());
+    let sky = desk.shares("later.png", &["--prompts", "road; building; tree; sky"]);
+    let (found, expected) = (share(&with, "above"), share(&sky, "sky"));
+    assert!(found > 0.5 * expected && found < 2.0 * expected, "{with:?} {sky:?}");
+
+    let told = desk.works("exemplar", &["above=first.png#0,0,1,0.12", "--out", "above.safetensors"]);
+    assert!(told.contains("above:") && told.contains("1 pictures"), "{told}");
+    let by_file = ["--exemplars-file", "above.safetensors"];
+    assert_eq!(desk.shares("later.png", &[&words[..], &by_file[..]].concat()), with);
+
+    // Without words, and by the other scores.
+    for score in ["prototype", "nearest", "contrast"] {
+        let alone =
+            desk.shares("later.png", &["--prompts", "", "--exemplar-score", score, by_file[0], by_file[1]]);
+        let found = share(&alone, "above");
+        assert!(found > 0.3 * expected && found < 3.0 * expected, "{score}: {alone:?}");
+    }
+
+    let words = [&["later.png"][..], &words[..]].concat();
+    let refused = desk.refusal("segment", &[&words[..], &by_file[..], &["--method", "clip"]].concat());
+    assert!(refused.contains("above.safetensors") && refused.contains("method"), "{refused}");
+    let refused =
+        desk.refusal("segment", &[&words[..], &["--exemplars", "above=first.png#0,0,2,1"]].concat());
+    assert!(refused.contains("not inside"), "{refused}");
+    let refused = desk.refusal("segment", &[&words[..], &by_picture[..], &["--method", "resclip"]].concat());
+    assert!(refused.contains("another method"), "{refused}");
+}
+
+#[test]
+fn limits_found_in_a_video_keep_absent_classes_away() {
+    let desk = Desk::new();
+    let video = Path::new(gclip_testing::DEMO).join("demo.mp4");
+    let words =
+        ["--prompts", "dog; bench", "--background", "road, building, sky, tree, car", "--template", "none"];
+    let absent = ["--absent", video.to_str().unwrap(), "--every", "25", "--share", "0"];
+    let told = desk.works("calibrate", &[&absent[..], &words[..]].concat());
+    let limits = told.lines().find_map(|line| line.strip_prefix("prompt-thresholds=\"")?.strip_suffix('"'));
+    let limits = limits.unwrap_or_else(|| panic!("{told}"));
+    assert!(limits.contains("dog=") && limits.contains("bench="), "{limits}");
+    let clean = desk.shares("first.png", &[&words[..4], &["--prompt-thresholds", limits]].concat());
+    assert_eq!(share(&clean, "dog") + share(&clean, "bench"), 0.0, "{clean:?}");
+    assert!(
+        desk.refusal("calibrate", &[&["--absent", "/no/such.mp4"][..], &words].concat())
+            .contains("/no/such.mp4")
+    );
+}
+
+#[test]
+fn classes_that_are_not_there_lose_their_pixels() {
+    let desk = Desk::new();
+    let words = ["--prompts", "road; building; sky; helicopter; violin"];
+    for evidence in ["tags", "global"] {
+        let gate = ["--absent", "remove", "--absent-evidence", evidence];
+        let none = desk.shares("first.png", &[&words[..], &gate[..], &["--gate-enter", "1"]].concat());
+        assert!(none.is_empty(), "{evidence}: {none:?}");
+    }
+    let gated = desk.shares("first.png", &[&words[..], &["--absent", "remove"]].concat());
+    assert!(share(&gated, "helicopter") + share(&gated, "violin") < 0.01, "{gated:?}");
+    assert!(share(&gated, "road") > 0.05, "{gated:?}");
+}
