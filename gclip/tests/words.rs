@@ -95,32 +95,32 @@ fn share(shares: &[(String, f64)], label: &str) -> f64 {
 #[test]
 fn a_class_by_a_picture_is_found_in_another_one_and_its_file_is_as_good() {
     let desk = Desk::new();
-    // The upper part of the street is sky; it is called by a name that no word of the model is.
+    // The pavement before the street, called by a name that says nothing to the model.
     let words = ["--prompts", "road; building; tree"];
-    let by_picture = ["--exemplars", "above=first.png#0,0,1,0.12"];
+    let by_picture = ["--exemplars", "floor=first.png#0.15,0.87,0.65,0.13"];
     let with = desk.shares("later.png", &[&words[..], &by_picture[..]].concat());
-    let sky = desk.shares("later.png", &["--prompts", "road; building; tree; sky"]);
-    let (found, expected) = (share(&with, "above"), share(&sky, "sky"));
-    assert!(found > 0.5 * expected && found < 2.0 * expected, "{with:?} {sky:?}");
+    let word = desk.shares("later.png", &["--prompts", "road; building; tree; sidewalk"]);
+    let (found, expected) = (share(&with, "floor"), share(&word, "sidewalk"));
+    assert!(found > 0.5 * expected && found < 2.0 * expected, "{with:?} {word:?}");
 
-    let told = desk.works("exemplar", &["above=first.png#0,0,1,0.12", "--out", "above.safetensors"]);
-    assert!(told.contains("above:") && told.contains("1 pictures"), "{told}");
-    let by_file = ["--exemplars-file", "above.safetensors"];
+    let told = desk.works("exemplar", &["floor=first.png#0.15,0.87,0.65,0.13", "--out", "floor.safetensors"]);
+    assert!(told.contains("floor:") && told.contains("1 pictures"), "{told}");
+    let by_file = ["--exemplars-file", "floor.safetensors"];
     assert_eq!(desk.shares("later.png", &[&words[..], &by_file[..]].concat()), with);
 
     // Without words, and by the other scores.
     for score in ["prototype", "nearest", "contrast"] {
         let alone =
             desk.shares("later.png", &["--prompts", "", "--exemplar-score", score, by_file[0], by_file[1]]);
-        let found = share(&alone, "above");
+        let found = share(&alone, "floor");
         assert!(found > 0.3 * expected && found < 3.0 * expected, "{score}: {alone:?}");
     }
 
     let words = [&["later.png"][..], &words[..]].concat();
     let refused = desk.refusal("segment", &[&words[..], &by_file[..], &["--method", "clip"]].concat());
-    assert!(refused.contains("above.safetensors") && refused.contains("method"), "{refused}");
+    assert!(refused.contains("floor.safetensors") && refused.contains("method"), "{refused}");
     let refused =
-        desk.refusal("segment", &[&words[..], &["--exemplars", "above=first.png#0,0,2,1"]].concat());
+        desk.refusal("segment", &[&words[..], &["--exemplars", "floor=first.png#0,0,2,1"]].concat());
     assert!(refused.contains("not inside"), "{refused}");
     let refused = desk.refusal("segment", &[&words[..], &by_picture[..], &["--method", "resclip"]].concat());
     assert!(refused.contains("another method"), "{refused}");
@@ -130,15 +130,21 @@ fn a_class_by_a_picture_is_found_in_another_one_and_its_file_is_as_good() {
 fn limits_found_in_a_video_keep_absent_classes_away() {
     let desk = Desk::new();
     let video = Path::new(gclip_testing::DEMO).join("demo.mp4");
-    let words =
-        ["--prompts", "dog; bench", "--background", "road, building, sky, tree, car", "--template", "none"];
+    let words = [
+        "--prompts",
+        "helicopter; violin",
+        "--background",
+        "road, building, sky, tree, car",
+        "--template",
+        "none",
+    ];
     let absent = ["--absent", video.to_str().unwrap(), "--every", "25", "--share", "0"];
     let told = desk.works("calibrate", &[&absent[..], &words[..]].concat());
     let limits = told.lines().find_map(|line| line.strip_prefix("prompt-thresholds=\"")?.strip_suffix('"'));
     let limits = limits.unwrap_or_else(|| panic!("{told}"));
-    assert!(limits.contains("dog=") && limits.contains("bench="), "{limits}");
+    assert!(limits.contains("helicopter=") && limits.contains("violin="), "{limits}");
     let clean = desk.shares("first.png", &[&words[..4], &["--prompt-thresholds", limits]].concat());
-    assert_eq!(share(&clean, "dog") + share(&clean, "bench"), 0.0, "{clean:?}");
+    assert_eq!(share(&clean, "helicopter") + share(&clean, "violin"), 0.0, "{clean:?}");
     assert!(
         desk.refusal("calibrate", &[&["--absent", "/no/such.mp4"][..], &words].concat())
             .contains("/no/such.mp4")
