@@ -19,12 +19,11 @@ import torch.nn.functional as F
 
 from batches import MEAN, STD, Words
 from clip import Clip, suppress_channel
+from pairs import PAIRED, SEED0, paired_labels
 from scenes import CLASSES, COLOUR_NAMES, HELD_OUT, draw, make_world
-from scenes.words import COLOURS_OF, NAMES
+from scenes.words import NAMES
 
 METHODS = {"clip": "clip", "gclip": "fused", "clearclip": "qq", "naclip": "kk", "value": "value"}
-PAIRED = ("car", "bus", "truck", "person", "building", "bicycle")
-SEED0 = 5_000_000
 PALETTE = np.array([  # RGB by class id, for pictures of masks
     (120, 190, 240), (150, 112, 92), (40, 120, 50), (146, 204, 84), (84, 84, 104), (226, 178, 196), (255, 255, 255),
     (206, 166, 116), (30, 84, 224), (222, 40, 40), (242, 142, 20), (252, 222, 40), (20, 192, 172), (150, 76, 24),
@@ -37,19 +36,6 @@ def iou(counts):
     hit = np.diag(counts).astype(float)
     union = counts.sum(0) + counts.sum(1) - hit
     return np.where(union > 0, hit / np.maximum(union, 1), np.nan)
-
-
-def paired_labels(classes, colours):
-    """Classes with colours as classes of their own -> names, the set's label map"""
-    names = [c for c in CLASSES if c not in PAIRED]
-    table = np.full((len(CLASSES), 16), 255, np.uint8)
-    for i, name in enumerate(names):
-        table[CLASSES.index(name)] = i
-    for cls in PAIRED:
-        for colour in COLOURS_OF[cls]:
-            table[CLASSES.index(cls), COLOUR_NAMES.index(colour) + 1] = len(names)
-            names.append(f"{colour} {cls}")
-    return names, None if classes is None else table[classes, colours]
 
 
 class Judge:

@@ -44,10 +44,10 @@ def mark_of(cls, colour):
     return (ID[cls], COLOUR_NAMES.index(colour) + 1 if colour else 0)
 
 
-def draw(world, height, width, time=0.0, pan=0.0):
+def draw(world, height, width, time=0.0, pan=0.0, extra=None):
     """World -> (rgb [H, W, 3] u8, class ids [H, W] u8, colour ids [H, W] u8; 0 = none).
 
-    `time` in seconds moves what has a speed; `pan` in metres moves the camera sideways.
+    `time` in seconds moves what has a speed; `pan` in metres moves the camera sideways. `extra(canvas, camera)` draws what else there is.
     """
     canvas = Canvas(height, width)
     camera = Camera(height, width, **world.camera)
@@ -78,6 +78,8 @@ def draw(world, height, width, time=0.0, pan=0.0):
             DRAW[thing.kind](pen, look)
             if cls == "bicycle" and thing.look.get("rider"):
                 rider(pen, thing, look)
+    if extra:
+        extra(canvas, camera)
     finish(canvas, world, time)
     return canvas.rgb, canvas.marks[..., 0], canvas.marks[..., 1]
 
