@@ -7,6 +7,7 @@
 //! ```
 //! Pure tch: nothing here knows GStreamer, threads or batching policy.
 
+pub mod anomaly;
 mod bpe;
 mod clean;
 pub mod config;
@@ -45,6 +46,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tch::Kind;
 
+pub use anomaly::{AnomalyMap, AnomalyScore};
 pub use config::Architecture;
 pub use decode::{DecodeOptions, Ids, MaskSize, Region, Segmentation, Tag};
 pub use device::{DeviceChoice, PrecisionChoice};

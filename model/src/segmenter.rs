@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
+use super::anomaly::{AnomalyMap, AnomalyScore, Normal, Pair, Seen, WINDOWS, Windows};
 use super::cuda::clock::{Clock, Mark};
 use super::decode::{Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::exemplars::{Looked, Ready};
@@ -508,6 +509,47 @@ impl Segmenter {
              as gclip",
             self.method.describe()
         )
+    }
+
+    /// How damaged each patch of a picture looks, that is looked at whole: by words, by pictures of sound things, or by both.
+    ///
+    /// # Errors
+    /// Neither is given, the pictures were looked at in another way, or the model fails.
+    pub fn anomalies(
+        &self,
+        picture: &Picture,
+        size: InputSize,
+        score: AnomalyScore,
+        pair: Option<&Pair>,
+        normal: Option<&Normal>,
+    ) -> Result<AnomalyMap> {
+        tch::no_grad(|| self.seen(picture, size, score)?.map(pair, self.tag_options.logit_scale, normal))
+    }
+
+    /// Adds a picture of a sound thing to those that anomalies are held against.
+    ///
+    /// # Errors
+    /// The model fails.
+    pub fn learn(&self, normal: &mut Normal, picture: &Picture, size: InputSize) -> Result<()> {
+        tch::no_grad(|| normal.add(&self.seen(picture, size, normal.score())?))
+    }
+
+    fn seen(&self, picture: &Picture, size: InputSize, score: AnomalyScore) -> Result<Seen> {
+        let input = self.preprocess(&[picture], self.network_size(picture, size))?;
+        let (grid, features) = match score {
+            AnomalyScore::Dense => {
+                let trunk = self.tower.trunk(&input, &self.method.wanted())?;
+                (
+                    trunk.grid,
+                    vec![self.method.features(&self.tower, &trunk)?.f_select(0, 0)?.f_to_kind(Kind::Float)?],
+                )
+            }
+            AnomalyScore::Windows => {
+                let of = |size| Windows::features(&self.tower, &input, size);
+                (self.tower.grid(&input)?, WINDOWS.into_iter().map(of).collect::<Result<_>>()?)
+            }
+        };
+        Ok(Seen { grid, features, score })
     }
 
     /// The patches of a picture that is looked at whole, as the method sees them: what exemplars are made of.

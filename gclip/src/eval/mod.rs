@@ -2,8 +2,10 @@
 //! `gclip eval`: masks against ground truth. Pictures: mIoU, pixel accuracy, speed. Video: steadiness over time.
 
 mod agreement;
+mod anomaly;
 mod confusion;
 mod consistency;
+mod curve;
 mod images;
 mod labels;
 mod pairs;
@@ -38,6 +40,8 @@ pub struct Args {
     labels: Option<PathBuf>,
     #[command(flatten)]
     truth: truth::TruthArgs,
+    #[command(flatten)]
+    anomaly: anomaly::AnomalyArgs,
     /// Only the pictures this file names, one a line (VOC's ImageSets).
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
@@ -78,6 +82,9 @@ pub enum Against {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if let (true, Some(images), Some(labels)) = (args.anomaly.is_wanted(), &args.images, &args.labels) {
+        return anomaly::run(args, images, labels);
+    }
     let truth = Truth::new(&args.truth, &args.words.background)?;
     match (&args.video, &args.images, &args.labels) {
         (Some(video), ..) => video::run(args, video, &truth),

@@ -12,8 +12,8 @@ use super::labels::{LabelRules, read_colours};
 #[derive(clap::Args)]
 pub struct TruthArgs {
     /// One class a line, synonyms after commas; line k (from 0; blank lines and comments do not count) is label value k.
-    #[arg(long, value_name = "FILE")]
-    pub prompts_file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "anomaly")]
+    pub prompts_file: Option<PathBuf>,
     /// Label values that do not count, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "255", value_name = "VALUE,...")]
     ignore: Vec<u16>,
@@ -41,9 +41,10 @@ pub struct Truth {
 
 impl Truth {
     pub fn new(args: &TruthArgs, background: &str) -> Result<Truth> {
-        let file = args.prompts_file.display();
-        let text = std::fs::read_to_string(&args.prompts_file)
-            .with_context(|| format!("cannot read the prompts file {file}"))?;
+        let path = args.prompts_file.as_deref().context("give --prompts-file")?;
+        let file = path.display();
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the prompts file {file}"))?;
         check_lines(&text).with_context(|| format!("cannot use the prompts file {file}"))?;
         let prompts = Prompts::parse_file_text(&text, background)
             .with_context(|| format!("cannot use the prompts file {file}"))?;
@@ -125,7 +126,7 @@ mod tests {
 
     fn truth(background_label: Option<usize>) -> Result<Truth> {
         let args = TruthArgs {
-            prompts_file: PathBuf::new(),
+            prompts_file: None,
             ignore: vec![255],
             reduce_zero_label: false,
             background_label,

@@ -9,6 +9,7 @@ use crate::preprocess::Normalisation;
 use crate::transformer::Loader;
 use crate::vision::{Positions, VisionTower};
 use crate::weights::Checkpoint;
+use crate::{Model, ModelSpec, TextEncoder};
 
 pub struct Oracle {
     root: PathBuf,
@@ -43,6 +44,16 @@ impl Oracle {
             |values: [f64; 3]| Tensor::from_slice(&values.map(|value| value as f32)).reshape([3, 1, 1]);
         let (mean, std) = (three(mean), three(std));
         ((rgb / 255.0 - mean) / std).unsqueeze(0)
+    }
+
+    /// Whether a file is there.
+    pub fn has(&self, file: &str) -> bool {
+        self.root.join("oracle").join(format!("{file}.safetensors")).is_file()
+    }
+
+    pub fn encoder(&self) -> TextEncoder {
+        let model = self.root.join("hf").to_str().unwrap().to_owned();
+        Model::load(&ModelSpec { model, ..ModelSpec::default() }).unwrap().text.unwrap()
     }
 
     pub fn find_tensor(&self, file: &str, key: &str) -> Option<Tensor> {
