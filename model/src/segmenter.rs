@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::anomaly::{AnomalyMap, AnomalyScore, Normal, Pair, Seen, WINDOWS, Windows};
+use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, WINDOWS, Windows};
 use super::cuda::clock::{Clock, Mark};
 use super::decode::{Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
-use super::exemplars::{Looked, Ready};
+use super::exemplars::{self, Ready};
 use super::gate::{self, Evidence, Verdict};
 use super::look::Look;
 use super::method::{Method, cosines_of_all};
@@ -534,7 +534,7 @@ impl Segmenter {
         tch::no_grad(|| normal.add(&self.seen(picture, size, normal.score())?))
     }
 
-    fn seen(&self, picture: &Picture, size: InputSize, score: AnomalyScore) -> Result<Seen> {
+    fn seen(&self, picture: &Picture, size: InputSize, score: AnomalyScore) -> Result<anomaly::Seen> {
         let input = self.preprocess(&[picture], self.network_size(picture, size))?;
         let (grid, features) = match score {
             AnomalyScore::Dense => {
@@ -549,14 +549,14 @@ impl Segmenter {
                 (self.tower.grid(&input)?, WINDOWS.into_iter().map(of).collect::<Result<_>>()?)
             }
         };
-        Ok(Seen { grid, features, score })
+        Ok(anomaly::Seen { grid, features, score })
     }
 
     /// The patches of a picture that is looked at whole, as the method sees them: what exemplars are made of.
     ///
     /// # Errors
     /// The method does not compare patches, or the model fails.
-    pub fn describe(&self, picture: &Picture, size: InputSize) -> Result<Looked> {
+    pub fn describe(&self, picture: &Picture, size: InputSize) -> Result<exemplars::Looked> {
         self.check_compares_patches()?;
         tch::no_grad(|| {
             let input = self.preprocess(&[picture], self.network_size(picture, size))?;
@@ -567,7 +567,7 @@ impl Segmenter {
             if features.iter().any(|value| !value.is_finite()) {
                 bail!("the model gives features that are not numbers for this picture");
             }
-            Ok(Looked { features, grid: trunk.grid })
+            Ok(exemplars::Looked { features, grid: trunk.grid })
         })
     }
 }
