@@ -140,9 +140,12 @@ fn encode(weights: &Arc<Weights>, wish: &Wish) -> Result<Arc<Vocabulary>> {
         Some(file) => weights.vocabulary_from(file, &wish.prompts),
         None => weights.vocabulary(&wish.prompts, &wish.templates),
     };
-    let vocabulary = || match &wish.exemplars {
-        Some(wanted) => weights.with_pictures(&words()?, &wish.prompts.thresholds, wanted),
-        None => words(),
+    let vocabulary = || {
+        let words = words()?;
+        match &wish.exemplars {
+            Some(wanted) => weights.with_pictures(&words, &wish.prompts.thresholds, wanted),
+            None => Ok(words),
+        }
     };
     match catch_unwind(AssertUnwindSafe(vocabulary)) {
         Ok(vocabulary) => vocabulary,
