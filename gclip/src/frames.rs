@@ -2,6 +2,7 @@
 //! The frames of a video file, one after the other, as pictures.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -46,13 +47,12 @@ impl Frames {
         element("source")?.set_property("uri", uri_of(path)?);
         let pad = element("sink")?.static_pad("sink").context("the sink has no pad")?;
         let (sender, frames) = sync_channel(AHEAD);
-        let mut number = 0;
+        let number = AtomicUsize::new(0);
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps()) else {
                 return gst::PadProbeReturn::Ok;
             };
-            number += 1;
-            if (number - 1) % every.max(1) == 0 {
+            if number.fetch_add(1, Ordering::Relaxed).is_multiple_of(every.max(1)) {
                 // Whoever took the frames may have had enough.
                 let _ = sender.send(picture(buffer, &caps));
             }
