@@ -84,7 +84,8 @@ impl Gallery {
     }
 
     fn look(&mut self, path: &Path, size: InputSize, look: &mut Look) -> Result<Arc<Looked>> {
-        let bytes = picture::bytes(path)?;
+        let bytes =
+            picture::bytes(path).with_context(|| format!("cannot read the picture {}", path.display()))?;
         let key = (Sha256::digest(&bytes).into(), size.to_string());
         if let Some(at) = self.0.iter().position(|(known, _)| *known == key) {
             let known = self.0.remove(at).context("it has gone")?;

@@ -128,8 +128,6 @@ pub struct LookArgs {
     /// Classes that win less than this share of all foreground pixels are left out.
     #[arg(long, default_value_t = DecodeOptions::default().min_area)]
     pub min_area: f64,
-    #[command(flatten)]
-    pub gate: GateArgs,
 }
 
 /// What becomes of classes that a picture does not show.
@@ -148,7 +146,7 @@ pub struct GateArgs {
 
 impl GateArgs {
     /// Each picture by itself.
-    fn gate(&self) -> Result<Gate> {
+    pub fn gate(&self) -> Result<Gate> {
         let enter = self.gate_enter.map(|enter| within("gate-enter", enter, -1.0, 1.0)).transpose()?;
         Ok(Gate { absent: self.absent, evidence: self.absent_evidence, enter, ..Gate::default() })
     }
@@ -194,7 +192,6 @@ impl LookArgs {
             window,
             refine: self.refine,
             decode,
-            gate: self.gate.gate()?,
             ..InferOptions::default()
         })
     }

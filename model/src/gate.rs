@@ -15,7 +15,7 @@ use anyhow::{Error, Result, bail};
 use parking_lot::Mutex;
 use tch::Tensor;
 
-use super::look::Look;
+use super::look::{Look, Verdict};
 use super::{Request, Vocabulary};
 
 /// Share of the past in the moving average of the evidence.
@@ -195,15 +195,6 @@ impl Past {
         std::ptr::eq(self.vocabulary.as_ptr(), Arc::as_ptr(&request.vocabulary))
             && self.rules == request.options.gate.rules()
     }
-}
-
-/// What was judged of one look.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Verdict {
-    /// Mask values of the classes that are not there.
-    pub absent: Vec<u32>,
-    /// The moving average of each class, in the order of the labels.
-    pub evidence: Vec<f64>,
 }
 
 /// What the streams' states will be once their batch has gone well.

@@ -5,9 +5,17 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::decode::{Job, MaskSizes, PatchLogits, Segmentation, decode_at};
-use super::gate::Verdict;
 use super::refine::Refined;
 use super::{Refine, Request};
+
+/// What was judged of one look.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// Mask values of the classes that are not there.
+    pub absent: Vec<u32>,
+    /// The moving average of each class, in the order of the labels.
+    pub evidence: Vec<f64>,
+}
 
 /// One picture, looked at: its logits, ready to be decoded.
 pub struct Look {

@@ -13,8 +13,8 @@ use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, WINDOWS, Wind
 use super::cuda::clock::{Clock, Mark};
 use super::decode::{Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::exemplars::{self, Ready};
-use super::gate::{self, Evidence, Verdict};
-use super::look::Look;
+use super::gate::{self, Evidence};
+use super::look::{Look, Verdict};
 use super::method::{Method, cosines_of_all};
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
 use super::reuse::{self, Key, Looked, Reuse, Seen, Since, State, pass};

@@ -28,6 +28,12 @@ impl Second {
         model_common::tensor(&self.0, key)
     }
 
+    /// Patch features, which are not of unit length in the file.
+    fn features(&self, of: &str) -> Tensor {
+        let features = self.tensor(&format!("{of}/features"));
+        &features / features.norm_scalaropt_dim(2, [1i64].as_slice(), true)
+    }
+
     fn numbers(&self, key: &str) -> Vec<i64> {
         Vec::try_from(self.tensor(key).to_kind(Kind::Int64)).unwrap()
     }
@@ -37,7 +43,7 @@ impl Second {
         let of_class = (0..3).filter(|index| self.numbers(&format!("exemplar{index}/class")) == [class]);
         let keys: Vec<Tensor> = of_class
             .map(|index| {
-                let features = self.tensor(&format!("exemplar{index}/features"));
+                let features = self.features(&format!("exemplar{index}"));
                 if !boxed {
                     return features;
                 }
@@ -73,7 +79,7 @@ fn patches_are_those_of_the_published_method() {
     for (name, picture) in pictures {
         let Looked { features, .. } = model.vision.describe(&picture, InputSize::Native).unwrap();
         let features = Tensor::from_slice(&features).view([-1, 64]);
-        assert_close(name, &features, &second.tensor(&format!("{name}/features")));
+        assert_close(name, &features, &second.features(name));
     }
 }
 
@@ -81,7 +87,7 @@ fn patches_are_those_of_the_published_method() {
 fn nearest_equals_dn4() {
     let Some(oracle) = Oracle::find() else { return };
     let Some(second) = second(&oracle).map(Second) else { return };
-    let query = second.tensor("query/features");
+    let query = second.features("query");
     for neighbours in [1, 3, 5] {
         for (boxed, suffix) in [(false, ""), (true, "_boxed")] {
             let sums: Vec<Tensor> = (0..2)
@@ -107,7 +113,7 @@ fn nearest_equals_dn4() {
 fn words_with_pictures_equal_tip_adapter() {
     let Some(oracle) = Oracle::find() else { return };
     let Some(second) = second(&oracle).map(Second) else { return };
-    let query = second.tensor("query/features");
+    let query = second.features("query");
     let text = second.tensor("tip/text_logits");
     let words = oracle.tensor("encoders.safetensors", "text/query_features");
     let rows = words.index_select(0, &second.tensor("tip/text_rows").to_kind(Kind::Int64));
@@ -133,7 +139,7 @@ fn prototypes_equal_the_mean_of_the_patches_in_the_boxes() {
     let Some(second) = second(&oracle).map(Second) else { return };
     let mut gathering = Gathering::new(64, 3);
     for index in 0..3 {
-        let features = model_common::values(&second.tensor(&format!("exemplar{index}/features")));
+        let features = model_common::values(&second.features(&format!("exemplar{index}")));
         let [y0, x0, y1, x1] =
             second.numbers(&format!("exemplar{index}/box_rows_cols_y0x0y1x1"))[..].try_into().unwrap();
         let share = |patches: i64| patches as f64 / 14.0;
@@ -148,6 +154,6 @@ fn prototypes_equal_the_mean_of_the_patches_in_the_boxes() {
     assert_eq!(joined.labels, ["class 0", "class 1"]);
     let prototypes = Tensor::from_slice(&joined.features[..128]).view([2, 64]);
     assert_close("prototypes", &prototypes, &second.tensor("formula/prototypes_boxed"));
-    let cosines = prototypes.matmul(&second.tensor("query/features").transpose(0, 1)).view([2, 21, 28]);
+    let cosines = prototypes.matmul(&second.features("query").transpose(0, 1)).view([2, 21, 28]);
     assert_close("prototype cosines", &cosines, &second.tensor("formula/prototype_cosines"));
 }

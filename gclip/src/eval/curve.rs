@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn regions_touch_at_their_corners_and_not_around_the_edge() {
-        let truth = [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1].map(|value| value == 1);
+        let truth = [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1].map(|value| value == 1);
         let found = regions(&truth, 4);
         assert_eq!(found.len(), 3);
         let joined = [1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1].map(|value| value == 1);

@@ -21,7 +21,7 @@ use crate::say::complain;
 use gstgclip::gallery::labels_of;
 
 pub fn run(args: &Args, images: &Path, labels: &Path, truth: &Truth) -> Result<()> {
-    let options = args.look.options()?;
+    let options = InferOptions { gate: args.gate.gate()?, ..args.look.options()? };
     let only = args.list.as_deref().map(pairs::read_list).transpose()?;
     let Pairs { mut pairs, unlabelled } = pairs::find(images, labels, only.as_ref())?;
     pairs.truncate(args.limit.unwrap_or(usize::MAX));

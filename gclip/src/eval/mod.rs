@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use gstgclip::model::Ids;
 
-use crate::model_args::{LookArgs, ModelArgs, WordArgs};
+use crate::model_args::{GateArgs, LookArgs, ModelArgs, WordArgs};
 pub use pairs::files_below;
 use truth::Truth;
 
@@ -72,6 +72,8 @@ pub struct Args {
     words: WordArgs,
     #[command(flatten)]
     look: LookArgs,
+    #[command(flatten)]
+    gate: GateArgs,
 }
 
 /// What a run over a video is compared with.

@@ -220,9 +220,9 @@ fn build(args: &Args, video: &Path, truth: &Truth, further: &[&str]) -> Result<g
         format!("unknown-margin={}", look.unknown_margin),
         format!("logit-scale={}", look.logit_scale),
         format!("min-area={}", look.min_area),
-        format!("absent={}", look.gate.absent),
-        format!("absent-evidence={}", look.gate.absent_evidence),
-        format!("gate-enter={}", look.gate.gate_enter.unwrap_or(-1.0)),
+        format!("absent={}", args.gate.absent),
+        format!("absent-evidence={}", args.gate.absent_evidence),
+        format!("gate-enter={}", args.gate.gate_enter.unwrap_or(-1.0)),
         // Every frame with a mask of its own, pixel for pixel.
         "mask-size=frame".to_string(),
         "late-policy=wait".to_string(),

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use gstgclip::model::{InferOptions, Prompts, Request};
 use gstgclip::picture::{self, Opened, Turn};
 
-use crate::model_args::{LookArgs, ModelArgs, Ready, WordArgs};
+use crate::model_args::{GateArgs, LookArgs, ModelArgs, Ready, WordArgs};
 use crate::say::{complain, say};
 use crate::{output, progress};
 use inputs::{Input, Target};
@@ -58,6 +58,8 @@ pub struct Args {
     words: WordArgs,
     #[command(flatten)]
     look: LookArgs,
+    #[command(flatten)]
+    gate: GateArgs,
 }
 
 #[derive(clap::Args)]
@@ -116,7 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("--opacity is {}; it must be from 0 to 1", args.opacity);
     }
     let prompts = args.prompts.parse_beside(&args.words)?;
-    let options = InferOptions { tags: args.tags, ..args.look.options()? };
+    let options = InferOptions { tags: args.tags, gate: args.gate.gate()?, ..args.look.options()? };
     let (inputs, many) = inputs::collect(&args.pictures)?;
     let target = |path: &Option<PathBuf>| path.as_ref().map(|path| Target::new(path, many)).transpose();
     let targets =

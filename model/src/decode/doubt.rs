@@ -5,7 +5,6 @@
 //! a pixel is none of them is the cosine itself: the best one is low, or no better than that of another class. Both limits
 //! depend on the checkpoint, the method and the templates.
 
-use super::regions::Row;
 use super::{DecodeOptions, Vocabulary};
 
 /// What takes a pixel from its winner.
@@ -30,23 +29,24 @@ impl Doubt {
         }
     }
 
-    /// Whether it looks at [`Row::margin`].
+    /// Whether it looks at margins.
     pub fn asks_for_margins(&self) -> bool {
         matches!(self, Doubt::When { margin, .. } if *margin > 0.0)
     }
 
-    /// Sets the mask values of pixels in doubt to 0.
-    pub fn take_away(&self, row: &Row, values: &mut [u32]) {
+    /// Sets the mask values of pixels in doubt to 0; by the winners' shares of the softmax, their cosines times the scale, and
+    /// their distances from the next class, which may be missing.
+    pub fn take_away(&self, probability: &[f32], best: &[f32], margin: &[f32], values: &mut [u32]) {
         match self {
             Doubt::OfAll => values.fill(0),
-            Doubt::When { probability: least, cosine, margin } => {
-                for ((value, probability), best) in values.iter_mut().zip(row.probability).zip(row.best) {
+            Doubt::When { probability: least, cosine, margin: least_margin } => {
+                for ((value, probability), best) in values.iter_mut().zip(probability).zip(best) {
                     if f64::from(*probability) < least[*value as usize] || best < cosine {
                         *value = 0;
                     }
                 }
-                for (value, found) in values.iter_mut().zip(row.margin) {
-                    *value = if found < margin { 0 } else { *value };
+                for (value, found) in values.iter_mut().zip(margin) {
+                    *value = if found < least_margin { 0 } else { *value };
                 }
             }
         }

@@ -85,7 +85,7 @@ impl<'a> Tally<'a> {
     pub fn add(&mut self, row: &Row) {
         self.values.clear();
         self.values.extend(row.query.iter().map(|&query| self.vocabulary.query_value[query as usize]));
-        self.doubt.take_away(row, &mut self.values);
+        self.doubt.take_away(row.probability, row.best, row.margin, &mut self.values);
         match &mut self.ids {
             Ids::U8(ids) => ids.extend(self.values.iter().map(|&value| value as u8)),
             Ids::U16(ids) => ids.extend(self.values.iter().map(|&value| value as u16)),

@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
 /// Pictures of all classes together: some tens of a class say what there is to say.
 pub const MAX_PICTURES: usize = 1000;
@@ -70,25 +70,30 @@ impl FromStr for Examples {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Examples> {
-        let mut examples = Examples::default();
-        for class in split(text, &[';', '\n']).into_iter().filter(|class| !class.trim().is_empty()) {
-            let (label, pictures) = cut(&class, '=').with_context(|| {
-                format!("\"{}\" is no class by pictures: write label=picture.png", class.trim())
-            })?;
-            let label = unescaped(label).split_whitespace().collect::<Vec<_>>().join(" ");
-            ensure!(!label.is_empty(), "a class by pictures has no label: write label=picture.png");
-            ensure!(examples.labels().all(|other| other != label), "the class \"{label}\" is written twice");
-            let pictures = pictures_of(pictures).with_context(|| format!("in the class \"{label}\""))?;
-            examples.0.push((label, pictures));
-        }
-        ensure!(!examples.0.is_empty(), "no class is named: write label=picture.png,...;label=...");
-        let pictures = examples.pictures();
-        ensure!(
-            pictures <= MAX_PICTURES,
-            "{pictures} pictures are more than {MAX_PICTURES}: some tens of each class say what there is to say"
-        );
-        Ok(examples)
+        // In one sentence: who asks for the text of an error may not ask for what is behind it.
+        parse(text).map_err(|error| anyhow!("{error:#}"))
     }
+}
+
+fn parse(text: &str) -> Result<Examples> {
+    let mut examples = Examples::default();
+    for class in split(text, &[';', '\n']).into_iter().filter(|class| !class.trim().is_empty()) {
+        let (label, pictures) = cut(&class, '=').with_context(|| {
+            format!("\"{}\" is no class by pictures: write label=picture.png", class.trim())
+        })?;
+        let label = unescaped(label).split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(!label.is_empty(), "a class by pictures has no label: write label=picture.png");
+        ensure!(examples.labels().all(|other| other != label), "the class \"{label}\" is written twice");
+        let pictures = pictures_of(pictures).with_context(|| format!("in the class \"{label}\""))?;
+        examples.0.push((label, pictures));
+    }
+    ensure!(!examples.0.is_empty(), "no class is named: write label=picture.png,...;label=...");
+    let pictures = examples.pictures();
+    ensure!(
+        pictures <= MAX_PICTURES,
+        "{pictures} pictures are more than {MAX_PICTURES}: some tens of each class say what there is to say"
+    );
+    Ok(examples)
 }
 
 /// Commas stand between pictures, and between the numbers of a box.

@@ -5,7 +5,7 @@ use tch::Device;
 use super::super::decode::MaskSizes;
 use super::super::{InferOptions, Picture, Window};
 use super::*;
-use crate::gate::Verdict;
+use crate::look::Verdict;
 use crate::windows::slide;
 
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
