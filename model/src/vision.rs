@@ -338,7 +338,9 @@ impl VisionTower {
         let Embedded { mut x, .. } = self.embed(input)?;
         for block in &self.blocks {
             let Qkv { q, k, v } = block.qkv(&x)?;
-            x = block.residual(&x, &attend_with_bias(&q, &k, &v, bias)?)?;
+            // In bf16 the first block's input is in f32, and so are its queries.
+            let bias = bias.f_to_kind(q.kind())?;
+            x = block.residual(&x, &attend_with_bias(&q, &k, &v, &bias)?)?;
         }
         self.project(&x.f_select(1, 0)?)
     }
