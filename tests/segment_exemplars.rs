@@ -88,7 +88,7 @@ fn make_file(model: &Path, method: &str, example: &Path, out: &Path) {
     };
     spec.method.name = method.into();
     let model = Model::load(&spec).unwrap();
-    let examples = format!("cup={}#0,0,0.5,0.5", example.display()).parse().unwrap();
+    let examples = format!("cup={}", example.display()).parse().unwrap();
     let mut look = |picture: &gstgclip::model::Picture, size| model.vision.describe(picture, size);
     let exemplars =
         Gallery::default().gather(&examples, InputSize::default(), &model.info, &mut look).unwrap();
