@@ -111,9 +111,8 @@ fn a_file_takes_the_place_of_the_pictures_for_its_own_model_and_method() {
         let mut rig = Rig::around(element, gclip_testing::workshop::PICTURE);
         gclip_testing::workshop::answer_of(&mut rig, 0)
     };
-    let of_pictures = answer(&|element| {
-        element.set_property("exemplars", format!("cup={}#0,0,0.5,0.5", example.display()))
-    });
+    let of_pictures =
+        answer(&|element| element.set_property("exemplars", format!("cup={}", example.display())));
     let of_file =
         answer(&|element| element.set_property("exemplars-file", file("mine.safetensors").to_str().unwrap()));
     assert_eq!(of_pictures, of_file);
