@@ -10,6 +10,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
+use super::CAT;
 use super::prompts::PromptWorker;
 use super::properties::{self, Concerns};
 use super::settings::Settings;
@@ -19,14 +20,6 @@ use crate::engine::{Client, Engine, Wish};
 use crate::frame::{self, Importer};
 use crate::model::ModelSpec;
 use crate::pads;
-
-pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(
-        "gclipsegment",
-        gst::DebugColorFlags::empty(),
-        Some("Open-vocabulary segmentation from text prompts"),
-    )
-});
 
 pub struct Segment {
     pub sinkpad: gst::Pad,

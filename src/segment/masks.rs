@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::MetaFlags;
 #[cfg(feature = "v1_26")]
-use super::imp::CAT;
+use super::CAT;
+use super::MetaFlags;
 use crate::frame;
 use crate::meta::{self, Masks, Rect, Region, Tag};
 use crate::model::Segmentation;

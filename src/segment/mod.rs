@@ -45,8 +45,10 @@
 //! * `imp`: the GObject side: pads, states, properties
 //! * `still`: whether two frames show the same
 //! * `machine`: what happens to a frame, decided without GStreamer, threads or a clock
-//! * `stream`: carries it out: both pads' threads, events, the model's answers
+//! * `stream`: what a stream's threads share, and, in `stream/flow`, a frame's way: both pads' threads, events, the
+//!   model's answers
 //! * `masks`, `tell`, `queries`, `stats`: the masks on a buffer, messages, queries, the `stats` property
+//! * `told`: who is in the picture, and what has been said of it
 
 mod imp;
 mod machine;
@@ -61,8 +63,19 @@ mod stats;
 mod still;
 mod stream;
 mod tell;
+mod told;
+
+use std::sync::LazyLock;
 
 use gst::prelude::*;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "gclipsegment",
+        gst::DebugColorFlags::empty(),
+        Some("Open-vocabulary segmentation from text prompts"),
+    )
+});
 
 glib::wrapper! {
     pub struct Segment(ObjectSubclass<imp::Segment>) @extends gst::Element, gst::Object;

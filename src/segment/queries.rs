@@ -4,7 +4,8 @@
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use super::imp::{CAT, Segment};
+use super::CAT;
+use super::imp::Segment;
 use crate::frame::{self, Importer};
 
 impl Segment {

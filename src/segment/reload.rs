@@ -5,7 +5,8 @@ use anyhow::{Context, Result};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use super::imp::{CAT, Segment};
+use super::CAT;
+use super::imp::Segment;
 
 impl Segment {
     /// Puts the checkpoint `model` (or, without one, the one that the property names, read again) in the place of

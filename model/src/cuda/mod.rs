@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What libtorch's Rust binding does not offer of CUDA: streams, events and page-locked memory.
 //!
+//! * `loaded`: libraries that the process has loaded, and the functions that they export
 //! * `runtime`: the functions of the CUDA runtime that libtorch itself has loaded, called by name
 //! * `pixels`: a frame in the memory of a GPU, and tensors that read it where it lies
 //! * `staging`: frames from the host to a GPU, on a stream beside the one that computes
@@ -14,6 +15,7 @@
 
 pub(super) mod clock;
 mod download;
+mod loaded;
 mod pixels;
 mod runtime;
 mod staging;
@@ -23,6 +25,6 @@ mod torch;
 
 pub(super) use download::Download;
 pub use pixels::{LentPixels, LentPlane};
-pub use runtime::{Event, Runtime, Stream, runtime};
+pub use runtime::{Event, Runtime, runtime};
 pub use staging::Uploader;
-pub use torch::{allow_cudnn_attention, version};
+pub use torch::{Stream, allow_cudnn_attention, version};

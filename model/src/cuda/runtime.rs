@@ -8,15 +8,14 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::Library;
 
-use super::torch::{Torch, functions};
+use super::loaded::{functions, loaded};
+use super::torch::{Stream, Torch};
 
 type Code = c_int;
 const SUCCESS: Code = 0;
@@ -30,8 +29,6 @@ const PAGE_LOCKED: c_uint = 0;
 const SLEEPING: c_uint = 1;
 /// `cudaEventDisableTiming`
 const WITHOUT_TIME: c_uint = 2;
-/// `RTLD_NOLOAD`: only a library that is loaded already.
-const LOADED_ONLY: c_int = 4;
 
 functions! {
     /// The functions of the runtime, under short names.
@@ -91,30 +88,6 @@ fn load() -> Result<Runtime> {
 pub(super) fn functions_behind(library: &Library) -> Result<Functions> {
     Functions::of(library)
 }
-
-/// A handle to a library that is loaded already; looking up a name in it goes through its dependencies, too.
-pub(super) fn loaded(name: &str) -> Result<Option<Library>> {
-    let Some(file) = loaded_file(name) else { return Ok(None) };
-    // SAFETY: the library is loaded already, so no initialiser runs: this only adds a handle.
-    let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL | LOADED_ONLY) };
-    Ok(Some(library.with_context(|| format!("{} cannot be named again", file.display()))?))
-}
-
-/// The file of a loaded library of this name.
-fn loaded_file(name: &str) -> Option<PathBuf> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let files = maps.lines().filter_map(|line| Some(Path::new(&line[line.find('/')?..])));
-    files.filter(|file| file.file_name().is_some_and(|found| found == name)).map(Path::to_owned).next()
-}
-
-/// A queue of work of a device, by CUDA's handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream(pub *mut c_void);
-
-// SAFETY: a handle, which any thread may give to the runtime; CUDA's own functions are thread-safe.
-unsafe impl Send for Stream {}
-// SAFETY: as above; nothing is behind a shared reference but the handle's value.
-unsafe impl Sync for Stream {}
 
 /// A point in the work of a stream.
 pub struct Event {

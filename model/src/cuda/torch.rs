@@ -11,31 +11,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, bail};
 use libloading::os::unix::Library;
 
-use super::runtime::{Stream, loaded};
-
-/// Declares a table of functions, and how it is read from a library.
-macro_rules! functions {
-    ($(#[$about:meta])* $table:ident { $($name:ident = $symbol:literal: fn($($argument:ty),*) -> $result:ty;)* }) => {
-        $(#[$about])*
-        #[derive(Clone, Copy)]
-        pub(in crate::cuda) struct $table {
-            $(pub $name: unsafe extern "C" fn($($argument),*) -> $result,)*
-        }
-
-        impl $table {
-            pub(in crate::cuda) fn of(library: &libloading::os::unix::Library) -> anyhow::Result<$table> {
-                use anyhow::Context;
-                Ok($table {
-                    // SAFETY: the type is that of this function where it is declared. The library stays loaded: it
-                    // belongs to libtorch, which is never unloaded, and the callers keep a handle of their own.
-                    $($name: *unsafe { library.get($symbol.as_bytes()) }
-                        .with_context(|| format!("the library has no {}", $symbol))?,)*
-                })
-            }
-        }
-    };
-}
-pub(in crate::cuda) use functions;
+use super::loaded::{functions, loaded};
 
 functions! {
     /// Streams, in libtorch_cuda.
@@ -53,6 +29,15 @@ functions! {
         use_cudnn_attention = "_ZN2at7Context14setSDPUseCuDNNEb": fn(*mut c_void, bool) -> ();
     }
 }
+
+/// A queue of work of a device, by CUDA's handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream(pub *mut c_void);
+
+// SAFETY: a handle, which any thread may give to the runtime; CUDA's own functions are thread-safe.
+unsafe impl Send for Stream {}
+// SAFETY: as above; nothing is behind a shared reference but the handle's value.
+unsafe impl Sync for Stream {}
 
 /// Streams as libtorch knows them.
 #[derive(Clone, Copy)]

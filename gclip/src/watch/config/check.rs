@@ -2,7 +2,7 @@
 //! From what is written to what it means: defaults filled in, paths resolved, and every mistake found that can be
 //! found without a camera and without the model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
@@ -23,7 +23,7 @@ pub fn config(file: File, folder: &Path) -> Result<Config, Mistake> {
         let checked = output(name, written, folder, &mut secrets)?;
         let same = |other: &&Output| match (&other.target, &checked.target) {
             (Target::Stdout, Target::Stdout) => true,
-            (Target::File(one), Target::File(other)) => one == other,
+            (Target::File(one), Target::File(other)) => resolved(one) == resolved(other),
             _ => false,
         };
         if let Some(other) = outputs.iter().find(same) {
@@ -73,6 +73,12 @@ pub fn config(file: File, folder: &Path) -> Result<Config, Mistake> {
     }
     let web = file.web.as_ref().map(|written| web(written, &mut secrets)).transpose()?;
     Ok(Config { model: model(&file.model, folder)?, metrics: file.metrics, web, outputs, cameras, secrets })
+}
+
+/// The same for each way to write the path of a file, whether it is there already or not.
+fn resolved(file: &Path) -> PathBuf {
+    let beside = || Some(file.parent()?.canonicalize().ok()?.join(file.file_name()?));
+    file.canonicalize().ok().or_else(beside).unwrap_or_else(|| file.into())
 }
 
 /// Who can reach the page can see the cameras and change them.

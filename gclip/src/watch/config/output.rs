@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One output's keys.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
@@ -44,7 +44,7 @@ pub fn output(
         Kind::File => {
             let path =
                 own.path.as_ref().ok_or_else(|| written.missing("path", "path = \"results.jsonl\""))?;
-            Target::File(folder.join(path.get_ref()))
+            Target::File(written.file(path)?)
         }
         Kind::Mqtt => Target::Mqtt(written.mqtt(secrets)?),
         Kind::Webhook => Target::Webhook(written.webhook(secrets)?),
@@ -66,6 +66,18 @@ impl Written<'_> {
 
     fn missing(&self, key: &str, example: &str) -> Mistake {
         Mistake::new(self.at.clone(), self.key(key), format!("it is missing: write {example}"))
+    }
+
+    /// The file to write to. That its folder is missing is no mistake of the config: a disk may be mounted later.
+    fn file(&self, path: &Spanned<String>) -> Result<PathBuf, Mistake> {
+        let file = self.folder.join(path.get_ref());
+        match path.get_ref().is_empty() || file.is_dir() {
+            false => Ok(file),
+            true => {
+                let what = "it is a folder: write the name of a file in it";
+                Err(Mistake::new(path.span(), self.key("path"), what))
+            }
+        }
     }
 
     /// Keys of another type of output are a mistake.

@@ -155,6 +155,15 @@ fn what_clip_cannot_do_is_told_and_no_mistake() {
 #[test]
 fn mistakes_in_outputs_and_properties() {
     refuses(&format!("{GOOD}[output.x]\ntype = 'file'"), &[":6: output.x.path", "missing"]);
+    for folder in ["/tmp", "/", ""] {
+        let text = format!("{GOOD}[output.x]\ntype = 'file'\npath = '{folder}'");
+        refuses(&text, &[":8: output.x.path", "it is a folder"]);
+    }
+    let file = |name: &str, path: &str| format!("[output.{name}]\ntype = 'file'\npath = '{path}'\n");
+    for same in ["/tmp/lines.jsonl", "/tmp/../tmp/lines.jsonl", "/proc/self/root/tmp/lines.jsonl"] {
+        let text = GOOD.to_string() + &file("x", "/tmp/lines.jsonl") + &file("y", same);
+        refuses(&text, &["output.y", "same place as output.x"]);
+    }
     refuses(&format!("{GOOD}[output.x]\ntype = 'stdout'\npath = 'p'"), &[":8: output.x.path", "\"file\""]);
     refuses(
         &format!("{GOOD}[output.x]\ntype = 'mqtt'\nbroker = 'mqtt://u:secret@'"),
