@@ -95,6 +95,11 @@ impl Importer {
         self.unbridged.as_deref()
     }
 
+    /// Whether the model reads the pixels of a buffer where they lie, in the memory of a GPU.
+    pub fn is_on_device(&self, buffer: &gst::BufferRef) -> bool {
+        self.bridge.as_ref().is_some_and(|bridge| bridge.is_device_frame(buffer))
+    }
+
     /// The CUDA context to offer to other elements, so that their frames need no copy.
     pub fn context(&self) -> Option<&gst::Context> {
         self.bridge.as_ref().map(Bridge::context)

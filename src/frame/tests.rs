@@ -59,6 +59,53 @@ fn every_format_is_packed_whatever_its_stride_and_parity() {
     }
 }
 
+/// The two ways to a thumbnail's means: samples read by the CPU, and tensors over the frame where it lies, as on a GPU.
+#[test]
+fn means_of_cells_are_the_same_on_a_device() {
+    let cells = |length: usize| -> Vec<Vec<usize>> {
+        (0..length)
+            .collect::<Vec<_>>()
+            .chunks(3)
+            .map(|cell| cell.iter().step_by(2).copied().collect())
+            .collect()
+    };
+    let deep = |format: &VideoFormat| DEEP.iter().any(|(deep, _)| deep == format);
+    for format in FORMATS.into_iter().filter(|format| !deep(format)) {
+        for (width, height) in [(1, 1), (5, 3), (33, 17)] {
+            let (buffer, info, _) = frame_with_padding(format, width, height, 5);
+            let picture = lent(buffer.clone(), Hold::on(&buffer).unwrap(), &info).unwrap();
+            let means =
+                crate::model::preprocess::cell_means(&picture, |width, height| (cells(height), cells(width)))
+                    .unwrap();
+            let mapped = Mapped::read_shown(&buffer, &info).unwrap();
+            let read = mapped.colours().into_iter().map(|component| {
+                let (rows, columns) = (cells(component.height), cells(component.width));
+                let mean = |rows: &Vec<usize>, columns: &Vec<usize>| {
+                    let at = |y: usize, x: usize| {
+                        component.data[y * component.row_step + x * component.pixel_step]
+                    };
+                    let samples =
+                        rows.iter().flat_map(|&y| columns.iter().map(move |&x| f32::from(at(y, x))));
+                    samples.sum::<f32>() / (rows.len() * columns.len()) as f32
+                };
+                rows.iter()
+                    .flat_map(|row| columns.iter().map(|column| mean(row, column)))
+                    .collect::<Vec<f32>>()
+            });
+            let mut read: Vec<Vec<f32>> = read.collect();
+            // In the order in which they lie.
+            if matches!(format, VideoFormat::Bgr | VideoFormat::Bgra | VideoFormat::Bgrx) {
+                read.reverse();
+            }
+            assert_eq!(means.len(), read.len(), "{format}");
+            for (one, other) in means.iter().flatten().zip(read.iter().flatten()) {
+                assert!((one - other).abs() < 1e-3, "{format} {width}x{height}: {one} and {other}");
+            }
+            assert_eq!(means.iter().map(Vec::len).sum::<usize>(), read.iter().map(Vec::len).sum::<usize>());
+        }
+    }
+}
+
 /// Formats of 16-bit samples, and the bits of each below those of a byte.
 const DEEP: [(VideoFormat, u32); 4] = [
     (VideoFormat::Gray16Le, 8),

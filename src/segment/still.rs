@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Is this frame the same picture as that one? Answered from a thumbnail of each, in a tenth of a millisecond.
-//! Plain Rust: no GStreamer, no torch.
+//! Is this frame the same picture as that one? Answered from a thumbnail of each, in a tenth of a millisecond; the
+//! thumbnail of a frame in the memory of a GPU is made there. Plain Rust: no GStreamer, no torch.
 
 use crate::frame::{Component, Samples};
+use crate::model::preprocess::Cells;
 
 /// Cells of a thumbnail: few enough to be cheap, and so many that something of a hundredth of the frame's side that
 /// moves changes one of them.
@@ -24,6 +25,11 @@ impl Thumbnail {
         components.into_iter().map(means).collect::<Option<_>>().map(Thumbnail)
     }
 
+    /// Of the means of the cells of [`cells_of`], for each component.
+    pub fn of_means(means: Vec<Vec<f32>>) -> Thumbnail {
+        Thumbnail(means)
+    }
+
     /// Whether no cell has changed. Pictures of other sizes are other pictures.
     pub fn is_same(&self, other: &Thumbnail) -> bool {
         let alike = |a: &Vec<f32>, b: &Vec<f32>| {
@@ -31,6 +37,11 @@ impl Thumbnail {
         };
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| alike(a, b))
     }
+}
+
+/// The rows and the columns of a component of this size, in cells.
+pub fn cells_of(width: usize, height: usize) -> (Cells, Cells) {
+    (cells(height, ROWS), cells(width, COLUMNS))
 }
 
 fn means(component: Component) -> Option<Vec<f32>> {
@@ -50,7 +61,7 @@ fn means_of(
     sample: impl Fn(&[u8], usize) -> Option<u32>,
 ) -> Option<Vec<f32>> {
     let Component { data, row_step, pixel_step, width, height, .. } = component;
-    let (rows, columns) = (cells(height, ROWS), cells(width, COLUMNS));
+    let (rows, columns) = cells_of(width, height);
     // The columns that are looked at, with the cell of each: the same in every row.
     let across: Vec<(usize, usize)> = columns
         .iter()
@@ -73,7 +84,7 @@ fn means_of(
 }
 
 /// A side of `length` pixels in at most `most` cells: the pixels of each that are looked at, evenly spread.
-fn cells(length: usize, most: usize) -> Vec<Vec<usize>> {
+fn cells(length: usize, most: usize) -> Cells {
     let count = length.min(most);
     let cell = |index: usize| {
         let (start, end) = (index * length / count, (index + 1) * length / count);

@@ -5,6 +5,7 @@
 //! pixels. The resize is bilinear with antialiasing; planes that already have the right size keep their exact
 //! values. Chroma is taken as centred between its luma pixels.
 
+mod cells;
 mod colour;
 mod hdr;
 mod planes;
@@ -18,6 +19,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::cuda::LentPixels;
 
+pub use cells::{Cells, cell_means};
 pub use planes::plane_sizes;
 pub use size::{InputSize, MAX_PATCHES, network_size, scaled_size};
 

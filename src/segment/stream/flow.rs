@@ -29,14 +29,15 @@ use crate::batch::Ticket;
 use crate::engine::{Active, Job};
 use crate::frame::{self, Mapped};
 use crate::meta::Masks;
-use crate::model::{InferOptions, Request, Segmentation};
+use crate::model::preprocess::cell_means;
+use crate::model::{InferOptions, Picture, Request, Segmentation};
 use crate::segment::CAT;
 use crate::segment::imp::Segment;
 use crate::segment::machine::{
     Arrival, Ask, Asked, Carries, Dropped, Effects, End, Ended, Failed, Kind, Knock, Origin, Restart, Step,
 };
 use crate::segment::masks::{attach, masks_of};
-use crate::segment::still::Thumbnail;
+use crate::segment::still::{Thumbnail, cells_of};
 use crate::segment::told::Told;
 
 /// Name of the event that changes the prompts exactly at the next buffer.
@@ -95,6 +96,15 @@ const POSTED: (End, bool) = (End::Other(0), true);
 
 /// What the model's answer to a frame will come by, with the generation of the prompts that it was asked with.
 type Handed = (Ticket<Arc<Segmentation>>, u64);
+
+/// Of the frame as it is shown; `there` is the frame as a picture, where that lies in the memory of a GPU. `None`: it
+/// cannot be read, which is told when the model is asked about it.
+fn thumbnail(cargo: &Cargo, there: Option<&Picture>) -> Option<Thumbnail> {
+    if let Some(picture) = there {
+        return cell_means(picture, cells_of).ok().map(Thumbnail::of_means);
+    }
+    Thumbnail::of(Mapped::read_shown(&cargo.buffer, &cargo.info).ok()?.colours())
+}
 
 impl Segment {
     // ---- upstream's thread ----
@@ -239,12 +249,21 @@ impl Segment {
         };
         let mut options = policy.infer.clone();
         cargo.memory.remember(&mut options, cargo.buffer.pts().map(Into::into));
+        // A frame in the memory of a GPU is looked at there, so it is a picture already; to bring one from the host there is
+        // what a repeated frame is spared.
+        let bring = || importer.picture(&cargo.buffer, &cargo.info);
+        let there = importer.is_on_device(&cargo.buffer).then(bring).transpose();
+        let mut there = match there {
+            Ok(there) => there,
+            Err(error) => return failed(format!("{error:#}")),
+        };
         if policy.skip_static
-            && let Some(of) = self.repeats(ask.number, cargo, &active, &options, lost_looks)
+            && let Some(thumbnail) = thumbnail(cargo, there.as_ref())
+            && let Some(of) = self.repeats(ask.number, thumbnail, cargo, &active, &options, lost_looks)
         {
             return (Asked::Repeats(of), None, Vec::new());
         }
-        let picture = match importer.picture(&cargo.buffer, &cargo.info) {
+        let picture = match there.take().map_or_else(bring, Ok) {
             Ok(picture) => picture,
             Err(error) => return failed(format!("{error:#}")),
         };
@@ -263,13 +282,12 @@ impl Segment {
     fn repeats(
         &self,
         number: u64,
+        thumbnail: Thumbnail,
         cargo: &Cargo,
         active: &Active,
         options: &InferOptions,
         lost_looks: u64,
     ) -> Option<u64> {
-        let shown = Mapped::read_shown(&cargo.buffer, &cargo.info).ok()?;
-        let thumbnail = Thumbnail::of(shown.colours())?;
         let vocabulary = active.vocabulary.clone();
         let mut looked = self.stream.looked.lock();
         let same = looked.as_ref().filter(|looked| {
