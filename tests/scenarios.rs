@@ -130,11 +130,16 @@ impl Player {
     fn new(elements: &str) -> Player {
         let video = std::fs::canonicalize(gclip_testing::DEMO).unwrap().join("demo.mp4");
         let description = format!(
-            "filesrc location={} ! qtdemux ! h264parse ! avdec_h264 ! videoconvertscale \
+            "filesrc location={} ! qtdemux name=demux  h264parse name=parse ! avdec_h264 ! videoconvertscale \
              ! video/x-raw,format=I420,width=64,height=36 ! {elements} ! fakesink name=out sync=false",
             video.display()
         );
         let pipeline = gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
+        // Not by the description: that links once, and each way through READY makes the pad anew.
+        let parse = pipeline.by_name("parse").unwrap().static_pad("sink").unwrap().downgrade();
+        pipeline.by_name("demux").unwrap().connect_pad_added(move |_, pad| {
+            pad.link(&parse.upgrade().unwrap()).unwrap();
+        });
         let monitor: Arc<Mutex<Monitor>> = Arc::default();
         let pad = pipeline.by_name("out").unwrap().static_pad("sink").unwrap();
         let kinds =
