@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line on a checkpoint made by the test: what it writes, and what it says when something is wrong.
 
-use gclip_testing::tiny;
+use gclip_testing::{python, tiny};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -91,6 +91,35 @@ impl Workshop {
 }
 
 const SEGMENT: &str = "segment picture.png --model model --device cpu --precision f32 --template none";
+
+/// As pycocotools loads it; other readers of COCO build on the same.
+#[test]
+fn a_coco_data_set_has_every_pixel_of_the_masks() {
+    let shop = Workshop::new();
+    fs::create_dir_all(shop.path("in/sub")).unwrap();
+    fs::copy(shop.path("picture.png"), shop.path("in/sub/one.png")).unwrap();
+    fs::copy(shop.path("picture.png"), shop.path("in/two.png")).unwrap();
+    let options = "--model model --device cpu --precision f32 --template none --prompts sky;tree;road";
+    shop.works(&format!("segment in {options} --mask masks --coco set.json"));
+    let file = shop.path("set.json");
+    let Some(read) = python::run("coco.py", &[file.to_str().unwrap()], "") else { return };
+    let pictures: Value = serde_json::from_str(&read).unwrap();
+    let pictures = pictures.as_array().unwrap();
+    assert_eq!(pictures.len(), 2);
+    for picture in pictures {
+        let name = picture["file"].as_str().unwrap();
+        assert!(["sub/one.png", "two.png"].contains(&name), "{name}");
+        let (_, _, mask) = shop.mask(&format!("masks/{name}"));
+        let hex: String = mask.iter().map(|id| format!("{id:02x}")).collect();
+        assert_eq!(picture["ids"], hex, "{name}");
+        assert_eq!(picture["names"], serde_json::json!({ "1": "sky", "2": "tree", "3": "road" }));
+        assert!(picture["found"].as_u64().unwrap() > 0);
+    }
+    shop.refuses(
+        &format!("segment in {options} --coco nowhere/set.json"),
+        &["nowhere/set.json", "does not exist"],
+    );
+}
 
 #[test]
 fn one_picture_every_result() {

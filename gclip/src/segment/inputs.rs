@@ -16,6 +16,14 @@ pub struct Input {
     name: PathBuf,
 }
 
+impl Input {
+    /// Its file, relative to the folder it was found in.
+    pub fn file_name(&self) -> String {
+        let ending = self.path.extension().unwrap_or_default();
+        self.name.with_added_extension(ending).display().to_string()
+    }
+}
+
 /// All pictures, and whether there may be several: more than one path, or a folder.
 pub fn collect(paths: &[PathBuf]) -> Result<(Vec<Input>, bool)> {
     let mut inputs = Vec::new();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `gclip segment`: pictures to masks, overlays, JSON and logits.
 
+mod coco;
 mod inputs;
 mod logits;
 mod mask;
@@ -44,6 +45,9 @@ pub struct Args {
     /// Put the masks into the JSON, in COCO's run-length encoding.
     #[arg(long, requires = "json", help_heading = "Results")]
     rle: bool,
+    /// Write all that was found as one COCO data set, with run-length masks.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    coco: Option<PathBuf>,
     /// Score how sure it is that each class is in the picture at all (TagCLIP), into the table and the JSON; the
     /// published way looks with --size native.
     #[arg(long, help_heading = "Results")]
@@ -125,7 +129,7 @@ pub fn run(args: &Args) -> Result<()> {
         Targets { mask: target(&args.mask)?, overlay: target(&args.overlay)?, logits: target(&args.logits)? };
 
     let to_stdout = args.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
-    if let Some(path) = args.json.as_ref().filter(|_| !to_stdout) {
+    for path in args.json.iter().filter(|_| !to_stdout).chain(&args.coco) {
         inputs::check_folder_of(path)?;
     }
 
@@ -134,10 +138,10 @@ pub fn run(args: &Args) -> Result<()> {
     let loading = start.elapsed();
 
     let bar = progress::counter(inputs.len())?;
-    let (mut lines, mut failures) = (Vec::new(), 0);
+    let (mut lines, mut dataset, mut failures) = (Vec::new(), coco::Dataset::default(), 0);
     let start = Instant::now();
     for input in &inputs {
-        match one(args, input, &mut ready, &prompts, &options, &targets) {
+        match one(args, input, &mut ready, &prompts, &options, &targets, &mut dataset) {
             Ok(record) if to_stdout => writeln!(std::io::stdout(), "{}", record.to_line()?)?,
             Ok(record) => {
                 if many {
@@ -158,6 +162,9 @@ pub fn run(args: &Args) -> Result<()> {
     bar.finish_and_clear();
     if let Some(path) = args.json.as_ref().filter(|_| !to_stdout) {
         output::write(path, |file| lines.iter().try_for_each(|line| Ok(writeln!(file, "{line}")?)))?;
+    }
+    if let Some(path) = &args.coco {
+        output::write(path, |file| dataset.write(&ready.vocabulary.labels, file))?;
     }
     if !to_stdout {
         say!(
@@ -183,6 +190,7 @@ fn one(
     prompts: &Prompts,
     options: &InferOptions,
     targets: &Targets,
+    dataset: &mut coco::Dataset,
 ) -> Result<Record> {
     let Opened { image, doubt } = picture::read(&input.path, Turn::AsShown)?;
     if let Some(doubt) = doubt {
@@ -205,6 +213,9 @@ fn one(
     }
     if let Some(target) = &targets.logits {
         logits::write(&target.file(input, "safetensors")?, ready, &requests[0]).with_context(segmenting)?;
+    }
+    if args.coco.is_some() {
+        dataset.add(input, &image, &answer);
     }
     Ok(Record::new(input, &image, answer, times, prompts, ready, args.rle))
 }

@@ -119,7 +119,7 @@ impl Milliseconds {
 }
 
 /// The mask of each region in COCO's run-length encoding.
-fn masks(answer: &Segmentation) -> Vec<RegionMask> {
+pub fn masks(answer: &Segmentation) -> Vec<RegionMask> {
     let runs = match &answer.ids {
         Ids::U8(ids) => rle::runs(ids.chunks_exact(answer.width).map(MaskRow::U8)),
         Ids::U16(ids) => {
