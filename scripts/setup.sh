@@ -206,6 +206,11 @@ if [ ${#meanwhile[@]} -gt 0 ]; then
   trap - EXIT
 fi
 if [ $tests = yes ]; then
+  if ! { command -v chromium && command -v chromedriver; } >/dev/null; then
+    step "a browser for the tests of the page: 121 MB to fetch, 391 MB on disk"
+    # Not every Debian has one for every machine; what else is tested does not need it.
+    (install chromium chromium-driver) || step "without a browser: the tests of the page will say that they are SKIPPED"
+  fi
   folder=$home/$(python3 -c 'import sys; print("python%d.%d-tests" % sys.version_info[:2])')
   if [ "$(cat "$folder/complete" 2>/dev/null)" != "${TEST_WHEELS[*]}" ]; then
     step "fetching Python packages for the tests"

@@ -25,6 +25,8 @@ mod mistakes;
 mod mqtt;
 #[path = "watch/outages.rs"]
 mod outages;
+#[path = "watch/page.rs"]
+mod page;
 #[path = "watch/passwords.rs"]
 mod passwords;
 #[path = "watch/random.rs"]

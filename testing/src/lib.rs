@@ -6,9 +6,10 @@
 //! * `frames`, `scene`: frames with masks; `gclipoverlay` in a harness
 //! * `playing`: pipelines that run to their end; a model that only takes time
 //! * `dice`: chance that comes out the same for the same seed
-//! * `rtsp`: an RTSP server; `python`: other readers of our output
+//! * `rtsp`: an RTSP server; `browser`: a browser; `python`: other readers of our output
 //! * `usage`: what this process uses
 
+pub mod browser;
 pub mod dice;
 pub mod fake;
 pub mod frames;

@@ -260,7 +260,7 @@ fn report_frames(segment: &gst::Element, reporter: &Arc<Reporter>) -> Result<()>
             let size = size.map_or((0, 0), |info| (info.width(), info.height()));
             let masks = Masks::from_buffer(buffer);
             reporter.frame(size, buffer.pts(), masks.as_ref());
-            reporter.view.offer(caps.as_ref(), buffer, masks.as_ref());
+            reporter.view.offer(pad, buffer, masks.as_ref());
         }
         gst::PadProbeReturn::Ok
     });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use gst::prelude::*;
 use gstgclip::meta::{MaskRow, Masks};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub struct View {
     number: u64,
     sample: gst::Sample,
     masks: Option<Masks>,
+    /// Since the camera's picture was there; `None` where its time is not known.
+    delay: Option<Duration>,
     picture: Once,
     json: Once,
 }
@@ -50,6 +53,8 @@ struct MaskData {
 
 #[derive(Serialize)]
 struct Region {
+    /// Of the class, counted from 1 as in the prompts.
+    value: u32,
     label: String,
     score: f64,
     /// Share of the picture.
@@ -70,21 +75,22 @@ impl Default for Viewfinder {
 
 impl Viewfinder {
     /// A frame has come, on its streaming thread.
-    pub fn offer(&self, caps: Option<&gst::Caps>, buffer: &gst::Buffer, masks: Option<&Masks>) {
+    pub fn offer(&self, pad: &gst::Pad, buffer: &gst::Buffer, masks: Option<&Masks>) {
         if self.newest.receiver_count() == 0 {
             if self.newest.borrow().is_some() {
                 self.newest.send_replace(None);
             }
             return;
         }
+        let caps = pad.current_caps();
         let mut taken = self.taken.lock();
         if caps.is_none() || taken.0.is_some_and(|at| at.elapsed() < INTERVAL) {
             return;
         }
         *taken = (Some(Instant::now()), taken.1 + 1);
-        let sample = gst::Sample::builder().buffer(buffer).caps_if_some(caps).build();
-        let view =
-            View { number: taken.1, sample, masks: masks.cloned(), picture: Once::new(), json: Once::new() };
+        let sample = gst::Sample::builder().buffer(buffer).caps_if_some(caps.as_ref()).build();
+        let (masks, delay) = (masks.cloned(), buffer.pts().and_then(|pts| delay(pad, pts)));
+        let view = View { number: taken.1, sample, masks, delay, picture: Once::new(), json: Once::new() };
         self.newest.send_replace(Some(Arc::new(view)));
     }
 
@@ -94,6 +100,14 @@ impl Viewfinder {
         let is_newer = |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| view.number > number);
         pictures.wait_for(is_newer).await.ok().and_then(|view| view.clone())
     }
+}
+
+/// How long ago a picture of this time came from the camera, by the pipeline's clock.
+fn delay(pad: &gst::Pad, pts: gst::ClockTime) -> Option<Duration> {
+    let segment = pad.sticky_event::<gst::event::Segment>(0)?;
+    let came = segment.segment().downcast_ref::<gst::ClockTime>()?.to_running_time(pts)?;
+    let now = pad.parent_element()?.current_running_time()?;
+    Some(now.saturating_sub(came).into())
 }
 
 impl View {
@@ -112,7 +126,9 @@ impl View {
     pub fn json(&self) -> Result<Arc<[u8]>> {
         once(&self.json, || {
             let jpeg = BASE64_STANDARD.encode(&*self.picture()?);
-            let whole = json!({ "number": self.number, "jpeg": jpeg, "masks": self.masks()? });
+            let delay = self.delay.and_then(|delay| u64::try_from(delay.as_millis()).ok());
+            let whole =
+                json!({ "number": self.number, "delay": delay, "jpeg": jpeg, "masks": self.masks()? });
             Ok(serde_json::to_vec(&whole)?.into())
         })
     }
@@ -128,6 +144,7 @@ impl View {
         let Some(masks) = &self.masks else { return Ok(None) };
         let shown = &masks.regions[..masks.regions.len().min(usize::from(u8::MAX))];
         let regions = shown.iter().map(|region| Region {
+            value: region.value,
             label: region.label.clone(),
             score: region.score,
             area: region.area,

@@ -20,6 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::guard::{Guard, SESSION};
 use super::{COOKIE_NAME, House, refuse};
+use crate::watch::config::Camera;
 use crate::watch::desk::{Refusal, Wish};
 use crate::watch::feed::Happening;
 use crate::watch::state::{COUNTERS, Phase, Status};
@@ -138,12 +139,22 @@ fn status(status: &Status) -> Value {
 
 async fn camera(State(house): State<House>, Path(name): Path<String>) -> Response {
     let now = house.board.snapshot().cameras.iter().find(|camera| *camera.name == *name).map(status);
-    let address = house.directory.find(&name).map(|(camera, _)| camera.address.to_string());
-    answer(house.bell.ring(Wish::Describe(name), None).await.map(|mut camera| {
-        camera["address"] = address.into();
-        camera["now"] = now.unwrap_or(Value::Null);
-        camera
+    let answered = house.bell.ring(Wish::Describe(name.clone()), None).await;
+    // After that: what has been changed before is in it.
+    let watched = house.directory.find(&name).map(|(camera, _)| camera);
+    answer(answered.map(|mut described| {
+        described["address"] = watched.as_ref().map(|camera| camera.address.to_string()).into();
+        described["in_force"] = watched.as_deref().map_or(Value::Null, in_force);
+        described["now"] = now.unwrap_or(Value::Null);
+        described
     }))
+}
+
+/// What is looked for, and where, whether the camera's own keys say so, the defaults or a file.
+fn in_force(camera: &Camera) -> Value {
+    json!({
+        "prompts": camera.prompts, "background": camera.background, "zones": camera.zones, "labels": camera.labels,
+    })
 }
 
 type Keys = Result<Json<Map<String, Value>>, JsonRejection>;

@@ -4,6 +4,7 @@
 
 mod api;
 mod guard;
+mod page;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,13 +43,6 @@ const COOKIE_NAME: &str = "gclip_session";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
                       connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
-const PAGE: [(&str, &str, &str); 4] = [
-    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
-    ("/app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
-    ("/text.js", "text/javascript; charset=utf-8", include_str!("page/text.js")),
-    ("/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
-];
-
 /// What the interface shows and changes.
 #[derive(Clone)]
 pub struct House {
@@ -84,14 +78,10 @@ pub fn serve(web: &Web, house: House) -> Result<()> {
 }
 
 fn router(house: House, guard: Arc<Guard>, is_secure: bool) -> Router {
-    let mut router = Router::new();
-    for (path, kind, text) in PAGE {
-        router = router.route(path, get(move || async move { ([(CONTENT_TYPE, kind)], text) }));
-    }
     let probe = |probe: fn(&Board) -> Result<(), String>| {
         get(move |State(house): State<House>| async move { api::probed(probe(&house.board)) })
     };
-    router
+    page::routes()
         .route("/healthz", probe(Board::health))
         .route("/readyz", probe(Board::readiness))
         .merge(api::routes())
