@@ -24,6 +24,7 @@ mod say;
 mod segment;
 mod text;
 mod trouble;
+mod try_out;
 mod usage;
 mod video;
 mod watch;
@@ -65,6 +66,8 @@ enum Command {
     Segment(Box<segment::Args>),
     /// Encode prompts into a file of text embeddings.
     Text(text::Args),
+    /// Try words on a video, pictures or a camera while looking at it, on a page in the browser; without a config.
+    Try(try_out::Args),
     /// Segment a video, an RTSP stream or a camera; write the overlay as video and picture, the masks as JSON.
     Video(video::Args),
     /// Watch RTSP cameras for months: one model, prompts per camera, results as JSON lines.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&args).map_err(Failure::from),
         Command::Segment(args) => segment::run(&args).map_err(Failure::from),
         Command::Text(args) => text::run(&args).map_err(Failure::from),
+        Command::Try(args) => try_out::run(&args),
         Command::Video(args) => video::run(&args).map_err(Failure::from),
         Command::Watch(args) => watch::run(&args),
     };

@@ -58,6 +58,11 @@ pub fn explain(error: &gst::message::Error, address: &Address, hide: &dyn Fn(&st
     }
 }
 
+/// GStreamer's message in one sentence, without its source.
+pub fn sentence(error: &gst::message::Error) -> String {
+    without_video(error).map_or_else(|| error.error().to_string(), str::to_string)
+}
+
 /// GStreamer's message in one sentence with its source; the debug text only helps developers.
 pub fn readable(error: &gst::message::Error) -> Error {
     if let Some(what) = without_video(error) {

@@ -45,5 +45,7 @@ mod stopping;
 mod surroundings;
 #[path = "watch/terminal.rs"]
 mod terminal;
+#[path = "watch/try_out.rs"]
+mod try_out;
 #[path = "watch/webhook.rs"]
 mod webhook;

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use gst::prelude::*;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::config::Camera;
+use super::config::{Camera, Source};
 use super::heap;
 use super::line::Presence;
+use super::local;
 use super::pipeline::{self, Connection};
 use super::report::Reporter;
 use super::retry::Retry;
@@ -18,7 +19,7 @@ use super::state::{Count, Phase};
 use super::stop::Stop;
 use crate::redact;
 use crate::rtsp::Talk;
-use crate::trouble::{Refused, explain, first_error};
+use crate::trouble::{Refused, first_error};
 
 /// A camera that stays away is told about again after this long.
 const REMIND: Duration = Duration::from_secs(600);
@@ -115,7 +116,8 @@ impl Watcher {
         let Connection { pipeline, segment, talk } = connection;
         let bus = pipeline.bus().context("the pipeline has no bus")?;
         let camera = self.settings.get();
-        let address = &camera.address;
+        let address = &camera.source;
+        let mut shown_before = 0;
         if pipeline.set_state(gst::State::Playing).is_err() {
             let why = format!("{:#}", first_error(&bus));
             bail!("{}", self.reporter.console.hide(&why));
@@ -133,9 +135,15 @@ impl Watcher {
                 bail!("{address} {trouble}");
             }
             match message.as_ref().map(|message| message.view()) {
+                Some(gst::MessageView::Eos(_)) if matches!(address, Source::Video(_)) => {
+                    let shown = self.reporter.state.frames();
+                    ensure!(shown > shown_before, "{address} holds no picture");
+                    shown_before = shown;
+                    local::rewind(pipeline)?;
+                }
                 Some(gst::MessageView::Eos(_)) => bail!("the camera has ended the stream"),
                 Some(gst::MessageView::Error(error)) => {
-                    return Err(explain(error, address, &|text| self.reporter.console.hide(text)));
+                    return Err(address.explain(error, &|text| self.reporter.console.hide(text)));
                 }
                 Some(gst::MessageView::Element(element)) => self.take(element.structure())?,
                 // Decoders post them too, for frames that they leave out.

@@ -16,7 +16,7 @@ use super::console::Console;
 use super::pipeline;
 use crate::address::Address;
 use crate::say::say;
-use crate::trouble::{explain, first_error, missing_decoder};
+use crate::trouble::{first_error, missing_decoder};
 
 /// Cameras that are tried at a time.
 const AT_ONCE: usize = 8;
@@ -59,20 +59,25 @@ pub fn try_all(config: &Config, console: &Arc<Console>) -> Result<()> {
 fn camera_sends(camera: &Camera, console: &Console) -> Result<String> {
     let frames = Arc::new(AtomicU64::new(0));
     let (source, talk) = pipeline::source(camera, frames.clone())?;
-    let decode = pipeline::decoder(camera)?;
     let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
     let pipeline = gst::Pipeline::new();
-    pipeline.add_many([&source, &decode, &sink])?;
+    pipeline.add_many([&source, &sink])?;
     let encoding = Arc::new(Mutex::new(None::<String>));
-    let (of_pad, to) = (encoding.clone(), decode.downgrade());
-    source.connect_pad_added(move |_, pad| {
-        let caps = pad.current_caps();
-        let name = caps.as_ref().and_then(|caps| caps.structure(0)?.get::<String>("encoding-name").ok());
-        *of_pad.lock() = name;
-        pipeline::link(pad, to.upgrade());
-    });
-    let to = sink.downgrade();
-    decode.connect_pad_added(move |_, pad| pipeline::link(pad, to.upgrade()));
+    if camera.source.address().is_some() {
+        let decode = pipeline::decoder(camera)?;
+        pipeline.add(&decode)?;
+        let (of_pad, to) = (encoding.clone(), decode.downgrade());
+        source.connect_pad_added(move |_, pad| {
+            let caps = pad.current_caps();
+            let name = caps.as_ref().and_then(|caps| caps.structure(0)?.get::<String>("encoding-name").ok());
+            *of_pad.lock() = name;
+            pipeline::link(pad, to.upgrade());
+        });
+        let to = sink.downgrade();
+        decode.connect_pad_added(move |_, pad| pipeline::link(pad, to.upgrade()));
+    } else {
+        source.link(&sink)?;
+    }
     let outcome = first_frames(camera, &pipeline, &sink, &frames, console);
     if let Some(talk) = &talk {
         talk.cut();
@@ -109,7 +114,7 @@ fn first_frames(
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => bail!("the camera has ended the stream"),
             Some(gst::MessageView::Error(error)) => {
-                return Err(explain(error, &camera.address, &|text| console.hide(text)));
+                return Err(camera.source.explain(error, &|text| console.hide(text)));
             }
             Some(gst::MessageView::Element(element)) => {
                 if let Some(what) = element.structure().and_then(missing_decoder) {

@@ -72,7 +72,9 @@ pub struct Desk {
     path: PathBuf,
     shard: Option<Shard>,
     orders: mpsc::Receiver<Order>,
-    /// What the file said when it was last read or written.
+    /// Whether there is a file; what is only tried gets one when it is saved.
+    is_in_file: bool,
+    /// What the file said when it was last read or written, or what is tried began with.
     on_disk: String,
     /// What is watched.
     text: String,
@@ -103,10 +105,11 @@ enum Outcome {
 }
 
 impl Desk {
-    pub fn new(path: &Path, shard: Option<Shard>, text: String) -> (Desk, Bell) {
+    /// For what was read from a file, or, if it is not there yet, is to be saved at `path`.
+    pub fn new(path: &Path, is_in_file: bool, shard: Option<Shard>, text: String) -> (Desk, Bell) {
         let (bell, orders) = mpsc::sync_channel(WAITING);
         let (path, on_disk) = (path.into(), text.clone());
-        (Desk { path, shard, orders, on_disk, text, version: 1, change: None }, Bell(bell))
+        (Desk { path, shard, orders, is_in_file, on_disk, text, version: 1, change: None }, Bell(bell))
     }
 
     pub fn path(&self) -> &Path {
@@ -173,7 +176,7 @@ impl Desk {
         let said = outcome.as_ref().ok().and_then(|said| said["done"].as_str().map(str::to_string));
         let outcome = outcome.map(|mut value| {
             value["version"] = self.version.into();
-            value["saved"] = (self.text == self.on_disk).into();
+            value["saved"] = (self.is_in_file && self.text == self.on_disk).into();
             value
         });
         // Whoever has asked may have left.
@@ -199,7 +202,7 @@ impl Desk {
             }
             Wish::Save => return Ok(Outcome::Now(self.save())),
             Wish::Reload => {
-                let text = config::read(&self.path).map_err(|error| wrong(&error))?;
+                let text = self.file().map_err(|error| wrong(&error))?;
                 let config = config::parse(&text, &self.path).map_err(|error| wrong(&error))?;
                 return self.later(text, config, true, first);
             }
@@ -258,7 +261,7 @@ impl Desk {
     /// # Errors
     /// What is wrong with it.
     pub fn reload(&mut self, fleet: &mut Fleet, first: &Config) -> Result<String> {
-        let text = config::read(&self.path)?;
+        let text = self.file()?;
         let config = self.own_part(config::parse(&text, &self.path)?, first)?;
         fleet.check(&config)?;
         let changes = fleet.apply(&config)?;
@@ -271,22 +274,36 @@ impl Desk {
         Ok(changes)
     }
 
+    /// What the file says now, or what is tried began with.
+    fn file(&self) -> Result<String> {
+        if self.is_in_file { config::read(&self.path) } else { Ok(self.on_disk.clone()) }
+    }
+
     /// Writes the file beside its place and moves it there, unless somebody else has changed it.
     fn save(&mut self) -> Answer {
-        let now = config::read(&self.path).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
-        if now != self.on_disk {
-            let what = format!("{} has been changed by hand: reload it, or undo that", self.path.display());
-            return Err(Refusal::Conflict(what));
+        let failed = |error: Error| Refusal::Failed(format!("{error:#}"));
+        let path = self.path.display();
+        if !self.is_in_file && self.path.exists() {
+            return Err(Refusal::Conflict(format!("{path} is there already: move it elsewhere")));
         }
-        write(&self.path, &self.text).map_err(|error| Refusal::Failed(format!("{error:#}")))?;
-        self.on_disk = self.text.clone();
+        if self.is_in_file && self.file().map_err(failed)? != self.on_disk {
+            return Err(Refusal::Conflict(format!(
+                "{path} has been changed by hand: reload it, or undo that"
+            )));
+        }
+        write(&self.path, &self.text).map_err(failed)?;
+        (self.on_disk, self.is_in_file) = (self.text.clone(), true);
         Ok(json!({ "done": format!("{} written", self.path.display()) }))
     }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
     // The file may be a link into a folder of its own; that one is written.
-    let path = path.canonicalize().with_context(|| format!("cannot write {}", path.display()))?;
+    let path = if path.is_symlink() {
+        path.canonicalize().with_context(|| format!("cannot write {}", path.display()))?
+    } else {
+        path.to_path_buf()
+    };
     output::write(&path, |file| Ok(file.write_all(text.as_bytes())?))
 }
 
@@ -435,6 +452,6 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert!(link.is_symlink());
-        assert!(write(&folder.path().join("nowhere.toml"), "new").is_err());
+        assert!(write(&folder.path().join("nowhere/cameras.toml"), "new").is_err());
     }
 }

@@ -13,18 +13,19 @@ use tokio::sync::Semaphore;
 /// Before the next try to take a client after one that failed, as when this process has too many files open.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Listens from now on, on a thread of this name. At most so many `clients` are there at a time;
+/// Listens from now on, on a thread of this name; returns where. At most so many `clients` are there at a time;
 /// more wait.
 ///
 /// # Errors
 /// The address is not free.
-pub fn serve<C, F>(name: &'static str, address: SocketAddr, clients: usize, converse: C) -> Result<()>
+pub fn serve<C, F>(name: &'static str, address: SocketAddr, clients: usize, converse: C) -> Result<SocketAddr>
 where
     C: Fn(TcpStream) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
+    let place = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name.into()).spawn(move || {
         runtime.block_on(async move {
@@ -34,7 +35,7 @@ where
             }
         });
     })?;
-    Ok(())
+    Ok(place)
 }
 
 async fn accept<C, F>(listener: TcpListener, clients: usize, converse: C)

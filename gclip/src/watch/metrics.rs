@@ -114,6 +114,7 @@ pub fn serve(address: SocketAddr, board: Board) -> Result<()> {
             let _ = tokio::time::timeout(CONVERSATION, conversation).await;
         }
     })
+    .map(|_| ())
     .with_context(|| format!("metrics: cannot listen on {address}"))
 }
 

@@ -7,6 +7,7 @@
 //! fleet      the cameras that are watched; one is added, changed, removed while the others play
 //! camera     one camera's thread: connect, watch, wait, again    retry  how long
 //! pipeline   one connection: rtspsrc ! decodebin ! ... ! gclipsegment    thin  which frames are looked at
+//! local      a video, pictures or a device in the place of a camera in the network
 //! report     what a camera tells    line  as JSON    heap  memory of ended connections
 //! queue      lines on their way; never blocks a camera    output/  stdout, files, brokers, webhooks
 //! state      what is known about a camera -> console (stderr, status lines) and metrics (Prometheus)
@@ -29,6 +30,7 @@ mod fleet;
 mod heap;
 mod http;
 mod line;
+mod local;
 mod metrics;
 mod notify;
 mod output;
@@ -43,11 +45,12 @@ mod thin;
 mod view;
 mod web;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 
 use crate::failure::Failure;
 use crate::say::say;
@@ -111,61 +114,105 @@ fn of_all(config: &Config, all: usize) -> String {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let started = Instant::now();
-    gst::init().context("GStreamer does not start")?;
-    gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
-    let Loaded { config, text, shard, all } = args.load().map_err(Failure::of_config)?;
-    let console = Arc::new(Console::default());
-    // Before the model, which takes its time: who stops the program meanwhile is heeded.
-    let signals = Signals::catch()?;
-    let mut fleet = Fleet::new(&config.model, &console);
-    let checked = fleet.check(&config).with_context(|| args.config.display().to_string());
-    checked.map_err(Failure::of_config)?;
+    start()?;
+    let loaded = args.load().map_err(Failure::of_config)?;
+    let all = of_all(&loaded.config, loaded.all);
+    let watch = Watch::begin(loaded, &args.config, true)?;
     if args.check {
-        for camera in &config.cameras {
-            camera.doubts.iter().for_each(|doubt| console.log(&camera.name, &format!("note: {doubt}")));
+        for camera in &watch.config.cameras {
+            let tell = |doubt: &String| watch.console.log(&camera.name, &format!("note: {doubt}"));
+            camera.doubts.iter().for_each(tell);
         }
-        let (cameras, outputs) = (of_all(&config, all), config.outputs.len());
-        say!("{}: cameras: {cameras}, outputs: {outputs}, no mistake found", args.config.display());
+        let outputs = watch.config.outputs.len();
+        say!("{}: cameras: {all}, outputs: {outputs}, no mistake found", args.config.display());
         if args.connect {
-            connect::try_all(&config, &console)?;
+            connect::try_all(&watch.config, &watch.console)?;
         }
         return Ok(());
     }
-    let board = Board::new(SystemTime::now());
-    if let Some(address) = config.metrics {
-        metrics::serve(address, board.clone())?;
-    }
-    let (mut desk, bell) = Desk::new(&args.config, shard, text);
-    if let Some(web) = &config.web {
-        web::serve(web, web::House::new(bell, &board, &fleet))?;
-        console.log("gclip", &format!("the cameras are shown at http://{}", web.listen));
-    }
-    fleet.apply(&config)?;
-    console.log("gclip", &format!("cameras: {}, run {}", of_all(&config, all), fleet.run_name()));
-    let mut service = Service::ready();
-    if let Err(error) = &service {
-        console
-            .log("gclip", &format!("the service manager cannot be told that cameras are watched: {error}"));
-    }
-    let mut changes = Changes { fleet: &mut fleet, desk: &mut desk, config: &config };
-    let why = stay(&mut changes, &console, &signals, &board, service.as_mut().ok())?;
+    watch.run(&all, |_| {})
+}
 
-    if let Ok(service) = &service {
-        service.stopping();
+/// Watches what a text says that is in no file yet; saved, it goes to `path`. `shown` is called when its page is there.
+pub fn try_out(text: String, path: &Path, shown: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
+    start()?;
+    let config = config::parse_change(&text, path).map_err(|why| Failure::of_config(anyhow!(why)))?;
+    let all = config.cameras.len();
+    let loaded = Loaded { config, text, shard: None, all };
+    let all = of_all(&loaded.config, loaded.all);
+    Watch::begin(loaded, path, false)?.run(&all, shown)
+}
+
+fn start() -> Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    gstgclip::plugin_register_static().context("the gclip plugin does not register")
+}
+
+/// What is about to be watched: the model has taken it.
+struct Watch {
+    started: Instant,
+    config: Config,
+    text: String,
+    path: PathBuf,
+    is_in_file: bool,
+    shard: Option<Shard>,
+    console: Arc<Console>,
+    signals: Signals,
+    fleet: Fleet,
+}
+
+impl Watch {
+    fn begin(loaded: Loaded, path: &Path, is_in_file: bool) -> Result<Watch, Failure> {
+        let started = Instant::now();
+        let Loaded { config, text, shard, all: _ } = loaded;
+        let console = Arc::new(Console::default());
+        // Before the model, which takes its time: who stops the program meanwhile is heeded.
+        let signals = Signals::catch()?;
+        let mut fleet = Fleet::new(&config.model, &console);
+        let place = |error: Error| if is_in_file { error.context(path.display().to_string()) } else { error };
+        fleet.check(&config).map_err(|error| Failure::of_config(place(error)))?;
+        Ok(Watch { started, config, text, path: path.into(), is_in_file, shard, console, signals, fleet })
     }
-    console.log("gclip", &format!("stopping: {why}"));
-    let unheard = fleet.is_unheard();
-    fleet.close();
-    let seconds = started.elapsed().as_secs();
-    console.log("gclip", &format!("stopped after {} h {} min: {why}", seconds / 3600, seconds / 60 % 60));
-    if unheard {
-        return Err(Failure::of_output(anyhow!("stopped: {why}")));
+
+    /// Until it is time to stop. `shown` is called when the page is there.
+    fn run(self, all: &str, shown: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
+        let Watch { started, config, text, path, is_in_file, shard, console, signals, mut fleet } = self;
+        let board = Board::new(SystemTime::now());
+        if let Some(address) = config.metrics {
+            metrics::serve(address, board.clone())?;
+        }
+        let (mut desk, bell) = Desk::new(&path, is_in_file, shard, text);
+        if let Some(web) = &config.web {
+            let place = web::serve(web, web::House::new(bell, &board, &fleet, !is_in_file))?;
+            console.log("gclip", &format!("the cameras are shown at http://{place}"));
+            shown(place);
+        }
+        fleet.apply(&config)?;
+        console.log("gclip", &format!("cameras: {all}, run {}", fleet.run_name()));
+        let mut service = Service::ready();
+        if let Err(error) = &service {
+            let what = format!("the service manager cannot be told that cameras are watched: {error}");
+            console.log("gclip", &what);
+        }
+        let mut changes = Changes { fleet: &mut fleet, desk: &mut desk, config: &config };
+        let why = stay(&mut changes, &console, &signals, &board, service.as_mut().ok())?;
+
+        if let Ok(service) = &service {
+            service.stopping();
+        }
+        console.log("gclip", &format!("stopping: {why}"));
+        let unheard = fleet.is_unheard();
+        fleet.close();
+        let seconds = started.elapsed().as_secs();
+        console.log("gclip", &format!("stopped after {} h {} min: {why}", seconds / 3600, seconds / 60 % 60));
+        if unheard {
+            return Err(Failure::of_output(anyhow!("stopped: {why}")));
+        }
+        if gstgclip::engine::gpu_fault().is_some() {
+            return Err(anyhow!("stopped: {why}").into());
+        }
+        Ok(())
     }
-    if gstgclip::engine::gpu_fault().is_some() {
-        return Err(anyhow!("stopped: {why}").into());
-    }
-    Ok(())
 }
 
 /// Until it is time to stop; returns why.

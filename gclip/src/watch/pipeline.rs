@@ -10,9 +10,11 @@ use gst::prelude::*;
 use gstgclip::meta::Masks;
 
 use super::config::{Camera, Certificate, Decode, Masks as MaskForm, Protocols};
+use super::local;
 use super::report::Reporter;
 use super::state::Count;
 use super::thin;
+use crate::address::Address;
 use crate::property;
 use crate::rtsp::{self, Counter, Talk};
 
@@ -65,7 +67,6 @@ pub struct Connection {
 pub fn build(camera: &Camera, model: &str, reporter: &Arc<Reporter>) -> Result<Connection> {
     let (source, talk) = source(camera, reporter.state.counter(Count::Source))?;
     report_clock(&source, reporter);
-    let decode = decoder(camera)?;
     // Decoded frames wait here while the model takes its time; when it takes too long the oldest go.
     let queue = make("queue")?;
     queue.set_property_from_str("leaky", "downstream");
@@ -94,11 +95,17 @@ pub fn build(camera: &Camera, model: &str, reporter: &Arc<Reporter>) -> Result<C
     chain.push(sink);
 
     let pipeline = gst::Pipeline::with_name(&camera.name);
-    pipeline.add_many([&source, &decode])?;
+    pipeline.add(&source)?;
     pipeline.add_many(&chain)?;
     gst::Element::link_many(&chain)?;
-    link_when_ready(&source, &decode);
-    link_when_ready(&decode, &queue);
+    if camera.source.address().is_some() {
+        let decode = decoder(camera)?;
+        pipeline.add(&decode)?;
+        link_when_ready(&source, &decode);
+        link_when_ready(&decode, &queue);
+    } else {
+        source.link(&queue)?;
+    }
     report_frames(&segment, reporter)?;
     Ok(Connection { pipeline, segment, talk })
 }
@@ -131,12 +138,22 @@ pub fn decoder(camera: &Camera) -> Result<gst::Element> {
     Ok(decode)
 }
 
-/// The camera, and what is said with it; its frames are counted.
+/// The camera, and what is said with it; its frames are counted. What is on this machine comes decoded.
 pub fn source(camera: &Camera, frames: Counter) -> Result<(gst::Element, Option<Arc<Talk>>)> {
+    match camera.source.address() {
+        Some(address) => in_network(camera, address, frames),
+        None => Ok((local::source(&camera.source, frames)?, None)),
+    }
+}
+
+fn in_network(
+    camera: &Camera,
+    address: &Address,
+    frames: Counter,
+) -> Result<(gst::Element, Option<Arc<Talk>>)> {
     let source = gst::ElementFactory::make("rtspsrc").name(format!("{}-rtsp", camera.name)).build();
     let source =
         source.context("there is no GStreamer element rtspsrc (Debian: gstreamer1.0-plugins-good)")?;
-    let address = &camera.address;
     source.set_property("location", &address.location);
     // Beside the location and not in it: GStreamer puts the location into its messages.
     source.set_property("user-id", &address.user);

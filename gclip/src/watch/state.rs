@@ -159,6 +159,11 @@ impl CameraState {
         self.counters[what as usize].clone()
     }
 
+    /// Frames that have come out so far.
+    pub fn frames(&self) -> u64 {
+        self.counters[Count::Frames as usize].load(Ordering::Relaxed)
+    }
+
     pub fn is_up(&self) -> bool {
         self.now.lock().phase == Phase::Playing
     }

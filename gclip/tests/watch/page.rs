@@ -26,18 +26,18 @@ fn url(port: u16) -> String {
     format!("http://localhost:{port}/")
 }
 
-fn shot(browser: &Browser, name: &str) {
+pub fn shot(browser: &Browser, name: &str) {
     if let Some(folder) = std::env::var_os("GCLIP_SCREENSHOTS") {
         browser.screenshot(&Path::new(&folder).join(format!("{name}.png")));
     }
 }
 
 /// The picture on the screen; another text when it is another picture.
-const PICTURE: &str = "const canvas = document.querySelector('.camera:not([hidden]) canvas');\
-                       return canvas && canvas.width > 300 && canvas.toDataURL()";
+const PICTURE: &str = "const shown = [...document.querySelectorAll('.stage canvas')].filter((canvas) => canvas.offsetParent);\
+                       return shown.length > 0 && shown[0].width > 300 && shown[0].toDataURL()";
 
 #[track_caller]
-fn picture_moves(browser: &Browser) {
+pub fn picture_moves(browser: &Browser) {
     let before = browser.until("there is a picture", PICTURE);
     let other = format!("{PICTURE} !== {before}");
     browser.until("the picture moves", &other);
@@ -45,7 +45,7 @@ fn picture_moves(browser: &Browser) {
 
 /// Waits until the masks are of these classes.
 #[track_caller]
-fn until_regions(browser: &Browser, labels: &[&str]) {
+pub fn until_regions(browser: &Browser, labels: &[&str]) {
     let script = format!(
         "const labels = [...document.querySelectorAll('#regions .found')].map((item) => item.dataset.label).sort();\
          return JSON.stringify(labels) === {:?}",
@@ -154,5 +154,131 @@ fn the_page_is_dark_where_that_is_wished() {
         browser.run("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)");
     assert!(paper.as_array().unwrap().iter().all(|part| part.as_u64().unwrap() < 64), "{paper}");
     shot(&browser, "dark");
+    watch.stop();
+}
+
+/// What the interface says of the camera's zones.
+fn zones_in_force(browser: &Browser) -> String {
+    let asked = browser.run("return fetch('/api/cameras/gate').then((answer) => answer.json())");
+    asked["in_force"]["zones"].as_str().unwrap().to_string()
+}
+
+#[test]
+fn zones_are_drawn_on_the_picture() {
+    let Some(browser) = Browser::start(DESKTOP) else { return };
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (640, 360), 10);
+    let port = free_port();
+    let mut watch = Watch::start(&street(port, "", &camera("gate", &server.url("gate"), "")));
+    watch.until_camera("gate", "connected");
+    browser.open(&format!("{}#/camera/gate", url(port)));
+    picture_moves(&browser);
+
+    // Its corners are clicked, and stick to the border of the picture.
+    let picture = browser.find("#picture canvas");
+    browser.find("#draw").click();
+    browser.click_at(&picture, &[(0.012, 0.6), (0.988, 0.6), (0.988, 0.988), (0.012, 0.988), (0.01, 0.6)]);
+    browser.find("#zones input").fill("the street\u{e007}"); // Enter
+    browser.until(
+        "it tells what is inside",
+        "return document.querySelector('#zones .inside').textContent.includes('road')",
+    );
+    assert_eq!(zones_in_force(&browser), "", "nothing is looked for before it is applied");
+    shot(&browser, "zones");
+    browser.find("#apply").click();
+    browser.until("it is applied", "return document.querySelector('#said').textContent === 'Applied.'");
+    assert_eq!(zones_in_force(&browser), "the street=0,0.6 1,0.6 1,1 0,1");
+    let line = watch.until("the road is in the zone", |line| {
+        line["type"] == "presence" && line["zone"] == "the street" && line["label"] == "road"
+    });
+    assert_eq!(line["state"], "entered");
+    browser.until(
+        "the event is told",
+        "return document.querySelector('#events').textContent.includes('road has entered zone the street')",
+    );
+
+    // By the keyboard.
+    browser.run("document.querySelector('[data-corner=\"0\"]').focus()");
+    browser.press(&["\u{e015}", "\u{e015}"]); // ArrowDown
+    browser.press(&["\u{e014}"]); // ArrowRight
+    browser.run("document.querySelector('[data-corner=\"3\"]').focus()");
+    browser.press(&["\u{e017}"]); // Delete
+    browser.find("#apply").click();
+    browser.until(
+        "it is smaller",
+        "return fetch('/api/cameras/gate').then((answer) => answer.json()).then((camera) => camera.in_force.zones.includes('0.01,'))",
+    );
+    assert_eq!(zones_in_force(&browser), "the street=0.01,0.62 1,0.6 1,1");
+
+    // Moved as a whole, no further than the picture goes, and by a corner.
+    browser.drag(&picture, &[(0.8, 0.75), (0.7, 0.5), (0.7, 0.1)]);
+    browser.find("#add").click();
+    browser.find("#apply").click();
+    let moved = "the street=0,0.02 0.99,0 0.99,0.4; zone 1=0.3,0.3 0.7,0.3 0.7,0.7 0.3,0.7";
+    browser.until("both are there", "return document.querySelectorAll('#zones li').length === 2");
+    browser.until(
+        "they are applied",
+        "return fetch('/api/cameras/gate').then((answer) => answer.json()).then((camera) => camera.in_force.zones.includes('; '))",
+    );
+    let in_force = zones_in_force(&browser);
+    // A pixel of the screen is a part of a corner.
+    let corners = |text: &str| -> Vec<f64> {
+        let numbers = text.split([';', '=', ' ', ',']).filter_map(|part| part.parse().ok());
+        numbers.collect()
+    };
+    let (found, expected) = (corners(&in_force), corners(moved));
+    assert_eq!(found.len(), expected.len(), "{in_force}");
+    let far = found.iter().zip(&expected).any(|(one, other)| (one - other).abs() > 0.01);
+    assert!(!far, "{in_force} and not {moved}");
+
+    // Saved and found again; taken away.
+    browser.find("#save").click();
+    browser.until("it is saved", "return document.querySelector('#saved').textContent === ''");
+    assert!(std::fs::read_to_string(watch.path("cameras.toml")).unwrap().contains("the street=0"));
+    browser.reload();
+    browser.until("they are there", "return document.querySelectorAll('#zones li').length === 2");
+    browser.find("#zones li:last-child button").click();
+    browser.find("#apply").click();
+    browser.until(
+        "one is left",
+        "return fetch('/api/cameras/gate').then((answer) => answer.json()).then((camera) => !camera.in_force.zones.includes('; '))",
+    );
+    assert_eq!(browser.log(), [""; 0], "nothing was forbidden or failed");
+    watch.stop();
+}
+
+#[test]
+fn two_who_change_the_same_are_told() {
+    let (Some(one), Some(other)) = (Browser::start(DESKTOP), Browser::start(DESKTOP)) else { return };
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (640, 360), 10);
+    let port = free_port();
+    let mut watch = Watch::start(&street(port, "", &camera("gate", &server.url("gate"), "")));
+    watch.until_camera("gate", "connected");
+    for browser in [&one, &other] {
+        browser.open(&format!("{}#/camera/gate", url(port)));
+        until_regions(browser, &["car", "road", "sky", "tree"]);
+    }
+    one.find("#prompts").fill("sky; road");
+    one.find("#apply").click();
+    until_regions(&one, &["road", "sky"]);
+    other.find("#prompts").fill("tree; road");
+    other.find("#apply").click();
+    let told = other.until(
+        "the second is told",
+        "const said = document.querySelector('#said').textContent; return said.includes('Somebody else') && said",
+    );
+    assert!(told.as_str().unwrap().contains("sky; road"), "{told}");
+    assert_eq!(
+        other.run("return document.querySelector('#prompts').value"),
+        "tree; road",
+        "what was typed stays"
+    );
+    // Who knows may insist; what does not touch the same is no conflict.
+    other.find("#apply").click();
+    until_regions(&other, &["road", "tree"]);
+    one.find("#background").fill("house");
+    one.find("#apply").click();
+    one.until("it is applied", "return document.querySelector('#said').textContent === 'Applied.'");
     watch.stop();
 }

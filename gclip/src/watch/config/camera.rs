@@ -9,7 +9,7 @@ use gstgclip::model::{Prompts, Thresholds};
 use toml::Spanned;
 
 use super::raw::{self, Mistake};
-use super::values::{address, scratch};
+use super::values::{scratch, source};
 use super::{Camera, Output};
 use crate::redact::Secrets;
 
@@ -51,7 +51,7 @@ impl<'a> Written<'a> {
         classes.thresholds = self.prompt_thresholds(&classes)?;
         Ok(Camera {
             name: self.name.to_string(),
-            address: address(url, &["rtsp", "rtsps"], &self.key("url"), secrets)?,
+            source: source(url, &self.key("url"), secrets)?,
             labels: classes.classes.iter().map(|class| class.label.clone()).collect(),
             prompts: classes.to_string(),
             background: background.map(|text| text.get_ref().clone()).unwrap_or_default(),

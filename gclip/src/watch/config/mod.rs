@@ -6,6 +6,7 @@ mod camera;
 mod check;
 mod output;
 mod raw;
+mod source;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 pub use raw::{Certificate, Decode, Masks, Protocols, What};
+pub use source::{PICTURES, Source};
 
 use crate::address::Address;
 use crate::redact::Secrets;
@@ -101,7 +103,7 @@ impl fmt::Debug for WebhookTarget {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Camera {
     pub name: String,
-    pub address: Address,
+    pub source: Source,
     /// Classes separated by `;`; those of a file too.
     pub prompts: String,
     pub background: String,

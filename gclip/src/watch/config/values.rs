@@ -5,6 +5,7 @@ use gst::prelude::*;
 use toml::Spanned;
 
 use super::raw::{Mistake, Properties};
+use super::source::Source;
 use crate::address::Address;
 use crate::property;
 use crate::redact::Secrets;
@@ -37,6 +38,14 @@ pub fn address(
     let address = address.map_err(|error| Mistake::new(text.span(), key, format!("{error:#}")))?;
     secrets.add(address.secrets.iter().cloned());
     Ok(address)
+}
+
+/// Where a camera's pictures come from.
+pub fn source(text: &Spanned<String>, key: &str, secrets: &mut Secrets) -> Result<Source, Mistake> {
+    let source = Source::parse(text.get_ref());
+    let source = source.map_err(|error| Mistake::new(text.span(), key, format!("{error:#}")))?;
+    secrets.add(source.address().iter().flat_map(|address| address.secrets.iter().cloned()));
+    Ok(source)
 }
 
 /// Properties of gclipsegment as `name=value`, each tried on an element.

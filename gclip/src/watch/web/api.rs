@@ -109,7 +109,7 @@ async fn cameras(State(house): State<House>) -> Json<Value> {
         "forwards": number("batches"), "frames": number("batched-frames"), "queue": number("queue-level"),
         "forward_ms": number("forward-p50").map(|time| time as f64 / 1e6),
     });
-    Json(json!({ "cameras": cameras, "outputs": outputs, "model": model }))
+    Json(json!({ "cameras": cameras, "outputs": outputs, "model": model, "tried": house.is_tried }))
 }
 
 fn status(status: &Status) -> Value {
@@ -143,7 +143,7 @@ async fn camera(State(house): State<House>, Path(name): Path<String>) -> Respons
     // After that: what has been changed before is in it.
     let watched = house.directory.find(&name).map(|(camera, _)| camera);
     answer(answered.map(|mut described| {
-        described["address"] = watched.as_ref().map(|camera| camera.address.to_string()).into();
+        described["address"] = watched.as_ref().map(|camera| camera.source.to_string()).into();
         described["in_force"] = watched.as_deref().map_or(Value::Null, in_force);
         described["now"] = now.unwrap_or(Value::Null);
         described

@@ -6,6 +6,7 @@ mod api;
 mod guard;
 mod page;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,19 +51,21 @@ pub struct House {
     board: Board,
     directory: Arc<Directory>,
     feed: Arc<Feed>,
+    /// What is watched is only tried: words are looked for as they are typed.
+    is_tried: bool,
 }
 
 impl House {
-    pub fn new(bell: Bell, board: &Board, fleet: &Fleet) -> House {
-        House { bell, board: board.clone(), directory: fleet.directory(), feed: fleet.feed() }
+    pub fn new(bell: Bell, board: &Board, fleet: &Fleet, is_tried: bool) -> House {
+        House { bell, board: board.clone(), directory: fleet.directory(), feed: fleet.feed(), is_tried }
     }
 }
 
-/// Serves from now on.
+/// Serves from now on, where is returned.
 ///
 /// # Errors
 /// The address is not free.
-pub fn serve(web: &Web, house: House) -> Result<()> {
+pub fn serve(web: &Web, house: House) -> Result<SocketAddr> {
     let guard = Arc::new(Guard::new(web.token.as_deref()));
     let router = router(house, guard, !web.listen.ip().is_loopback());
     http::serve("web", web.listen, CLIENTS, move |stream| {

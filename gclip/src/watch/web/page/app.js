@@ -88,6 +88,7 @@ async function refresh() {
         wall.show(all.cameras);
         camera.refresh(all.cameras);
         health.show(all);
+        camera.tryTyped(all.tried);
       }
     } catch (error) {
       if (error.status !== 401) notice(TEXT.away);
@@ -96,6 +97,5 @@ async function refresh() {
   }
 }
 
-camera.tryTyped(false);
 route();
 refresh();

@@ -130,7 +130,7 @@ async function change() {
 async function whole(path, done) {
   try {
     const said = await ask(path, { method: "POST" });
-    say(done, "done");
+    say(done ?? said.done, "done");
     version = said.version;
     return true;
   } catch (error) {
@@ -152,7 +152,7 @@ byId("prompts").addEventListener("keydown", (event) => {
 });
 byId("save").addEventListener("click", async () => {
   await apply();
-  if (await whole("/api/config/save", TEXT.written)) await read({ keepForm: true });
+  if (await whole("/api/config/save")) await read({ keepForm: true });
 });
 byId("revert").addEventListener("click", async () => {
   if (await whole("/api/config/reload", TEXT.reverted)) await read();
@@ -164,10 +164,15 @@ byId("live").addEventListener("change", () => {
 byId("draw").addEventListener("click", () => open?.editor.draw());
 byId("add").addEventListener("click", () => open?.editor.add());
 
+let isUsual = false;
+
 /** Whether words are tried as they are typed, unless the user has said what he wants. */
-export function tryTyped(isUsual) {
-  byId("live").checked = remembered("live", isUsual);
+export function tryTyped(now) {
+  if (now !== isUsual) byId("live").checked = remembered("live", now);
+  isUsual = now;
 }
+
+byId("live").checked = remembered("live", isUsual);
 
 // Classes.
 

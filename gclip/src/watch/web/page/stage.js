@@ -10,15 +10,14 @@ export const style = { opacity: 0.55, outline: false, labels: true, hidden: new 
 const LABEL = 12; // height of the letters on the screen, px
 
 export class Stage {
-  /** Shows pictures of one camera on `canvas`; `tip` is the element that says what is under the pointer. */
+  /** For the pictures of one camera. `element` is to be put into the page. */
   constructor(name) {
     this.canvas = make("canvas", { role: "img", aria: { label: name } });
     this.tip = make("div", { className: "tip", hidden: true });
     this.element = make("div", { className: "stage" }, this.canvas, this.tip);
     this.shown = null;
-    this.canvas.addEventListener("pointermove", (event) => this.point(event));
-    this.canvas.addEventListener("pointerdown", (event) => this.point(event));
-    this.canvas.addEventListener("pointerleave", () => (this.tip.hidden = true));
+    for (const kind of ["pointermove", "pointerdown"]) this.element.addEventListener(kind, (event) => this.point(event));
+    this.element.addEventListener("pointerleave", () => (this.tip.hidden = true));
   }
 
   async show(view) {

@@ -39,7 +39,6 @@ export const TEXT = {
   wrongToken: "That token is wrong.",
   unsaved: "Changed, not saved to the file.",
   applied: "Applied.",
-  written: "Saved to the file.",
   reverted: "As in the file again.",
   conflict: (theirs) => `Somebody else has changed this meanwhile; in force is now: ${theirs}. Apply again to put yours in its place.`,
   away: "The program does not answer.",
