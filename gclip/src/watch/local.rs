@@ -26,10 +26,12 @@ const STAY: Duration = Duration::from_secs(5);
 pub fn source(source: &Source, frames: Counter) -> Result<gst::Element> {
     let element = match source {
         Source::Rtsp(address) => bail!("{address} is in the network"),
-        Source::Device(path) => bin("v4l2src name=read ! decodebin ! videoconvert", ("device", path))?,
+        Source::Device(path) => {
+            bin("v4l2src name=read ! decodebin ! videoconvert name=raw", ("device", path))?
+        }
         // What keeps it at its own pace also says that it is live: who is late does not hold it up.
         Source::Video(path) => bin(
-            &format!("filesrc name=read ! decodebin ! videoconvert ! {UPRIGHT} ! clocksync"),
+            &format!("filesrc name=read ! decodebin ! videoconvert ! {UPRIGHT} ! clocksync name=raw"),
             ("location", path),
         )?,
         Source::Pictures(path) => slides(path)?,
@@ -43,8 +45,12 @@ pub fn source(source: &Source, frames: Counter) -> Result<gst::Element> {
 }
 
 fn bin(description: &str, (property, path): (&str, &Path)) -> Result<gst::Element> {
-    let bin = gst::parse::bin_from_description(description, true);
+    // Not with ghosts of all pads that are not linked: some are not linked yet.
+    let bin = gst::parse::bin_from_description(description, false);
     let bin = bin.context("a GStreamer element is missing (scripts/setup.sh installs them all)")?;
+    let raw =
+        bin.by_name("raw").and_then(|element| element.static_pad("src")).context("nothing comes out")?;
+    bin.add_pad(&gst::GhostPad::builder_with_target(&raw)?.name("src").build())?;
     let path = path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
     bin.by_name("read").context("nothing reads it")?.set_property(property, path);
     Ok(bin.upcast())

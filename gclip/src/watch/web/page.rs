@@ -12,11 +12,12 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &str, &str); 14] = files! {
+const FILES: [(&str, &str, &str); 16] = files! {
     "/" "index.html" "text/html",
     "/style.css" "style.css" "text/css",
     "/app.js" "app.js" "text/javascript",
     "/camera.js" "camera.js" "text/javascript",
+    "/classes.js" "classes.js" "text/javascript",
     "/dom.js" "dom.js" "text/javascript",
     "/events.js" "events.js" "text/javascript",
     "/health.js" "health.js" "text/javascript",
@@ -26,6 +27,7 @@ const FILES: [(&str, &str, &str); 14] = files! {
     "/stage.js" "stage.js" "text/javascript",
     "/text.js" "text.js" "text/javascript",
     "/wall.js" "wall.js" "text/javascript",
+    "/words.js" "words.js" "text/javascript",
     "/zones.js" "zones.js" "text/javascript",
 };
 

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // One camera: its picture, its words, classes and zones, which change while it plays.
-import { byId, keep, make, remember, remembered } from "/dom.js";
+import * as classes from "/classes.js";
+import { byId, remember, remembered } from "/dom.js";
 import { ask, cameraPath } from "/interface.js";
 import { look } from "/looking.js";
-import { colour } from "/masks.js";
-import { Stage, style } from "/stage.js";
+import { Stage } from "/stage.js";
 import { TEXT } from "/text.js";
 import { describe } from "/wall.js";
+import { formatThresholds, labelsOf, parseThresholds } from "/words.js";
 import { Editor, format, parse } from "/zones.js";
 
+const THRESHOLDS = "prompt-thresholds";
 const TYPED = 250; // after the last key before words are tried, ms
 
 let open = null; // the camera that is looked at: name, stage, editor
 let version = null; // of all that is watched, as this page knows it
 let inForce = {}; // what the camera looks for
+let limits = null; // least scores by label, as in the form
 let waiting = null; // until typed words are tried
 let busy = Promise.resolve(); // changes go one after the other
-
-export const isOpen = () => open !== null;
 
 /** Looks at a camera alone. */
 export async function show(name) {
@@ -28,7 +29,8 @@ export async function show(name) {
   byId("picture").replaceChildren(stage.element);
   byId("name").textContent = name;
   byId("times").textContent = byId("about").textContent = "";
-  byId("regions").replaceChildren();
+  inForce = {};
+  classes.clear();
   say();
   look(name, {
     isSeen: () => !byId("camera").hidden && !byId("main").hidden,
@@ -37,7 +39,7 @@ export async function show(name) {
       const { picture, masks } = await stage.show(view);
       stage.element.style.aspectRatio = `${picture.width} / ${picture.height}`;
       byId("times").textContent = TEXT.times(view.masks?.age, view.delay);
-      showRegions(masks?.regions ?? []);
+      showClasses(masks, { isNew: true });
       editor.test(masks);
     },
   });
@@ -66,24 +68,48 @@ function say(text = "", kind = "error") {
 // What is in force, and what is in the form.
 
 async function read({ keepForm = false } = {}) {
-  const camera = await ask(cameraPath(open.name));
+  const mine = open;
+  const camera = await ask(cameraPath(mine.name));
+  if (open !== mine) return;
   version = camera.version;
-  inForce = camera.in_force;
+  const { prompts = "", background = "", zones = "" } = camera.keys;
+  inForce = camera.in_force ?? { prompts, background, zones, labels: labelsOf(prompts) };
   byId("saved").textContent = camera.saved ? "" : TEXT.unsaved;
+  byId("doubts").textContent = (inForce.doubts ?? []).join(" ");
   if (!keepForm) fill();
-  showRegions([]);
+  showClasses(mine.stage.shown?.masks, { isNew: false });
 }
 
 function fill() {
   byId("prompts").value = inForce.prompts;
   byId("background").value = inForce.background;
   open.editor.set(parse(inForce.zones));
+  limits = THRESHOLDS in inForce ? parseThresholds(inForce[THRESHOLDS]) : null;
+}
+
+function showClasses(masks, { isNew }) {
+  const set = (label, least) => {
+    limits[least ? "set" : "delete"](label, least);
+    edited();
+  };
+  classes.show(inForce.labels ?? [], masks ?? { regions: [] }, { limits, isNew }, { changed: set, redraw });
+}
+
+/** Limits of classes that the words name: others would be refused. */
+function limitsOf(prompts, all) {
+  const labels = new Set(labelsOf(prompts));
+  return formatThresholds([...all].filter(([label]) => labels.has(label)));
 }
 
 /** What the form says, where it is something else than what is in force. */
 function wishes() {
-  const form = { prompts: byId("prompts").value, background: byId("background").value, zones: format(open.editor.zones) };
+  const prompts = byId("prompts").value;
+  const form = { prompts, background: byId("background").value, zones: format(open.editor.zones) };
   const before = { ...inForce, zones: format(parse(inForce.zones)) };
+  if (limits) {
+    form[THRESHOLDS] = limitsOf(prompts, limits);
+    before[THRESHOLDS] = formatThresholds(parseThresholds(inForce[THRESHOLDS]));
+  }
   return Object.fromEntries(Object.entries(form).filter(([key, value]) => value.trim() !== before[key].trim()));
 }
 
@@ -173,27 +199,3 @@ export function tryTyped(now) {
 }
 
 byId("live").checked = remembered("live", isUsual);
-
-// Classes.
-
-function showRegions(regions) {
-  const found = new Map(regions.map((region) => [region.label, region]));
-  const classes = (inForce.labels ?? []).map((label, index) => ({ label, value: index + 1 }));
-  keep(byId("regions"), classes, ({ label }) => label, addClass, (item, { label }) => {
-    const region = found.get(label);
-    item.classList.toggle("found", region !== undefined);
-    item.querySelector(".share").textContent = region ? TEXT.share(region.area, region.score) : TEXT.notSeen;
-  });
-}
-
-function addClass({ label, value }) {
-  const box = make("input", { type: "checkbox", checked: !style.hidden.has(label) });
-  box.addEventListener("change", () => {
-    style.hidden[box.checked ? "delete" : "add"](label);
-    redraw();
-  });
-  const chip = make("span", { className: "chip" });
-  chip.style.background = `rgb(${colour(label, value).join(" ")})`;
-  const row = make("label", {}, box, chip, make("span", { className: "label", textContent: label }), make("span", { className: "share" }));
-  return make("li", { data: { label } }, row);
-}

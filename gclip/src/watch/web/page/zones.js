@@ -96,6 +96,7 @@ export class Editor {
     // These have a meaning of their own in the text of zones.
     const wanted = name.replace(/[=;\n]/g, " ").trim();
     const isTaken = this.zones.some((zone, other) => other !== index && zone.name === wanted);
+    if (wanted === this.zones[index].name) return;
     if (wanted && !isTaken) this.zones[index].name = wanted;
     this.list.children[index].querySelector("input").value = this.zones[index].name;
     this.refresh();
@@ -269,6 +270,12 @@ export class Editor {
       const name = make("input", { type: "text", aria: { label: TEXT.zoneName }, maxLength: 60 });
       name.addEventListener("focus", () => this.choose(index));
       name.addEventListener("change", () => this.rename(index, name.value));
+      // Not what Enter does elsewhere in a form.
+      name.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter") return;
+        event.preventDefault();
+        this.rename(index, name.value);
+      });
       const remove = make("button", { type: "button", textContent: TEXT.remove, on: { click: () => this.remove(index) } });
       return make("li", {}, make("div", { className: "row" }, name, remove), make("span", { className: "inside" }));
     }, (item, index) => {
