@@ -21,7 +21,8 @@ const WORDS: &str = "person; car; tree; building; road; sky";
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A video, a picture, a folder of pictures, or a camera (rtsp://user:password@host/path, /dev/video0).
+    /// A video, a picture, a folder of pictures, a camera (rtsp://user:password@host/path, /dev/video0), or a folder of
+    /// results of `gclip video --player` or `gclip segment --json --rle`.
     source: String,
     /// Checkpoint folder or file, or a Hugging Face id that is in the local cache. Without it the demo model, which knows
     /// generated street scenes only.
@@ -48,25 +49,36 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let text = config(args)?;
-    let config = std::path::absolute(&args.config).context("there is no current folder")?;
-    let shown = |address: SocketAddr| {
-        let url = format!("http://{address}/#/camera/{}", name_of(&args.source));
-        say!("{url}    (Ctrl-C ends it)");
-        if args.open {
-            open(&url);
+    let folder = Path::new(&args.source);
+    let recorded = if folder.is_dir() { watch::Results::find(folder)? } else { None };
+    let outcome = match recorded {
+        Some(results) => {
+            let shown = |address: SocketAddr| args.tell(&format!("http://{address}/"));
+            watch::show_results(args.listen, results, shown).map_err(Failure::from)
+        }
+        None => {
+            let (text, path) = (config(args)?, std::path::absolute(&args.config));
+            let name = name_of(&args.source);
+            let shown = |address: SocketAddr| args.tell(&format!("http://{address}/#/camera/{name}"));
+            watch::try_out(text, &path.context("there is no current folder")?, shown)
         }
     };
-    watch::try_out(text, &config, shown).map_err(|Failure { error, code }| {
-        let is_taken = error.root_cause().downcast_ref::<std::io::Error>();
-        let is_taken = is_taken.is_some_and(|error| error.kind() == ErrorKind::AddrInUse);
-        let error = if is_taken {
-            anyhow!("{error:#}: choose another port, such as --listen 127.0.0.1:0")
-        } else {
-            error
-        };
+    outcome.map_err(|Failure { error, code }| {
+        let why = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let hint = "choose another port, such as --listen 127.0.0.1:0";
+        let error = if why == Some(ErrorKind::AddrInUse) { anyhow!("{error:#}: {hint}") } else { error };
         Failure { error, code }
     })
+}
+
+impl Args {
+    /// Says where the page is.
+    fn tell(&self, url: &str) {
+        say!("{url}    (Ctrl-C ends it)");
+        if self.open {
+            open(url);
+        }
+    }
 }
 
 /// The text of a config that has just this source.

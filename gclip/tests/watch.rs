@@ -31,6 +31,8 @@ mod page;
 mod passwords;
 #[path = "watch/random.rs"]
 mod random;
+#[path = "watch/results.rs"]
+mod results;
 #[path = "watch/secrets.rs"]
 mod secrets;
 #[path = "watch/server.rs"]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `gclip video`: decode, segment, draw, encode. Leaves `NAME.mp4`, `NAME.png` and `NAME.jsonl`.
+//! `gclip video`: decode, segment, draw, encode. Leaves `NAME.mp4`, `NAME.png` and `NAME.jsonl`, and with `--player`
+//! `NAME.plain.mp4`.
 
 mod light;
 mod picture;
@@ -24,11 +25,14 @@ use crate::say::complain;
 use crate::{progress, property, redact, rtsp, trouble};
 use picture::Showcase;
 use report::Report;
-use shape::PLAYABLE;
+use shape::playable;
 
 /// Turns pictures as the file says: phones store them as their sensor lies, with a display matrix or an orientation tag beside.
 /// Costs nothing where neither is there.
 pub const UPRIGHT: &str = "videoflip video-direction=auto";
+
+/// Ending of the video without masks that `--player` leaves.
+pub const PLAIN: &str = "plain.mp4";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -52,6 +56,9 @@ pub struct Args {
     /// Stop after this many seconds of video (a live source otherwise runs until Ctrl-C).
     #[arg(long)]
     seconds: Option<f64>,
+    /// Also leave the video without masks (NAME.plain.mp4), and the masks in the JSON lines: `gclip try FOLDER` shows them.
+    #[arg(long)]
+    player: bool,
     /// Any other property of gclipsegment, such as `batch-size=8`; may be repeated.
     #[arg(long = "set", value_name = "PROPERTY=VALUE")]
     settings: Vec<String>,
@@ -60,11 +67,12 @@ pub struct Args {
     drawing: Vec<String>,
 }
 
-/// Paths of the three results.
+/// Paths of the results.
 struct Paths {
     video: PathBuf,
     picture: PathBuf,
     json: PathBuf,
+    plain: Option<PathBuf>,
 }
 
 /// How a run ended that has results.
@@ -80,12 +88,18 @@ pub fn run(args: &Args) -> Result<()> {
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let file = |ending: &str| args.out.join(format!("{}.{ending}", args.name));
-    let paths = Paths { video: file("mp4"), picture: file("png"), json: file("jsonl") };
+    let paths = Paths {
+        video: file("mp4"),
+        picture: file("png"),
+        json: file("jsonl"),
+        plain: args.player.then(|| file(PLAIN)),
+    };
     let mut results = Results::default();
     let partial = Paths {
         video: results.add(&paths.video)?,
         picture: results.add(&paths.picture)?,
         json: results.add(&paths.json)?,
+        plain: paths.plain.as_deref().map(|path| results.add(path)).transpose()?,
     };
 
     let pipeline = build(args, &partial)?;
@@ -121,7 +135,8 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(word) = hdr {
         complain!("gclip: {word}");
     }
-    finished.print(&[&paths.video, &paths.picture, &paths.json]);
+    let written = [&paths.video, &paths.picture, &paths.json].into_iter().chain(&paths.plain);
+    finished.print(&written.map(PathBuf::as_path).collect::<Vec<_>>());
     match end {
         End::Whole => Ok(()),
         End::BrokenOff(error) => {
@@ -141,12 +156,22 @@ fn build(args: &Args, results: &Paths) -> Result<gst::Pipeline> {
         // A sound track stays unlinked: GStreamer then stops that stream alone.
         "uridecodebin name=source".to_string()
     };
+    let plain = if results.plain.is_some() {
+        format!(
+            " masks. ! queue name=plain max-size-bytes=0 ! {} ! x264enc speed-preset=veryfast bitrate=4096 ! h264parse \
+             ! mp4mux ! filesink name=plain_video async=false",
+            playable("even_plain")
+        )
+    } else {
+        String::new()
+    };
+    let drawn = playable("even");
     let description = format!(
         "{source} ! videoconvert ! {UPRIGHT} ! queue name=decode max-size-buffers=8 max-size-bytes=0 max-size-time=0 \
          ! gclipsegment name=segment ! tee name=masks \
          masks. ! queue name=draw ! gclipoverlay name=overlay ! queue name=encode max-size-bytes=0 \
-         ! {PLAYABLE} ! x264enc speed-preset=veryfast bitrate=4096 ! h264parse ! mp4mux ! filesink name=video async=false \
-         masks. ! queue name=json ! gclipmeta2json ! filesink name=json_file async=false"
+         ! {drawn} ! x264enc speed-preset=veryfast bitrate=4096 ! h264parse ! mp4mux ! filesink name=video async=false \
+         masks. ! queue name=json ! gclipmeta2json name=lines ! filesink name=json_file async=false{plain}"
     );
     let pipeline = gst::parse::launch(&description)
         .context("a GStreamer element is missing (scripts/setup.sh installs them all)")?
@@ -156,6 +181,11 @@ fn build(args: &Args, results: &Paths) -> Result<gst::Pipeline> {
     let element = |name: &str| pipeline.by_name(name).with_context(|| format!("the pipeline has no {name}"));
     element("video")?.set_property("location", path_text(&results.video)?);
     element("json_file")?.set_property("location", path_text(&results.json)?);
+    if let Some(path) = &results.plain {
+        element("plain_video")?.set_property("location", path_text(path)?);
+        element("lines")?.set_property_from_str("mask", "rle");
+        shape::make_even(&pipeline, "even_plain")?;
+    }
     if args.source.starts_with("/dev/video") {
         element("source")?.set_property("device", &args.source);
     } else {
@@ -167,7 +197,7 @@ fn build(args: &Args, results: &Paths) -> Result<gst::Pipeline> {
             None
         });
     }
-    shape::make_even(&pipeline)?;
+    shape::make_even(&pipeline, "even")?;
     let segment = element("segment")?;
     segment.set_property("model", &args.model);
     match args.prompts.strip_prefix('@') {

@@ -5,12 +5,14 @@
 use anyhow::{Context, Result};
 use gst::prelude::*;
 
-/// What goes before the encoder, named as [`make_even`] finds it.
-pub const PLAYABLE: &str = "videoconvert ! video/x-raw,format=I420 ! videocrop name=even";
+/// What goes before the encoder, with a `name` by which [`make_even`] finds it.
+pub fn playable(name: &str) -> String {
+    format!("videoconvert ! video/x-raw,format=I420 ! videocrop name={name}")
+}
 
-/// Lets the element `even` cut odd sizes down, before it learns of them.
-pub fn make_even(pipeline: &gst::Pipeline) -> Result<()> {
-    let crop = pipeline.by_name("even").context("the pipeline has no videocrop")?;
+/// Lets the element of [`playable`] cut odd sizes down, before it learns of them.
+pub fn make_even(pipeline: &gst::Pipeline, name: &str) -> Result<()> {
+    let crop = pipeline.by_name(name).context("the pipeline has no videocrop")?;
     let sink = crop.static_pad("sink").context("videocrop has no sink pad")?;
     let crop = crop.downgrade();
     sink.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {

@@ -62,6 +62,7 @@ use metrics::Board;
 use notify::Service;
 use shard::Shard;
 use stop::Signals;
+pub use web::Results;
 
 /// Status lines and metrics are this fresh.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -141,6 +142,16 @@ pub fn try_out(text: String, path: &Path, shown: impl FnOnce(SocketAddr)) -> Res
     let loaded = Loaded { config, text, shard: None, all };
     let all = of_all(&loaded.config, loaded.all);
     Watch::begin(loaded, path, false)?.run(&all, shown)
+}
+
+/// Shows recorded results until a signal. `shown` is called when their page is there.
+pub fn show_results(listen: SocketAddr, results: Results, shown: impl FnOnce(SocketAddr)) -> Result<()> {
+    let signals = Signals::catch()?;
+    shown(web::serve_results(listen, results)?);
+    while signals.stop().is_none() {
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 fn start() -> Result<()> {

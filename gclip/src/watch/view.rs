@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use gst::prelude::*;
-use gstgclip::meta::{MaskRow, Masks};
+use gstgclip::meta::{MaskRow, Masks, Tag};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
@@ -49,6 +49,9 @@ struct MaskData {
     /// Base64 of a grey PNG; 0 is no class, n the nth of the regions.
     ids: String,
     regions: Vec<Region>,
+    /// How sure it is that the picture shows each class at all, where that is computed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<Tag>,
 }
 
 #[derive(Serialize)]
@@ -156,6 +159,7 @@ impl View {
             rect: [rect.x, rect.y, rect.w, rect.h],
             ids: BASE64_STANDARD.encode(ids(masks)?),
             regions: regions.collect(),
+            tags: masks.tags.clone(),
         }))
     }
 }

@@ -18,9 +18,9 @@ use super::harness::PATIENCE;
 use super::page::{complaints, picture_moves, shot, until_regions};
 
 /// A running `gclip try`, and where its page is.
-struct Try {
+pub struct Try {
     process: Child,
-    url: String,
+    pub url: String,
     folder: tempfile::TempDir,
 }
 
@@ -36,7 +36,7 @@ fn command(source: &str, folder: &Path) -> Command {
 }
 
 impl Try {
-    fn start(source: &str) -> Try {
+    pub fn start(source: &str) -> Try {
         let folder = tempfile::tempdir().unwrap();
         let mut process = command(source, folder.path())
             .args(["--listen", "127.0.0.1:0"])
@@ -83,7 +83,7 @@ impl Try {
     }
 
     /// Ctrl-C ends it properly.
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         let sent = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
         assert!(sent.unwrap().success());
         assert!(self.process.wait().unwrap().success());
@@ -101,7 +101,7 @@ impl Drop for Try {
 fn video(path: &Path, frames: u32) {
     let description = format!(
         "videotestsrc num-buffers={frames} ! video/x-raw,width=160,height=90,framerate=25/1 ! jpegenc ! avimux \
-         ! filesink location={}",
+         ! filesink location=\"{}\"",
         path.display()
     );
     gst::init().unwrap();

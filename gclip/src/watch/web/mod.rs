@@ -5,12 +5,13 @@
 mod api;
 mod guard;
 mod page;
+mod results;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST, HeaderName, ORIGIN,
@@ -32,6 +33,7 @@ use super::fleet::{Directory, Fleet};
 use super::http;
 use super::metrics::Board;
 use guard::{Ask, Guard};
+pub use results::Results;
 
 /// Browsers keep several conversations each; more wait.
 const CLIENTS: usize = 256;
@@ -41,7 +43,7 @@ const QUESTION: Duration = Duration::from_secs(10);
 const LARGEST: usize = 256 << 10;
 const COOKIE_NAME: &str = "gclip_session";
 /// Everything comes from here, and pictures from the interface.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; \
                       connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
 /// What the interface shows and changes.
@@ -67,8 +69,23 @@ impl House {
 /// The address is not free.
 pub fn serve(web: &Web, house: House) -> Result<SocketAddr> {
     let guard = Arc::new(Guard::new(web.token.as_deref()));
-    let router = router(house, guard, !web.listen.ip().is_loopback());
-    http::serve("web", web.listen, CLIENTS, move |stream| {
+    listen(web.listen, router(house, guard, !web.listen.ip().is_loopback()))
+}
+
+/// Serves recorded results from now on, to this machine alone; returns where.
+///
+/// # Errors
+/// The address is not free.
+pub fn serve_results(address: SocketAddr, results: Results) -> Result<SocketAddr> {
+    ensure!(
+        address.ip().is_loopback(),
+        "recorded results are shown on this machine alone: --listen 127.0.0.1:8090"
+    );
+    listen(address, guarded(page::player().merge(results::routes(results)), Arc::new(Guard::new(None))))
+}
+
+fn listen(address: SocketAddr, router: Router) -> Result<SocketAddr> {
+    http::serve("web", address, CLIENTS, move |stream| {
         let service = TowerToHyperService::new(router.clone());
         async move {
             let mut http = hyper::server::conn::http1::Builder::new();
@@ -77,25 +94,30 @@ pub fn serve(web: &Web, house: House) -> Result<SocketAddr> {
             let _ = http.serve_connection(TokioIo::new(stream), service).await;
         }
     })
-    .with_context(|| format!("web: cannot listen on {}", web.listen))
+    .with_context(|| format!("web: cannot listen on {address}"))
 }
 
 fn router(house: House, guard: Arc<Guard>, is_secure: bool) -> Router {
     let probe = |probe: fn(&Board) -> Result<(), String>| {
         get(move |State(house): State<House>| async move { api::probed(probe(&house.board)) })
     };
-    page::routes()
+    let routes = page::routes()
         .route("/healthz", probe(Board::health))
         .route("/readyz", probe(Board::readiness))
         .merge(api::routes())
-        .merge(api::session(guard.clone(), is_secure))
+        .merge(api::session(guard.clone(), is_secure));
+    guarded(routes.with_state(house), guard)
+}
+
+/// With an answer to everything else, and nothing for who may not ask.
+fn guarded(routes: Router, guard: Arc<Guard>) -> Router {
+    routes
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing here") })
         .method_not_allowed_fallback(|| async {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "that cannot be done with it")
         })
         .layer(DefaultBodyLimit::max(LARGEST))
         .layer(from_fn_with_state(guard, admit))
-        .with_state(house)
 }
 
 async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {

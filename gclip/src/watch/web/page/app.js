@@ -4,13 +4,15 @@ import * as camera from "/camera.js";
 import { byId, pause, remember, remembered } from "/dom.js";
 import { follow } from "/events.js";
 import * as health from "/health.js";
+import * as history from "/history.js";
 import { ask, door } from "/interface.js";
 import { style } from "/stage.js";
 import { TEXT } from "/text.js";
 import * as wall from "/wall.js";
 
 const POLL = 1000; // between looks at how the cameras are, ms
-const PARTS = ["wall", "camera", "health"];
+// Parts of the page, as they are called in the address, and their elements.
+const PARTS = { wall: "wall", camera: "camera", events: "events-part", event: "event", health: "health" };
 
 for (const element of document.querySelectorAll("[data-text]")) element.textContent = TEXT[element.dataset.text];
 
@@ -43,9 +45,10 @@ byId("login").addEventListener("submit", async (event) => {
 // Which part of the page is shown: it is in the address, so that it can be kept and sent.
 
 function route() {
-  const [, part, ...rest] = location.hash.split("/");
-  const shown = PARTS.includes(part) ? part : "wall";
-  for (const part of PARTS) byId(part).hidden = part !== shown;
+  const [path, query = ""] = location.hash.split("?");
+  const [, part, ...rest] = path.split("/");
+  const shown = Object.hasOwn(PARTS, part ?? "") ? part : "wall";
+  for (const [part, id] of Object.entries(PARTS)) byId(id).hidden = part !== shown;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#/${shown}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -53,6 +56,9 @@ function route() {
   document.body.dataset.part = shown;
   if (shown === "camera") camera.show(decodeURIComponent(rest.join("/")));
   else camera.close();
+  if (shown === "events") history.show(new URLSearchParams(query));
+  else history.close();
+  if (shown === "event") history.showOne(rest[0]);
   window.scrollTo(0, 0);
 }
 
@@ -87,6 +93,7 @@ async function refresh() {
         notice();
         wall.show(all.cameras);
         camera.refresh(all.cameras);
+        history.refresh(all.cameras);
         health.show(all);
         camera.tryTyped(all.tried);
       }
