@@ -291,3 +291,46 @@ fn two_who_change_the_same_are_told() {
     one.until("it is applied", "return document.querySelector('#said').textContent === 'Applied.'");
     watch.stop();
 }
+
+#[test]
+fn a_class_can_be_asked_to_be_surer() {
+    let Some(browser) = Browser::start(DESKTOP) else { return };
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (640, 360), 10);
+    let port = free_port();
+    let mut watch = Watch::start(&street(port, "", &camera("gate", &server.url("gate"), "")));
+    watch.until_camera("gate", "connected");
+    browser.open(&format!("{}#/camera/gate", url(port)));
+    until_regions(&browser, &["car", "road", "sky", "tree"]);
+    let in_force = |key: &str| {
+        let camera = browser.run("return fetch('/api/cameras/gate').then((answer) => answer.json())");
+        camera["in_force"][key].as_str().unwrap().to_string()
+    };
+    // How sure it was lately is drawn above the slider.
+    let drawn = "const canvas = document.querySelector('#regions [data-label=sky] canvas');\
+                 const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height - 2);\
+                 return data.some((part) => part)";
+    browser.until("its scores are drawn", drawn);
+    let slide = |label: &str, to: f64| {
+        browser.run(&format!(
+            "const slider = document.querySelector('#regions [data-label={label}] [type=range]');\
+             slider.value = {to}; slider.dispatchEvent(new Event('input', {{ bubbles: true }}))"
+        ));
+    };
+    slide("car", 1.0);
+    slide("sky", 0.1);
+    browser.find("#apply").click();
+    until_regions(&browser, &["road", "sky", "tree"]);
+    assert_eq!(in_force("prompt-thresholds"), "car=1, sky=0.1");
+    shot(&browser, "classes");
+    // A class that is not looked for any more has no threshold either.
+    browser.find("#prompts").fill("road; sky");
+    browser.find("#apply").click();
+    until_regions(&browser, &["road", "sky"]);
+    assert_eq!(in_force("prompt-thresholds"), "sky=0.1");
+    browser.find("#revert").click();
+    until_regions(&browser, &["car", "road", "sky", "tree"]);
+    assert_eq!(in_force("prompt-thresholds"), "");
+    assert_eq!(complaints(&browser), [""; 0]);
+    watch.stop();
+}

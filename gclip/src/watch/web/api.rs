@@ -154,6 +154,7 @@ async fn camera(State(house): State<House>, Path(name): Path<String>) -> Respons
 fn in_force(camera: &Camera) -> Value {
     json!({
         "prompts": camera.prompts, "background": camera.background, "zones": camera.zones, "labels": camera.labels,
+        "prompt-thresholds": camera.prompt_thresholds.to_string(), "doubts": camera.doubts,
     })
 }
 
