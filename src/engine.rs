@@ -216,11 +216,12 @@ fn run(mut jobs: Vec<Job>) -> Result<Vec<Result<Arc<Segmentation>>>> {
 impl Spec for ModelSpec {
     fn difference(&self, other: &Self) -> String {
         // Every field by name: a new one has to be told apart here too.
-        let ModelSpec { model, method, device, precision, positions } = self;
+        let ModelSpec { model, method, helper, device, precision, positions } = self;
         let pairs = [
             ("model", model.clone(), other.model.clone()),
             ("method", method.name.clone(), other.method.name.clone()),
             ("method-options", method.options.clone(), other.method.options.clone()),
+            ("helper-model", helper.clone().unwrap_or_default(), other.helper.clone().unwrap_or_default()),
             ("device", device.to_string(), other.device.to_string()),
             ("precision", precision.to_string(), other.precision.to_string()),
             ("positions", format!("{positions:?}"), format!("{:?}", other.positions)),

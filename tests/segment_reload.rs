@@ -264,7 +264,7 @@ fn spec(model: &Path) -> ModelSpec {
 fn embeddings(workshop: &Workshop, model: &Path) -> Vec<u8> {
     let weights = Engine::private(&spec(model)).unwrap().weights();
     let prompts = Prompts::parse("cat; dog; sky; road", "").unwrap();
-    let vocabulary = weights.vocabulary(&prompts, &Templates::None).unwrap();
+    let vocabulary = weights.vocabulary(&prompts, &Templates::None, None).unwrap();
     let path = workshop.folder().join("written");
     Embeddings::new(&weights.info.vision_hash, "none", &prompts, &vocabulary).unwrap().save(&path).unwrap();
     fs::read(path).unwrap()

@@ -68,6 +68,31 @@ fn what_is_missing_or_wrong_is_said_in_one_sentence() {
         e.set_property("device", "gpu");
     });
     assert!(text.contains("gpu") && text.contains("cuda:N"), "{text}");
+    let text = refusal(|e| {
+        e.set_property("model", gclip_testing::DEMO);
+        e.set_property("prompts", "person");
+        e.set_property("helper-model", "/no/such/dino");
+    });
+    assert!(text.contains("method gclip reads no helper model"), "{text}");
+    let text = refusal(|e| {
+        e.set_property("model", gclip_testing::DEMO);
+        e.set_property("prompts", "person");
+        e.set_property("method", "proxyclip");
+    });
+    assert!(text.contains("method proxyclip needs a helper model beside CLIP"), "{text}");
+    let text = refusal(|e| {
+        e.set_property("model", "/no/such/folder");
+        e.set_property("prompts", "person");
+        e.set_property_from_str("enrich", "tse");
+    });
+    assert!(text.contains("set the property \"descriptions\""), "{text}");
+    let text = refusal(|e| {
+        e.set_property("model", "/no/such/folder");
+        e.set_property("prompts", "person");
+        e.set_property_from_str("enrich", "tse");
+        e.set_property("descriptions", "/no/such/sentences.json");
+    });
+    assert!(text.contains("/no/such/sentences.json"), "{text}");
 }
 
 #[test]
@@ -80,6 +105,16 @@ fn values_that_mean_nothing_leave_the_old_ones_with_a_warning() {
         assert!(rig.warning_text().contains(name));
         assert_eq!(rig.element.property::<String>(name), before);
     }
+    for (name, bad) in [("refine-options", "gird=40"), ("context-options", "nudge=2")] {
+        rig.element.set_property(name, bad);
+        let text = rig.warning_text();
+        assert!(text.contains(bad.split('=').next().unwrap()), "{text}");
+        assert_eq!(rig.element.property::<Option<String>>(name), None);
+    }
+    // Switches and what they are of may be set in either order.
+    rig.element.set_property("refine-options", "grid=40");
+    rig.element.set_property_from_str("refine", "tlp");
+    assert_eq!(rig.element.property::<Option<String>>("refine-options").as_deref(), Some("grid=40"));
     rig.element.set_property("window", 100u32);
     rig.element.set_property("stride", 200u32);
     assert!(rig.warning_text().contains("stride 200"));

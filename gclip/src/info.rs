@@ -23,6 +23,9 @@ pub struct Args {
     method: String,
     #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
     method_options: String,
+    /// A DINO or DINOv2 model, for methods that read one beside CLIP.
+    #[arg(long, value_name = "MODEL")]
+    helper_model: Option<String>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
@@ -135,6 +138,7 @@ pub fn run(args: &Args) -> Result<()> {
     let spec = ModelSpec {
         model: args.model.clone(),
         method: MethodSpec { name: args.method.clone(), options: args.method_options.clone() },
+        helper: args.helper_model.clone(),
         device: args.device,
         precision: args.precision,
         positions: Positions::default(),

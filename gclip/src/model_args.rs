@@ -9,9 +9,10 @@ use gstgclip::gallery::{Gallery, Source, Wanted};
 use gstgclip::model::embeddings::{EmbeddingCache, Embeddings};
 use gstgclip::model::exemplars::Examples;
 use gstgclip::model::{
-    Absent, DecodeOptions, DeviceChoice, Evidence, ExemplarOptions, ExemplarScore, Gate, InferOptions,
-    InputSize, MethodSpec, Model, ModelInfo, ModelSpec, Picture, Positions, PrecisionChoice, Prompts, Refine,
-    Segmenter, Synonyms, Templates, TextEncoder, Thresholds, Vocabulary, Window,
+    Absent, DecodeOptions, Descriptions, DeviceChoice, Evidence, ExemplarOptions, ExemplarScore, Gate,
+    InferOptions, InputSize, MethodSpec, Model, ModelInfo, ModelSpec, Picture, Positions, PrecisionChoice,
+    Prior, Prompts, Purify, Refine, Segmenter, Synonyms, Templates, TextEncoder, Thresholds, Vocabulary,
+    Window,
 };
 
 use crate::say::complain;
@@ -28,6 +29,9 @@ pub struct ModelArgs {
     /// Switches of the method, such as `fuse=6+7,suppress=7-10`.
     #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
     pub method_options: String,
+    /// A DINO or DINOv2 model in Hugging Face's format, folder or id, for methods that read one beside CLIP (proxyclip).
+    #[arg(long, value_name = "MODEL")]
+    pub helper_model: Option<String>,
     /// Interpolation of the position embeddings for other sizes: plain, scale (as the SCLIP family does) or bilinear (as TagCLIP does).
     #[arg(long, default_value_t)]
     pub positions: Positions,
@@ -62,6 +66,9 @@ pub struct WordArgs {
     /// Text embeddings made by `gclip text`; a checkpoint without a text tower needs them.
     #[arg(long, value_name = "FILE")]
     pub embeddings: Option<PathBuf>,
+    /// JSON file of sentences about the classes, `{"name": ["sentence", ...]}`, whose attributes they take up (ExCEL).
+    #[arg(long, value_name = "FILE", conflicts_with = "embeddings")]
+    pub descriptions: Option<PathBuf>,
 }
 
 /// Classes by example pictures.
@@ -109,9 +116,21 @@ pub struct LookArgs {
     /// Step between windows; half a window when not given.
     #[arg(long)]
     pub stride: Option<usize>,
-    /// none, or pamr: edges follow the picture's own.
+    /// Share of what the whole picture says in the cosines of each patch; 0 is off.
+    #[arg(long, default_value_t = Prior::default().weight)]
+    pub context_prior: f64,
+    /// Switches of the context prior, such as `nudge=0.04,cut=0.1`.
+    #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
+    pub context_options: String,
+    /// none, or full: classes that are not in the picture are found and taken out of it (FreeCP).
+    #[arg(long, default_value_t)]
+    pub purify: Purify,
+    /// none, pamr or tlp: edges follow the picture's own, by the pixel or on a coarse grid.
     #[arg(long, default_value_t)]
     pub refine: Refine,
+    /// Switches of the refinement; of tlp: `grid=80,iterations=25,scaled=off`.
+    #[arg(long, default_value = "", value_name = "KEY=VALUE,...")]
+    pub refine_options: String,
     /// Pixels whose winning probability is below this come out as 0.
     #[arg(long, default_value_t = DecodeOptions::default().threshold)]
     pub threshold: f64,
@@ -136,8 +155,8 @@ pub struct GateArgs {
     /// Classes that are not in a picture compete all the same, are muted (their pixels become 0) or removed (others win them).
     #[arg(long, default_value_t, value_name = "compete|mute|remove")]
     pub absent: Absent,
-    /// By what that is judged: tags (TagCLIP, one more forward) or global (the cosine of the whole picture).
-    #[arg(long, default_value_t, value_name = "tags|global")]
+    /// By what that is judged: tags (TagCLIP, one more forward), purify (FreeCP, one more forward) or global (the cosine of the whole picture).
+    #[arg(long, default_value_t, value_name = "tags|purify|global")]
     pub absent_evidence: Evidence,
     /// Evidence from which on a class is there; as the evidence suits when not given.
     #[arg(long)]
@@ -157,6 +176,7 @@ impl ModelArgs {
         ModelSpec {
             model: self.model.clone(),
             method: MethodSpec { name: self.method.clone(), options: self.method_options.clone() },
+            helper: self.helper_model.clone(),
             device: self.device,
             precision: self.precision,
             positions: self.positions,
@@ -190,7 +210,9 @@ impl LookArgs {
         Ok(InferOptions {
             input_size: self.size,
             window,
-            refine: self.refine,
+            prior: Prior::parse(share("context-prior", self.context_prior)?, &self.context_options)?,
+            purify: self.purify,
+            refine: Refine::parse(&self.refine.to_string(), &self.refine_options)?,
             decode,
             ..InferOptions::default()
         })
@@ -238,6 +260,7 @@ impl Ready {
         // What is cheap to check comes before the checkpoint is read.
         let templates = Templates::parse(&words.template)?;
         let prompts = &words.complete(prompts);
+        let descriptions = words.descriptions.as_deref().map(Descriptions::read).transpose()?;
         let Model { info, vision, text } = model.load()?;
         let (mut vocabulary, encoded) = match &words.embeddings {
             _ if prompts.names_nothing() => (Vocabulary { dim: info.embed_dim, ..Vocabulary::default() }, 0),
@@ -248,7 +271,7 @@ impl Ready {
                     .with_context(|| format!("cannot use the embeddings in {}", file.display()))?;
                 (vocabulary, 0)
             }
-            None => encode(&info, text, &templates, prompts)?,
+            None => encode(&info, text, &templates, prompts, descriptions.as_ref())?,
         };
         if let Some(wanted) = words.pictures.wanted(size) {
             let mut look = |picture: &Picture, size| vision.describe(picture, size);
@@ -268,14 +291,20 @@ pub fn encode(
     text: Option<TextEncoder>,
     templates: &Templates,
     prompts: &Prompts,
+    descriptions: Option<&Descriptions>,
 ) -> Result<(Vocabulary, u64)> {
     let mut text = text.context(
         "the model has no text tower: give --embeddings FILE, made by `gclip text` with the whole model",
     )?;
     let cache = EmbeddingCache::shared();
-    let vocabulary = Vocabulary::from_names(prompts, info.embed_dim, |names| {
+    let mut features = |names: &[String], templates: &Templates| {
         cache.features(&info.hash, templates, info.embed_dim, names, &mut |texts| text.encode(texts))
-    })?;
+    };
+    let mut vocabulary = Vocabulary::from_names(prompts, info.embed_dim, |names| features(names, templates))?;
+    if let Some(descriptions) = descriptions {
+        let sentences = |sentences: &[String]| features(sentences, &Templates::None);
+        descriptions.enrich(&mut vocabulary, prompts, sentences)?;
+    }
     if let Some(warning) = cache.take_warning() {
         complain!("gclip: {warning}");
     }

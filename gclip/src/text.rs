@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use gstgclip::model::Templates;
 use gstgclip::model::embeddings::Embeddings;
+use gstgclip::model::{Descriptions, Templates};
 
 use crate::model_args::{ModelArgs, encode, tell_doubts};
 use crate::say::say;
@@ -22,6 +22,9 @@ pub struct Args {
     /// imagenet (the 80 of CLIP), none, one sentence with {}, or a file of them.
     #[arg(long, default_value = "imagenet")]
     template: String,
+    /// JSON file of sentences about the classes, `{"name": ["sentence", ...]}`, whose attributes they take up (ExCEL).
+    #[arg(long, value_name = "FILE")]
+    descriptions: Option<PathBuf>,
     /// File to write: safetensors with `features` [queries, dim] and `query_class` [queries].
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -33,11 +36,12 @@ pub fn run(args: &Args) -> Result<()> {
     let prompts = args.prompts.parse(&args.background)?;
     let templates = Templates::parse(&args.template)?;
     tell_doubts(&prompts);
+    let descriptions = args.descriptions.as_deref().map(Descriptions::read).transpose()?;
     let model = args.model.load()?;
     let text =
         model.text.with_context(|| format!("{} has no text tower to encode with", args.model.model))?;
     let start = Instant::now();
-    let (vocabulary, encoded) = encode(&model.info, Some(text), &templates, &prompts)?;
+    let (vocabulary, encoded) = encode(&model.info, Some(text), &templates, &prompts, descriptions.as_ref())?;
     Embeddings::new(&model.info.vision_hash, &templates.id(), &prompts, &vocabulary)?.save(&args.out)?;
     say!(
         "{} names of {} classes, {} wide, in {:.2} s ({encoded} encoded, the others cached)",

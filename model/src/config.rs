@@ -14,7 +14,9 @@ mod tests;
 use serde::Deserialize;
 
 use super::preprocess::Normalisation;
+pub(crate) use hugging_face::HARMLESS as TRANSFORMERS_HARMLESS;
 pub use hugging_face::hugging_face;
+pub(crate) use keys::refuse_unknown;
 pub use open_clip::open_clip;
 
 /// The MLP's non-linearity.
@@ -112,13 +114,13 @@ pub struct Hints {
 /// A size: `224`, or `[224, 336]` (height, width).
 #[derive(Deserialize, Clone, Copy)]
 #[serde(untagged)]
-enum Side {
+pub(crate) enum Side {
     Square(i64),
     Rectangle([i64; 2]),
 }
 
 impl Side {
-    fn height_width(&self) -> (i64, i64) {
+    pub(crate) fn height_width(&self) -> (i64, i64) {
         match *self {
             Side::Square(side) => (side, side),
             Side::Rectangle([height, width]) => (height, width),

@@ -41,6 +41,8 @@ pub enum Evidence {
     /// TagCLIP's score, 0 to 1: a second forward where it is looked for.
     #[default]
     Tags,
+    /// FreeCP's redundancy score, 0 to 1/2: another forward where it is looked for, with all of its attention maps.
+    Purify,
     /// The cosine of the picture's class token with the class: nearly free, and led by what is largest.
     Global,
 }
@@ -50,6 +52,7 @@ impl Evidence {
     pub fn limits(self) -> (f64, f64) {
         match self {
             Evidence::Tags => (0.5, 0.3),
+            Evidence::Purify => (0.15, 0.1),
             Evidence::Global => (0.25, 0.2),
         }
     }
@@ -77,7 +80,7 @@ macro_rules! named {
 }
 
 named!(Absent, "way with absent classes", Compete = "compete", Mute = "mute", Remove = "remove");
-named!(Evidence, "evidence", Tags = "tags", Global = "global");
+named!(Evidence, "evidence", Tags = "tags", Purify = "purify", Global = "global");
 
 /// How a request's absent classes are found, and what becomes of them.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@
 //! Pure tch: nothing here knows GStreamer, threads or batching policy.
 
 pub mod anomaly;
+mod boxes;
 mod bpe;
 mod clean;
 pub mod config;
@@ -20,12 +21,16 @@ pub mod embeddings;
 pub mod exemplars;
 pub mod gate;
 mod gpu_attention;
+pub mod helper;
 mod int8;
 mod look;
 mod memory;
 pub mod method;
+mod options;
 pub mod preprocess;
+pub mod prior;
 mod probe;
+pub mod purify;
 pub mod refine;
 pub mod reuse;
 mod segmenter;
@@ -56,15 +61,18 @@ pub use look::Look;
 pub use memory::StreamMemory;
 pub use method::MethodSpec;
 pub use preprocess::{Colour, InputSize, Normalisation, Picture, PixelFormat, Pixels};
+pub use prior::Prior;
+pub use purify::Purify;
 pub use refine::Refine;
 pub use reuse::Reuse;
 pub use segmenter::{Begun, Segmenter};
 pub use temporal::Temporal;
 pub use text::TextEncoder;
 pub use vision::Positions;
-pub use vocabulary::{Prompts, Synonyms, Templates, Thresholds, Vocabulary};
+pub use vocabulary::{Descriptions, Prompts, Synonyms, Templates, Thresholds, Vocabulary};
 pub use windows::Window;
 
+use helper::Helper;
 use tagclip::TagOptions;
 use text::TextTower;
 use tokenizer::Tokenizer;
@@ -79,6 +87,8 @@ pub struct ModelSpec {
     /// A checkpoint folder, a checkpoint file, or a Hugging Face id such as `openai/clip-vit-base-patch16`.
     pub model: String,
     pub method: MethodSpec,
+    /// A second model that the method reads beside CLIP: a folder, or a Hugging Face id such as `facebook/dinov2-small`.
+    pub helper: Option<String>,
     pub device: DeviceChoice,
     pub precision: PrecisionChoice,
     pub positions: Positions,
@@ -125,9 +135,15 @@ pub struct InferOptions {
     pub input_size: InputSize,
     /// Sliding windows; `None` looks at the whole picture at once.
     pub window: Option<Window>,
+    /// What the whole picture says about each of its patches.
+    pub prior: Prior,
+    /// Whether classes that are not in the picture are taken out of it.
+    pub purify: Purify,
     pub refine: Refine,
     pub decode: DecodeOptions,
     pub temporal: Temporal,
+    /// How often the method's helper model looks, if it has one.
+    pub helper: helper::rate::Rate,
     pub reuse: Reuse,
     pub gate: Gate,
     /// Also score how sure it is that each class is in the picture at all: at least one more forward.
@@ -166,6 +182,10 @@ impl Model {
         let mut checkpoint = Checkpoint::open(&spec.model)?;
         let architecture = checkpoint.architecture;
         let mut method = method::build(&spec.method, architecture.vision.transformer.layers as usize)?;
+        method::check_helper(&*method, &spec.method, spec.helper.as_deref())?;
+        if let Some(helper) = &spec.helper {
+            method.take_helper(Helper::load(helper, device, kind)?, checkpoint.normalisation);
+        }
 
         let wide = device.is_cuda() && kind == Kind::Half;
         // What goes into 8 bits must not have been rounded before.
@@ -183,7 +203,7 @@ impl Model {
                 Some(TextEncoder::new(tokenizer, tower))
             }
         };
-        checkpoint.weights.refuse_unused()?;
+        checkpoint.weights.refuse_unused("a CLIP", &weights::HARMLESS)?;
         method.prepare(&mut tower).with_context(|| format!("cannot prepare method {}", spec.method.name))?;
         let int8_blocks = match precision.int8 {
             true => Some(int8::quantise(&mut tower, &*method, kind, int8::LEAST_COSINE)?),

@@ -5,8 +5,8 @@ use anyhow::Result;
 use tch::Tensor;
 
 use super::decode::{Job, MaskSizes, PatchLogits, Segmentation, decode_at};
-use super::refine::Refined;
-use super::{Refine, Request};
+use super::refine::{Refined, propagate};
+use super::{Refine, Request, Vocabulary};
 
 /// What was judged of one look.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +41,11 @@ impl Look {
                     let refined = Refined::new(&*self.logits, &self.input, mask)?;
                     decode_at(&refined, vocabulary, &options.decode, mask)?
                 }
+                Refine::Tlp(tlp) => {
+                    let (text, scale) = (text(vocabulary)?, options.decode.logit_scale);
+                    let refined = propagate(&*self.logits, &self.input, Some(&text), scale, &tlp)?;
+                    decode_at(&refined, vocabulary, &options.decode, mask)?
+                }
             };
             answer.leave_out(&self.verdict.absent);
             Ok(answer)
@@ -54,4 +59,10 @@ impl Look {
         let job = Job { logits, vocabulary, options: &options.decode, size };
         (options.refine == Refine::None && job.suits()).then_some(job)
     }
+}
+
+/// `[Q, E]`
+fn text(vocabulary: &Vocabulary) -> Result<Tensor> {
+    let size = [vocabulary.queries() as i64, vocabulary.dim as i64];
+    Ok(Tensor::f_from_slice(&vocabulary.features)?.f_reshape(size)?)
 }

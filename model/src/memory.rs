@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::helper::rate;
 use super::{InferOptions, gate, reuse, temporal};
 
 /// One a stream; a stream that starts anew, after a flush or with another size, takes the [`successor`](Self::successor).
@@ -12,6 +13,7 @@ pub struct StreamMemory {
     temporal: Arc<temporal::Memory>,
     reuse: Arc<reuse::Memory>,
     gate: Arc<gate::Memory>,
+    helper: Arc<rate::Memory>,
 }
 
 impl StreamMemory {
@@ -21,6 +23,7 @@ impl StreamMemory {
             temporal: Arc::default(),
             reuse: Arc::new(self.reuse.successor()),
             gate: Arc::default(),
+            helper: Arc::default(),
         }
     }
 
@@ -32,6 +35,7 @@ impl StreamMemory {
     /// Makes a request of the stream's frame, which is shown `at`, take part in it.
     pub fn remember(&self, options: &mut InferOptions, at: Option<Duration>) {
         options.temporal.memory = (options.temporal.smoothing > 0.0).then(|| self.temporal.clone());
+        options.helper.memory = (options.helper.interval > 1).then(|| self.helper.clone());
         // With reuse turned off too: the model then lets go of what is kept.
         options.reuse.memory = Some(self.reuse.clone());
         options.reuse.at = at;

@@ -14,15 +14,18 @@ use super::cuda::clock::{Clock, Mark};
 use super::decode::{Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::exemplars::{self, Ready};
 use super::gate::{self, Evidence};
+use super::helper::rate::{self, Rate};
 use super::look::{Look, Verdict};
 use super::method::{Method, cosines_of_all};
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
+use super::prior::{Prior, groups, mix, nudged};
+use super::purify::{self, Affinity, Purified, Purify, PurifyOptions, Redundancy};
 use super::reuse::{self, Key, Looked, Reuse, Seen, Since, State, pass};
 use super::tagclip::{TagOptions, tag_scores};
 use super::temporal;
 use super::vision::{Trunk, VisionTower};
 use super::windows::slide;
-use super::{InputSize, Request, StageTimes, Vocabulary, Window};
+use super::{InferOptions, InputSize, Request, StageTimes, Vocabulary, Window};
 
 /// Windows of one picture in one forward.
 const WINDOWS_AT_A_TIME: i64 = 16;
@@ -84,6 +87,17 @@ impl Begun {
     }
 }
 
+/// A vocabulary on the device.
+struct Known {
+    vocabulary: Weak<Vocabulary>,
+    /// `[Q, E]`
+    queries: Tensor,
+    /// What pictures add to them.
+    pictured: Ready,
+    /// Queries alike, and the height at which their tree was cut.
+    groups: Option<(f64, Arc<Vec<Vec<usize>>>)>,
+}
+
 /// The vision half: pictures to masks. Owned by one thread at a time.
 pub struct Segmenter {
     tower: VisionTower,
@@ -93,8 +107,8 @@ pub struct Segmenter {
     tag_options: TagOptions,
     /// Tells the streams' memories this model from others.
     number: u64,
-    /// Query features on the device, `[Q, E]`, and what pictures add to them, for as long as someone holds the vocabulary.
-    queries: Vec<(Weak<Vocabulary>, Tensor, Ready)>,
+    /// What was worked out once, for as long as someone holds the vocabulary.
+    known: Vec<Known>,
 }
 
 impl Segmenter {
@@ -107,7 +121,7 @@ impl Segmenter {
     ) -> Segmenter {
         static MODELS: AtomicU64 = AtomicU64::new(0);
         let number = MODELS.fetch_add(1, Ordering::Relaxed);
-        Segmenter { tower, method, normalisation, device, tag_options, number, queries: Vec::new() }
+        Segmenter { tower, method, normalisation, device, tag_options, number, known: Vec::new() }
     }
 
     /// Runs a batch; one segmentation per request, in order.
@@ -133,6 +147,11 @@ impl Segmenter {
             let gates =
                 gate::Pending::judge(&mut looks, requests, |request, look| self.evidence(request, look))?;
             let streams = Pasts { temporal, gates };
+            for (look, request) in looks.iter_mut().zip(requests) {
+                if request.options.purify == Purify::Full {
+                    self.purify(request, look)?;
+                }
+            }
             let jobs: Vec<Job> =
                 looks.iter().zip(requests).filter_map(|(look, request)| look.job(request)).collect();
             let coming = begin_batch(&jobs)?;
@@ -263,6 +282,8 @@ impl Segmenter {
             let asked: Vec<Asked> = (0..count)
                 .map(|index| Asked {
                     vocabulary,
+                    prior: options.prior,
+                    helper: &options.helper,
                     reuse: &options.reuse,
                     with_class: options.gate.goes_by_class(),
                     index,
@@ -308,28 +329,61 @@ impl Segmenter {
     pub fn logits(&mut self, input: &Tensor, vocabularies: &[&Arc<Vocabulary>]) -> Result<Vec<Tensor>> {
         tch::no_grad(|| {
             let trunk = self.tower.trunk(input, &self.method.wanted())?;
-            self.logits_of(&trunk, vocabularies)
+            let plain = Prior::default();
+            let questions: Vec<Question> =
+                vocabularies.iter().map(|vocabulary| (*vocabulary, plain)).collect();
+            self.logits_of(&trunk, &questions)
         })
     }
 
     /// The last block of each picture, and its patches' cosines.
-    fn logits_of(&mut self, trunk: &Trunk, vocabularies: &[&Arc<Vocabulary>]) -> Result<Vec<Tensor>> {
+    fn logits_of(&mut self, trunk: &Trunk, questions: &[Question]) -> Result<Vec<Tensor>> {
         let features = self.method.features(&self.tower, trunk)?; // [N, h w, E]
-        if let [first, others @ ..] = vocabularies
+        if let [(first, _), others @ ..] = questions
             && self.method.compares_patches()
-            && others.iter().all(|other| Arc::ptr_eq(other, first))
+            && others.iter().all(|(other, _)| Arc::ptr_eq(other, first))
+            && questions.iter().all(|(_, prior)| !prior.is_on())
         {
-            let logits = cosines_of_all(&features, &self.queries(first)?, trunk.grid)?; // [N, Q, h, w]
+            let grid = self.method.grid(trunk)?;
+            let logits = cosines_of_all(&features, &self.queries(first)?, grid)?; // [N, Q, h, w]
             let logits = self.rescored(logits, &features, first)?;
             return Ok(logits.f_unbind(0)?);
         }
-        let mut logits = Vec::with_capacity(vocabularies.len());
-        for (n, vocabulary) in (0..).zip(vocabularies) {
-            let queries = self.queries(vocabulary)?;
-            let of_picture = self.method.logits(&self.tower, trunk, &features, n, &queries)?;
-            logits.push(self.rescored(of_picture, &features.f_select(0, n)?, vocabulary)?);
+        let any = questions.iter().any(|(_, prior)| prior.is_on());
+        let classes = any.then(|| self.tower.class_features(trunk)).transpose()?; // [N, E]
+        let mut logits = Vec::with_capacity(questions.len());
+        for (n, question) in (0..).zip(questions) {
+            let class = classes.as_ref().map(|classes| classes.f_select(0, n)).transpose()?;
+            logits.push(self.logits_of_one(trunk, &features, n, *question, class.as_ref())?);
         }
         Ok(logits)
+    }
+
+    /// Of picture `n` of the batch, with the features of its patches and of its class token, `[E]`.
+    fn logits_of_one(
+        &mut self,
+        trunk: &Trunk,
+        features: &Tensor,
+        n: i64,
+        (vocabulary, prior): Question,
+        class: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let queries = self.queries(vocabulary)?; // [Q, E]
+        let own = features.f_select(0, n)?; // [h w, E]
+        let Some(class) = class.filter(|_| prior.is_on()) else {
+            let cosines = self.method.logits(&self.tower, trunk, features, n, &queries)?;
+            return self.rescored(cosines, &own, vocabulary);
+        };
+        let whole = queries.f_mv(class)?; // [Q]
+        let nudged = match prior.nudge > 0.0 {
+            false => queries,
+            true => {
+                let groups = self.groups(vocabulary, prior.cut)?;
+                nudged(&queries, &own, &whole, &groups, prior.nudge)?
+            }
+        };
+        let cosines = self.method.logits(&self.tower, trunk, features, n, &nudged)?;
+        mix(&self.rescored(cosines, &own, vocabulary)?, &whole, prior.weight)
     }
 
     /// As [`Segmenter::logits`], with what streams remember of their frames before.
@@ -343,12 +397,15 @@ impl Segmenter {
                     input.f_index_select(0, &Tensor::f_from_slice(&members)?.f_to_device(self.device)?)?
                 }
             };
-            let vocabularies: Vec<_> = round.members.iter().map(|&member| asked[member].vocabulary).collect();
             let found = match round.remembered {
                 false => {
-                    let trunk = self.tower.trunk(&part, &self.method.wanted())?;
-                    let logits = self.logits_of(&trunk, &vocabularies)?;
                     let members: Vec<&Asked> = round.members.iter().map(|&member| &asked[member]).collect();
+                    let mut trunk = self.tower.trunk(&part, &self.method.wanted())?;
+                    trunk.is_one_picture = members.iter().all(|asked| asked.windows.is_some());
+                    trunk.helper_saw = self.helper_saw(&part, &members)?;
+                    let questions: Vec<Question> =
+                        members.iter().map(|asked| (asked.vocabulary, asked.prior)).collect();
+                    let logits = self.logits_of(&trunk, &questions)?;
                     let classes = self.class_cosines(&trunk, &members)?;
                     logits.into_iter().zip(classes).map(|(logits, class)| Scored { logits, class }).collect()
                 }
@@ -394,14 +451,19 @@ impl Segmenter {
             pictures.push(Seen::new(state, asked[member].reuse.threshold, reuse::CUT, since.is_none())?);
         }
         let tokens = self.tokens(input)?;
-        let trunks = pass(&self.tower, &self.method.wanted(), input, &mut pictures)?;
+        let mut trunks = pass(&self.tower, &self.method.wanted(), input, &mut pictures)?;
+        for (trunk, &member) in trunks.iter_mut().zip(members) {
+            trunk.helper_saw = self.helper_saw(&trunk.input, &[&asked[member]])?;
+        }
         let mut logits = Vec::with_capacity(members.len());
         for ((trunk, picture), &member) in trunks.iter().zip(&mut pictures).zip(members) {
             let features = reuse::features(&self.tower, &*self.method, trunk, picture)?; // [1, h w, E]
-            let queries = self.queries(asked[member].vocabulary)?;
-            let of_picture = self.method.logits(&self.tower, trunk, &features, 0, &queries)?;
-            let features = features.f_select(0, 0)?;
-            let of_picture = self.rescored(of_picture, &features, asked[member].vocabulary)?;
+            let Asked { vocabulary, prior, .. } = asked[member];
+            let class = match prior.is_on() {
+                true => Some(self.tower.class_features(trunk)?.f_select(0, 0)?),
+                false => None,
+            };
+            let of_picture = self.logits_of_one(trunk, &features, 0, (vocabulary, prior), class.as_ref())?;
             let class = self.class_cosines(trunk, &[&asked[member]])?.pop().flatten();
             logits.push(Scored { logits: of_picture, class });
         }
@@ -417,14 +479,53 @@ impl Segmenter {
         Ok(logits)
     }
 
+    /// What the method's helper sees of pictures `[N, 3, H, W]`, or saw of their streams' frames before; `None` where it looks
+    /// at all of them anyway.
+    fn helper_saw(&self, input: &Tensor, asked: &[&Asked]) -> Result<Option<Tensor>> {
+        let remembers = |asked: &&Asked| asked.helper.interval > 1 && asked.helper.memory.is_some();
+        if !self.method.reads_helper() || !asked.iter().any(remembers) {
+            return Ok(None);
+        }
+        let keys: Vec<rate::Key> = asked
+            .iter()
+            .map(|asked| rate::Key {
+                model: self.number,
+                size: input.size().split_off(1),
+                window: asked.index,
+                windows: asked.windows.map_or(1, |(_, count)| count),
+            })
+            .collect();
+        let mut saw: Vec<Option<Tensor>> = Vec::with_capacity(asked.len());
+        for ((n, asked), key) in (0..).zip(asked).zip(&keys) {
+            let Rate { interval, memory } = asked.helper;
+            saw.push(match memory {
+                Some(memory) => memory.recall(key, &input.f_select(0, n)?, *interval)?,
+                None => None,
+            });
+        }
+        let its_turn: Vec<i64> =
+            (0i64..).zip(&saw).filter(|(_, saw)| saw.is_none()).map(|(n, _)| n).collect();
+        if !its_turn.is_empty() {
+            let rows = Tensor::f_from_slice(&its_turn)?.f_to_device(self.device)?;
+            let pictures = input.f_index_select(0, &rows)?;
+            let sees = self.method.helper_sees(&pictures, self.tower.grid(input)?)?;
+            let sees = sees.context("a method without its helper model")?;
+            for (row, &n) in (0..).zip(&its_turn) {
+                let (sees, at) = (sees.f_select(0, row)?, n as usize);
+                if let Some(memory) = asked[at].helper.memory.as_ref().filter(|_| remembers(&asked[at])) {
+                    memory.keep(&keys[at], &input.f_select(0, n)?, &sees)?;
+                }
+                saw[at] = Some(sees);
+            }
+        }
+        let saw: Vec<Tensor> = saw.into_iter().flatten().collect();
+        Ok(Some(Tensor::f_stack(&saw, 0)?))
+    }
+
     /// TagCLIP's score of each class of the vocabulary, its best synonym's: is it in the picture at all?
     fn tags(&mut self, request: &Request, look: &Look) -> Result<Vec<Tag>> {
-        let Request { picture, vocabulary, options } = request;
-        let input = match options.window {
-            None => look.input.shallow_clone(),
-            // Windows go over a picture that need not be of whole patches.
-            Some(_) => self.preprocess(&[picture], self.network_size(picture, options.input_size))?,
-        }; // [1, 3, H, W]
+        let vocabulary = &request.vocabulary;
+        let input = self.whole_input(request, look)?;
         let queries = self.queries(vocabulary)?;
         let foreground = vocabulary.query_value.iter().take_while(|&&value| value > 0).count();
         let scores = tag_scores(&self.tower, &input, &queries, foreground, &self.tag_options)?;
@@ -437,6 +538,9 @@ impl Segmenter {
     fn evidence(&mut self, request: &Request, look: &Look) -> Result<Vec<f64>> {
         match request.options.gate.evidence {
             Evidence::Tags => Ok(self.tags(request, look)?.into_iter().map(|tag| tag.score).collect()),
+            Evidence::Purify => {
+                Ok(self.redundancy(request, look)?.scores.into_iter().map(f64::from).collect())
+            }
             Evidence::Global => {
                 let cosines = look.class.as_ref().context("nobody asked the class token")?;
                 best_of_classes(&request.vocabulary, &Vec::<f32>::try_from(&cosines.f_contiguous()?)?)
@@ -459,6 +563,60 @@ impl Segmenter {
         cosines.collect()
     }
 
+    /// How redundant each class of the vocabulary is in one picture (FreeCP): is it there at all? Runs the tower once more,
+    /// with all of its attention maps; the cosines are those of the look where it was not through windows.
+    pub fn redundancy(&mut self, request: &Request, look: &Look) -> Result<Redundancy> {
+        let Request { vocabulary, options, .. } = request;
+        let input = self.whole_input(request, look)?;
+        let wanted = purify::wanted(self.tower.blocks.len());
+        let maps = self.tower.trunk(&input, &wanted)?;
+        let cosines = match options.window {
+            None => look.logits.patches().shallow_clone(),
+            Some(_) => {
+                let trunk = self.tower.trunk(&input, &self.method.wanted())?;
+                self.logits_of(&trunk, &[(vocabulary, options.prior)])?
+                    .pop()
+                    .context("a picture without logits")?
+            }
+        }; // [Q, h', w'], on the method's grid
+        let (h, w) = maps.grid;
+        let cosines = match cosines.size()[1..] == [h, w] {
+            true => cosines,
+            false => cosines.f_unsqueeze(0)?.f_adaptive_avg_pool2d([h, w])?.f_squeeze_dim(0)?,
+        };
+        let affinity = Affinity::of(&maps, 0)?;
+        Redundancy::of(&cosines, &affinity, &vocabulary.query_value, self.tag_options.logit_scale)
+    }
+
+    /// The whole picture as the tower reads it, `[1, 3, H, W]`.
+    fn whole_input(&self, Request { picture, options, .. }: &Request, look: &Look) -> Result<Tensor> {
+        match options.window {
+            None => Ok(look.input.shallow_clone()),
+            // Windows go over a picture that need not be of whole patches.
+            Some(_) => self.preprocess(&[picture], self.network_size(picture, options.input_size)),
+        }
+    }
+
+    /// Takes the classes that are not in the picture out of a look, as FreeCP does.
+    fn purify(&mut self, request: &Request, look: &mut Look) -> Result<()> {
+        let query_value = &request.vocabulary.query_value;
+        let redundancy = self.redundancy(request, look)?;
+        // Of each class the first name.
+        let classes = 1..=redundancy.scores.len() as u32;
+        let first = |class| query_value.iter().position(|&value| value == class).map(|row| row as i64);
+        let rows: Vec<i64> = classes.filter_map(first).collect();
+        let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.device)?;
+        let names = self.queries(&request.vocabulary)?.f_index_select(0, &rows)?; // [C, E]
+        let (input, scale) = (self.whole_input(request, look)?, self.tag_options.logit_scale);
+        let options = PurifyOptions::default();
+        let staying = purify::staying(&self.tower, &input, &redundancy, &names, scale, &options)?;
+        look.logits = Box::new(Purified::new(&redundancy, &staying, query_value)?);
+        let absent =
+            (1..=redundancy.scores.len() as u32).filter(|&value| !staying.contains(&(value as usize - 1)));
+        look.verdict.absent = absent.collect();
+        Ok(())
+    }
+
     /// CLIP's own picture features, not normalised, f32: `[N, 3, H, W] -> [N, E]`.
     pub fn encode_image(&self, input: &Tensor) -> Result<Tensor> {
         tch::no_grad(|| self.tower.encode_image(input))
@@ -466,11 +624,26 @@ impl Segmenter {
 
     /// The vocabulary's features on the device, uploaded at its first use.
     fn queries(&mut self, vocabulary: &Arc<Vocabulary>) -> Result<Tensor> {
-        let known = |entry: &&(Weak<Vocabulary>, Tensor, Ready)| {
-            std::ptr::eq(entry.0.as_ptr(), Arc::as_ptr(vocabulary))
-        };
-        if let Some((_, queries, _)) = self.queries.iter().find(known) {
-            return Ok(queries.shallow_clone());
+        Ok(self.known(vocabulary)?.queries.shallow_clone())
+    }
+
+    /// Queries alike, worked out at the first use of a vocabulary.
+    fn groups(&mut self, vocabulary: &Arc<Vocabulary>, cut: f64) -> Result<Arc<Vec<Vec<usize>>>> {
+        let known = self.known(vocabulary)?;
+        match &known.groups {
+            Some((of, groups)) if *of == cut => Ok(groups.clone()),
+            _ => {
+                let groups = Arc::new(groups(&vocabulary.features, vocabulary.dim, cut)?);
+                known.groups = Some((cut, groups.clone()));
+                Ok(groups)
+            }
+        }
+    }
+
+    fn known(&mut self, vocabulary: &Arc<Vocabulary>) -> Result<&mut Known> {
+        let same = |known: &Known| std::ptr::eq(known.vocabulary.as_ptr(), Arc::as_ptr(vocabulary));
+        if let Some(at) = self.known.iter().position(same) {
+            return Ok(&mut self.known[at]);
         }
         let width = self.tower.embed_dim();
         if vocabulary.dim as i64 != width {
@@ -480,13 +653,13 @@ impl Segmenter {
             );
         }
         // A held Weak keeps the address from being given to another vocabulary; forget those that are gone.
-        self.queries.retain(|(vocabulary, ..)| vocabulary.strong_count() > 0);
+        self.known.retain(|known| known.vocabulary.strong_count() > 0);
         let size = [vocabulary.queries() as i64, vocabulary.dim as i64];
         let queries =
             Tensor::f_from_slice(&vocabulary.features)?.f_reshape(size)?.f_to_device(self.device)?;
         let pictured = Ready::of(vocabulary, self.device)?;
-        self.queries.push((Arc::downgrade(vocabulary), queries.shallow_clone(), pictured));
-        Ok(queries)
+        self.known.push(Known { vocabulary: Arc::downgrade(vocabulary), queries, pictured, groups: None });
+        self.known.last_mut().context("a vocabulary that was just taken over")
     }
 
     /// Cosines `[..., Q, h, w]` of features `[..., h w, E]` with what pictures say of the vocabulary's classes.
@@ -495,9 +668,9 @@ impl Segmenter {
             return Ok(cosines);
         }
         self.check_compares_patches()?;
-        let known = self.queries.iter().find(|entry| std::ptr::eq(entry.0.as_ptr(), Arc::as_ptr(vocabulary)));
-        let (_, _, pictured) = known.context("a vocabulary without its queries")?;
-        pictured.rescore(cosines, features)
+        let same = |known: &&Known| std::ptr::eq(known.vocabulary.as_ptr(), Arc::as_ptr(vocabulary));
+        let known = self.known.iter().find(same).context("a vocabulary without its queries")?;
+        known.pictured.rescore(cosines, features)
     }
 
     fn check_compares_patches(&self) -> Result<()> {
@@ -540,7 +713,7 @@ impl Segmenter {
             AnomalyScore::Dense => {
                 let trunk = self.tower.trunk(&input, &self.method.wanted())?;
                 (
-                    trunk.grid,
+                    self.method.grid(&trunk)?,
                     vec![self.method.features(&self.tower, &trunk)?.f_select(0, 0)?.f_to_kind(Kind::Float)?],
                 )
             }
@@ -567,7 +740,7 @@ impl Segmenter {
             if features.iter().any(|value| !value.is_finite()) {
                 bail!("the model gives features that are not numbers for this picture");
             }
-            Ok(exemplars::Looked { features, grid: trunk.grid })
+            Ok(exemplars::Looked { features, grid: self.method.grid(&trunk)? })
         })
     }
 }
@@ -589,9 +762,14 @@ struct Scored {
     class: Option<Tensor>,
 }
 
+/// What is looked for, and how much the whole picture says about it.
+type Question<'a> = (&'a Arc<Vocabulary>, Prior);
+
 /// One picture of a forward, or one window of a picture.
 struct Asked<'a> {
     vocabulary: &'a Arc<Vocabulary>,
+    prior: Prior,
+    helper: &'a Rate,
     reuse: &'a Reuse,
     /// Whether the class token is asked too.
     with_class: bool,
@@ -604,7 +782,8 @@ impl<'a> Asked<'a> {
     fn whole(request: &'a Request) -> Asked<'a> {
         let Request { vocabulary, options, .. } = request;
         let with_class = options.gate.goes_by_class();
-        Asked { vocabulary, reuse: &options.reuse, with_class, index: 0, windows: None }
+        let InferOptions { prior, helper, reuse, .. } = options;
+        Asked { vocabulary, prior: *prior, helper, reuse, with_class, index: 0, windows: None }
     }
 
     /// What its past must be of; `input` is the batch `[N, 3, H, W]`.

@@ -11,15 +11,13 @@
 //! Positions are resized as the tower says (published: [`Positions::Bilinear`](super::Positions)), and the templates are the
 //! user's (published: 85).
 
-mod boxes;
-
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
+use super::boxes::{Box, boxes_above, surrounding};
 use super::method::cosines;
 use super::transformer::{mean_attention_map, unit_rows};
 use super::vision::{VisionTower, Wanted};
-use boxes::{Box, boxes_above, surrounding};
 
 /// An entry of the attention counts where as many blocks hold it for more than their mean (of 12; of few, a third).
 const AGREEING: usize = 4;

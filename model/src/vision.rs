@@ -78,6 +78,10 @@ pub struct Wanted {
 pub struct Trunk {
     /// Normalised pictures, `[N, 3, h patch, w patch]`.
     pub input: Tensor,
+    /// Whether the pictures are windows of one.
+    pub is_one_picture: bool,
+    /// What the method's helper model saw, where it is known already, as [`Method::helper_sees`](super::method::Method) gives it.
+    pub helper_saw: Option<Tensor>,
     /// Rows and columns of the patch grid.
     pub grid: (i64, i64),
     /// Input of the last block, `[N, L, D]`.
@@ -296,7 +300,18 @@ impl VisionTower {
             }
         }
         let qkv = last.qkv(&x)?;
-        Ok(Trunk { input: input.shallow_clone(), grid, x, qkv, mean_maps, head_maps, outputs, earlier_qkv })
+        Ok(Trunk {
+            input: input.shallow_clone(),
+            is_one_picture: false,
+            helper_saw: None,
+            grid,
+            x,
+            qkv,
+            mean_maps,
+            head_maps,
+            outputs,
+            earlier_qkv,
+        })
     }
 
     /// Into the joint space, in f32: `[..., D] -> [..., E]`.

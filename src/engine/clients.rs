@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::{Engine, Weights};
 use crate::gallery::Wanted;
-use crate::model::{Prompts, Templates, Vocabulary};
+use crate::model::{Descriptions, Prompts, Templates, Vocabulary};
 
 /// Prompts as they go to the text encoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Wish {
     pub embeddings: Option<PathBuf>,
     /// Classes by pictures, beside the words or in their place.
     pub exemplars: Option<Wanted>,
+    /// What enriches the classes, if anything does.
+    pub descriptions: Option<Arc<Descriptions>>,
 }
 
 /// What a client's frames are scored with now.
@@ -135,10 +137,13 @@ pub(super) fn present(clients: &[Weak<Record>]) -> Vec<Arc<Record>> {
 
 /// Encodes a wish on the calling thread. A panic of the encoder is an error like any other.
 fn encode(weights: &Arc<Weights>, wish: &Wish) -> Result<Arc<Vocabulary>> {
-    let words = || match &wish.embeddings {
+    let words = || match (&wish.embeddings, &wish.descriptions) {
         _ if wish.prompts.names_nothing() => Ok(Arc::new(weights.no_words())),
-        Some(file) => weights.vocabulary_from(file, &wish.prompts),
-        None => weights.vocabulary(&wish.prompts, &wish.templates),
+        (Some(_), Some(_)) => {
+            bail!("descriptions go through the text tower: leave out either them or the embeddings file")
+        }
+        (Some(file), None) => weights.vocabulary_from(file, &wish.prompts),
+        (None, descriptions) => weights.vocabulary(&wish.prompts, &wish.templates, descriptions.as_deref()),
     };
     let vocabulary = || {
         let words = words()?;

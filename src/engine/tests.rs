@@ -269,10 +269,10 @@ fn names_are_encoded_once_and_counted() {
     let engine =
         Engine::install("engine-test-4", &spec("fake"), info(), Box::new(widths), Box::new(encode)).unwrap();
     let two = Templates::Custom(vec!["a {}".into(), "the {}".into()]);
-    let first = engine.weights().vocabulary(&Prompts::parse("cat; dog", "").unwrap(), &two).unwrap();
+    let first = engine.weights().vocabulary(&Prompts::parse("cat; dog", "").unwrap(), &two, None).unwrap();
     assert_eq!((first.labels.len(), first.features.len()), (2, 4));
-    engine.weights().vocabulary(&Prompts::parse("dog; horse", "").unwrap(), &two).unwrap();
-    let again = engine.weights().vocabulary(&Prompts::parse("cat; dog", "").unwrap(), &two).unwrap();
+    engine.weights().vocabulary(&Prompts::parse("dog; horse", "").unwrap(), &two, None).unwrap();
+    let again = engine.weights().vocabulary(&Prompts::parse("cat; dog", "").unwrap(), &two, None).unwrap();
     assert_eq!(first, again);
     let stats = engine.stats();
     assert_eq!((stats.cache_misses, stats.texts_encoded, stats.cache_hits), (3, 6, 3));
@@ -291,8 +291,9 @@ fn text_that_is_being_encoded_holds_no_picture_up() {
     let engine =
         Engine::install("engine-test-5", &spec("fake"), info(), Box::new(widths), Box::new(encode)).unwrap();
     thread::scope(|scope| {
-        let vocabulary = scope
-            .spawn(|| engine.weights().vocabulary(&Prompts::parse("cat", "").unwrap(), &Templates::None));
+        let vocabulary = scope.spawn(|| {
+            engine.weights().vocabulary(&Prompts::parse("cat", "").unwrap(), &Templates::None, None)
+        });
         encoding.recv_timeout(HANG).unwrap();
         // The encoder is at its gate, which opens only after this picture.
         let session = engine.session(one_by_one(), Arc::new(|| ()));

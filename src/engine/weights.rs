@@ -16,8 +16,8 @@ use crate::gallery::{Gallery, Wanted};
 use crate::model::embeddings::{EmbeddingCache, Embeddings};
 use crate::model::exemplars::Looked;
 use crate::model::{
-    Begun as BegunLook, InferOptions, InputSize, Model, ModelInfo, ModelSpec, Picture, Prompts, Request,
-    Segmentation, Segmenter, Templates, Thresholds, Vocabulary,
+    Begun as BegunLook, Descriptions, InferOptions, InputSize, Model, ModelInfo, ModelSpec, Picture, Prompts,
+    Request, Segmentation, Segmenter, Templates, Thresholds, Vocabulary,
 };
 
 /// A loaded checkpoint. Streams hold it for as long as they have frames that are scored with it.
@@ -154,13 +154,18 @@ impl Weights {
     ///
     /// # Errors
     /// The model has no text tower, or it fails on a text.
-    pub fn vocabulary(&self, prompts: &Prompts, templates: &Templates) -> Result<Arc<Vocabulary>> {
+    pub fn vocabulary(
+        &self,
+        prompts: &Prompts,
+        templates: &Templates,
+        descriptions: Option<&Descriptions>,
+    ) -> Result<Arc<Vocabulary>> {
         let cache = match &self.cache {
             Cache::Process => EmbeddingCache::shared(),
             Cache::Own(cache) => cache,
         };
         let dim = self.info.embed_dim;
-        let vocabulary = Vocabulary::from_names(prompts, dim, |names| {
+        let features = |names: &[String], templates: &Templates| {
             let mut texts_encoded = 0;
             let features = cache.features(&self.info.hash, templates, dim, names, &mut |texts| {
                 texts_encoded += texts.len();
@@ -168,7 +173,12 @@ impl Weights {
             });
             self.text_counters.count(names.len(), texts_encoded, templates.len());
             features
-        })?;
+        };
+        let mut vocabulary = Vocabulary::from_names(prompts, dim, |names| features(names, templates))?;
+        if let Some(descriptions) = descriptions {
+            let sentences = |sentences: &[String]| features(sentences, &Templates::None);
+            descriptions.enrich(&mut vocabulary, prompts, sentences)?;
+        }
         Ok(Arc::new(vocabulary))
     }
 

@@ -152,6 +152,31 @@ pub enum MaskSize {
     Frame,
 }
 
+/// What the text features of the classes take up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipEnrich")]
+pub enum Enrich {
+    #[default]
+    #[enum_value(name = "Nothing", nick = "none")]
+    None,
+    #[enum_value(name = "Text semantic enrichment by the sentences in descriptions (ExCEL)", nick = "tse")]
+    Tse,
+}
+
+/// What is done with classes that are not in the picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstGclipPurify")]
+pub enum Purify {
+    #[default]
+    #[enum_value(name = "Nothing", nick = "none")]
+    None,
+    #[enum_value(
+        name = "They are found and taken out, picture by picture (FreeCP); for still pictures",
+        nick = "full"
+    )]
+    Full,
+}
+
 /// What sharpens the masks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstGclipRefine")]
@@ -161,6 +186,8 @@ pub enum Refine {
     None,
     #[enum_value(name = "Pixel-adaptive mask refinement", nick = "pamr")]
     Pamr,
+    #[enum_value(name = "Text-aware Laplacian propagation, on a coarse grid", nick = "tlp")]
+    Tlp,
 }
 
 /// What the names of one class are to each other.
@@ -207,6 +234,8 @@ pub enum Evidence {
     #[default]
     #[enum_value(name = "TagCLIP's scores, 0 to 1; a second forward where it is judged", nick = "tags")]
     Tags,
+    #[enum_value(name = "FreeCP's redundancy, 0 to 1/2; another forward where it is judged", nick = "purify")]
+    Purify,
     #[enum_value(name = "The cosine of the whole picture with the class; nearly free", nick = "global")]
     Global,
 }
@@ -263,6 +292,8 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         LatePolicy::static_type(),
         OnError::static_type(),
         MaskSize::static_type(),
+        Enrich::static_type(),
+        Purify::static_type(),
         Refine::static_type(),
         Synonyms::static_type(),
         Absent::static_type(),

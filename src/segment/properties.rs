@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use glib::prelude::*;
 
 use super::settings::Settings;
-use super::{Absent, Evidence, MaskSize, Refine};
+use super::{Absent, Evidence, MaskSize, Purify, Refine};
 use crate::model::InputSize;
 
 /// What a changed property concerns.
@@ -27,7 +27,7 @@ pub enum Concerns {
 /// What the property `name` concerns.
 pub fn concern(name: &str) -> Concerns {
     match name {
-        "model" | "method" | "method-options" | "positions" | "device" | "precision"
+        "model" | "method" | "method-options" | "helper-model" | "positions" | "device" | "precision"
         | "model-instance-id" => Concerns::Model,
         "prompts"
         | "prompts-file"
@@ -36,6 +36,8 @@ pub fn concern(name: &str) -> Concerns {
         | "synonyms"
         | "prompt-template"
         | "embeddings"
+        | "descriptions"
+        | "enrich"
         | "exemplars"
         | "exemplars-file"
         | "exemplar-score"
@@ -53,6 +55,7 @@ impl Settings {
             "model" => self.model = value.get()?,
             "method" => self.method = text_or_default(value, || Settings::default().method)?,
             "method-options" => self.method_options = value.get()?,
+            "helper-model" => self.helper_model = value.get()?,
             "positions" => self.positions = value.get()?,
             "device" => self.device = text_or_default(value, || Settings::default().device)?,
             "precision" => self.precision = value.get()?,
@@ -70,13 +73,19 @@ impl Settings {
             "exemplars-file" => (self.exemplars, self.exemplars_file) = (None, not_empty(value)?),
             "exemplar-score" => self.exemplar_score = value.get()?,
             "exemplar-neighbours" => self.exemplar_neighbours = value.get()?,
+            "descriptions" => self.descriptions = value.get()?,
+            "enrich" => self.enrich = value.get()?,
             "input-size" => {
                 let default = || InputSize::default().to_string();
                 policy.infer.input_size = text_or_default(value, default)?.parse()?;
             }
             "window" => policy.set_window(value.get()?, policy.stride)?,
             "stride" => policy.set_window(policy.window, value.get()?)?,
-            "refine" => policy.infer.refine = value.get::<Refine>()?.into(),
+            "context-prior" => policy.set_prior(value.get()?, policy.context_options.clone())?,
+            "context-options" => policy.set_prior(policy.infer.prior.weight, value.get()?)?,
+            "purify" => policy.infer.purify = value.get::<Purify>()?.into(),
+            "refine" => policy.set_refine(value.get()?, policy.refine_options.clone())?,
+            "refine-options" => policy.set_refine(policy.infer.refine.into(), value.get()?)?,
             "threshold" => policy.infer.decode.threshold = value.get()?,
             "unknown-cosine" => policy.infer.decode.unknown_cosine = value.get()?,
             "unknown-margin" => policy.infer.decode.unknown_margin = value.get()?,
@@ -100,6 +109,7 @@ impl Settings {
             "late-policy" => policy.late = value.get()?,
             "inference-interval" => policy.inference_interval = value.get()?,
             "skip-static" => policy.skip_static = value.get()?,
+            "helper-interval" => policy.infer.helper.interval = value.get()?,
             "temporal-smoothing" => policy.infer.temporal.smoothing = value.get()?,
             "token-reuse" => policy.infer.reuse.threshold = value.get()?,
             "token-refresh" => policy.infer.reuse.refresh = Duration::from_nanos(value.get()?),
@@ -124,6 +134,7 @@ impl Settings {
             "model" => self.model.to_value(),
             "method" => self.method.to_value(),
             "method-options" => self.method_options.to_value(),
+            "helper-model" => self.helper_model.to_value(),
             "positions" => self.positions.to_value(),
             "device" => self.device.to_value(),
             "precision" => self.precision.to_value(),
@@ -139,10 +150,16 @@ impl Settings {
             "exemplars-file" => self.exemplars_file.to_value(),
             "exemplar-score" => self.exemplar_score.to_value(),
             "exemplar-neighbours" => self.exemplar_neighbours.to_value(),
+            "descriptions" => self.descriptions.to_value(),
+            "enrich" => self.enrich.to_value(),
             "input-size" => policy.infer.input_size.to_string().to_value(),
             "window" => policy.window.to_value(),
             "stride" => policy.stride.to_value(),
+            "context-prior" => policy.infer.prior.weight.to_value(),
+            "context-options" => policy.context_options.to_value(),
+            "purify" => Purify::from(policy.infer.purify).to_value(),
             "refine" => Refine::from(policy.infer.refine).to_value(),
+            "refine-options" => policy.refine_options.to_value(),
             "threshold" => policy.infer.decode.threshold.to_value(),
             "unknown-cosine" => policy.infer.decode.unknown_cosine.to_value(),
             "unknown-margin" => policy.infer.decode.unknown_margin.to_value(),
@@ -164,6 +181,7 @@ impl Settings {
             "late-policy" => policy.late.to_value(),
             "inference-interval" => policy.inference_interval.to_value(),
             "skip-static" => policy.skip_static.to_value(),
+            "helper-interval" => policy.infer.helper.interval.to_value(),
             "temporal-smoothing" => policy.infer.temporal.smoothing.to_value(),
             "token-reuse" => policy.infer.reuse.threshold.to_value(),
             "token-refresh" => nanoseconds(policy.infer.reuse.refresh).to_value(),

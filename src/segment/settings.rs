@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the user has set, and what it means to the model, the batcher and the stream.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use anyhow::{Context, Result, bail};
 
 use super::machine::{Late, Rules};
 use super::{
-    Absent, Evidence, ExemplarScore, LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions,
-    Precision, Refine, Synonyms,
+    Absent, Enrich, Evidence, ExemplarScore, LatePolicy, MaskSize, Messages, MetaFlags, OnError, Positions,
+    Precision, Purify, Refine, Synonyms,
 };
 use crate::batch::SessionOptions;
 use crate::engine::Wish;
 use crate::gallery::{Source, Wanted};
 use crate::model::{
-    self, ExemplarOptions, InferOptions, MethodSpec, ModelSpec, PrecisionChoice, Prompts, Templates,
-    Thresholds, Window,
+    self, Descriptions, ExemplarOptions, InferOptions, MethodSpec, ModelSpec, PrecisionChoice, Prior,
+    Prompts, Templates, Thresholds, Window,
 };
 use crate::presence::{Hysteresis, Zones};
 
@@ -27,6 +27,7 @@ pub struct Settings {
     pub model: Option<String>,
     pub method: String,
     pub method_options: Option<String>,
+    pub helper_model: Option<String>,
     pub positions: Positions,
     pub device: String,
     pub precision: Precision,
@@ -41,6 +42,8 @@ pub struct Settings {
     pub synonyms: Synonyms,
     pub prompt_template: String,
     pub embeddings: Option<String>,
+    pub descriptions: Option<String>,
+    pub enrich: Enrich,
 
     /// Of `exemplars` and `exemplars_file`, the one set last is in force and the other is `None`.
     pub exemplars: Option<String>,
@@ -55,6 +58,9 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub infer: InferOptions,
+    /// As the user wrote them; what they mean is in `infer.prior` and `infer.refine`.
+    pub context_options: Option<String>,
+    pub refine_options: Option<String>,
     /// Side of a sliding window and its step in pixels; what they mean together is in `infer.window`.
     pub window: u32,
     pub stride: u32,
@@ -111,6 +117,7 @@ impl Default for Settings {
             model: None,
             method: MethodSpec::default().name,
             method_options: None,
+            helper_model: None,
             positions: Positions::default(),
             device: "auto".into(),
             precision: Precision::default(),
@@ -126,8 +133,12 @@ impl Default for Settings {
             exemplars_file: None,
             exemplar_score: ExemplarScore::default(),
             exemplar_neighbours: ExemplarOptions::default().neighbours as u32,
+            descriptions: None,
+            enrich: Enrich::default(),
             policy: Arc::new(Policy {
                 infer: InferOptions::default(),
+                context_options: None,
+                refine_options: None,
                 window: 0,
                 stride: 0,
                 batch_size: 4,
@@ -162,6 +173,7 @@ impl Settings {
                 name: self.method.clone(),
                 options: self.method_options.clone().unwrap_or_default(),
             },
+            helper: self.helper_model.clone().filter(|helper| !helper.trim().is_empty()),
             device: self.device.parse()?,
             precision: self.precision.into(),
             positions: self.positions.into(),
@@ -192,8 +204,15 @@ impl Settings {
         prompts.thresholds = self.prompt_thresholds.as_deref().unwrap_or_default().parse()?;
         prompts.synonyms = self.synonyms.into();
         let templates = Templates::parse(&self.prompt_template)?;
+        let descriptions = match (self.enrich, &self.descriptions) {
+            (Enrich::None, _) => None,
+            (Enrich::Tse, Some(file)) => Some(Arc::new(Descriptions::read(Path::new(file))?)),
+            (Enrich::Tse, None) => {
+                bail!("enrich=tse needs sentences: set the property \"descriptions\" to a file of them")
+            }
+        };
         let embeddings = self.embeddings.as_ref().map(PathBuf::from);
-        Ok(Wish { prompts, templates, embeddings, exemplars: self.exemplars()? })
+        Ok(Wish { prompts, templates, embeddings, descriptions, exemplars: self.exemplars()? })
     }
 
     fn has_exemplars(&self) -> bool {
@@ -245,6 +264,25 @@ impl Policy {
         Ok(())
     }
 
+    /// Takes a context prior and its switches over, if there are such.
+    pub fn set_prior(&mut self, weight: f64, options: Option<String>) -> Result<()> {
+        self.infer.prior = Prior::parse(weight, options.as_deref().unwrap_or_default())?;
+        self.context_options = options;
+        Ok(())
+    }
+
+    /// Takes a refinement and its switches over, if there are such.
+    pub fn set_refine(&mut self, refine: Refine, options: Option<String>) -> Result<()> {
+        let name = match refine {
+            Refine::None => "none",
+            Refine::Pamr => "pamr",
+            Refine::Tlp => "tlp",
+        };
+        self.infer.refine = model::Refine::parse(name, options.as_deref().unwrap_or_default())?;
+        self.refine_options = options;
+        Ok(())
+    }
+
     /// What of it the machine decides by.
     pub fn rules(&self) -> Rules {
         Rules {
@@ -286,11 +324,20 @@ impl From<model::MaskSize> for MaskSize {
     }
 }
 
-impl From<Refine> for model::Refine {
-    fn from(refine: Refine) -> Self {
-        match refine {
-            Refine::None => model::Refine::None,
-            Refine::Pamr => model::Refine::Pamr,
+impl From<Purify> for model::Purify {
+    fn from(purify: Purify) -> Self {
+        match purify {
+            Purify::None => model::Purify::None,
+            Purify::Full => model::Purify::Full,
+        }
+    }
+}
+
+impl From<model::Purify> for Purify {
+    fn from(purify: model::Purify) -> Self {
+        match purify {
+            model::Purify::None => Purify::None,
+            model::Purify::Full => Purify::Full,
         }
     }
 }
@@ -300,6 +347,7 @@ impl From<model::Refine> for Refine {
         match refine {
             model::Refine::None => Refine::None,
             model::Refine::Pamr => Refine::Pamr,
+            model::Refine::Tlp(_) => Refine::Tlp,
         }
     }
 }
@@ -347,6 +395,7 @@ impl From<Evidence> for model::Evidence {
     fn from(evidence: Evidence) -> Self {
         match evidence {
             Evidence::Tags => model::Evidence::Tags,
+            Evidence::Purify => model::Evidence::Purify,
             Evidence::Global => model::Evidence::Global,
         }
     }
@@ -356,6 +405,7 @@ impl From<model::Evidence> for Evidence {
     fn from(evidence: model::Evidence) -> Self {
         match evidence {
             model::Evidence::Tags => Evidence::Tags,
+            model::Evidence::Purify => Evidence::Purify,
             model::Evidence::Global => Evidence::Global,
         }
     }

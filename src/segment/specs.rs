@@ -8,7 +8,7 @@ use gst::prelude::*;
 
 use super::properties::{latency_value, limit_value, nanoseconds};
 use super::settings::Settings;
-use super::{Absent, Evidence, MaskSize, MetaFlags, Refine};
+use super::{Absent, Evidence, MaskSize, MetaFlags, Purify, Refine};
 
 /// All properties, in the order in which gst-inspect shows those of equal name length: by subject.
 pub fn param_specs() -> Vec<glib::ParamSpec> {
@@ -35,6 +35,12 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .nick("Method options")
             .blurb("Switches of the method, as key=value,key=value")
             .default_value(default.method_options.as_deref())
+            .mutable_ready()
+            .build(),
+        text("helper-model")
+            .nick("Helper model")
+            .blurb("Folder or Hugging Face id of a DINO or DINOv2 model, for methods that read one beside CLIP (proxyclip)")
+            .default_value(default.helper_model.as_deref())
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder_with_default("positions", default.positions)
@@ -104,6 +110,17 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(default.embeddings.as_deref())
             .mutable_playing()
             .build(),
+        text("descriptions")
+            .nick("Descriptions")
+            .blurb("JSON file of sentences about the classes, {\"name\": [\"sentence\", ...]}, for enrich")
+            .default_value(default.descriptions.as_deref())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("enrich", default.enrich)
+            .nick("Enrich")
+            .blurb("What the text features of the classes take up")
+            .mutable_playing()
+            .build(),
         text("exemplars")
             .nick("Exemplars")
             .blurb("Classes by pictures: label=picture[#x,y,w,h][@mask],...;label=...; unsets exemplars-file")
@@ -147,9 +164,34 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(policy.stride)
             .mutable_playing()
             .build(),
+        glib::ParamSpecDouble::builder("context-prior")
+            .nick("Context prior")
+            .blurb("Share of what the whole picture says in the cosines of each patch; 0 = off")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(policy.infer.prior.weight)
+            .mutable_playing()
+            .build(),
+        text("context-options")
+            .nick("Context options")
+            .blurb("Switches of the context prior, as key=value,key=value: nudge (share), cut (cosine distance)")
+            .default_value(policy.context_options.as_deref())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("purify", Purify::from(policy.infer.purify))
+            .nick("Purify")
+            .blurb("What is done with classes that are not in the picture; full: more than doubles the work")
+            .mutable_playing()
+            .build(),
         glib::ParamSpecEnum::builder_with_default("refine", Refine::from(policy.infer.refine))
             .nick("Refine")
             .blurb("What sharpens the masks by the edges of the frame")
+            .mutable_playing()
+            .build(),
+        text("refine-options")
+            .nick("Refine options")
+            .blurb("Switches of the refinement, as key=value,key=value; of tlp: grid, iterations, scaled")
+            .default_value(policy.refine_options.as_deref())
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("threshold")
@@ -293,6 +335,13 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .blurb("Every nth frame is looked at; those between carry the newest mask and its age")
             .minimum(1)
             .default_value(policy.inference_interval)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("helper-interval")
+            .nick("Helper interval")
+            .blurb("The helper model looks at every nth frame that the model looks at, and at cuts")
+            .minimum(1)
+            .default_value(policy.infer.helper.interval)
             .mutable_playing()
             .build(),
         glib::ParamSpecBoolean::builder("skip-static")

@@ -206,15 +206,20 @@ fn build(args: &Args, video: &Path, truth: &Truth, further: &[&str]) -> Result<g
         format!("model={}", model.model),
         format!("method={}", model.method),
         format!("method-options={}", model.method_options),
+        format!("helper-model={}", model.helper_model.as_deref().unwrap_or_default()),
         format!("device={}", model.device),
         format!("precision={}", model.precision),
         format!("prompt-template={}", args.words.template),
         format!("input-size={}", look.size),
         format!("window={}", look.window),
         format!("stride={}", look.stride.unwrap_or(0)),
+        format!("context-prior={}", look.context_prior),
+        format!("context-options={}", look.context_options),
+        format!("purify={}", look.purify),
         format!("refine={}", look.refine),
         format!("prompt-thresholds={}", prompts.thresholds),
         format!("synonyms={}", prompts.synonyms),
+        format!("refine-options={}", look.refine_options),
         format!("threshold={}", look.threshold),
         format!("unknown-cosine={}", look.unknown_cosine),
         format!("unknown-margin={}", look.unknown_margin),
@@ -227,6 +232,10 @@ fn build(args: &Args, video: &Path, truth: &Truth, further: &[&str]) -> Result<g
         "mask-size=frame".to_string(),
         "late-policy=wait".to_string(),
     ];
+    if let Some(descriptions) = &args.words.descriptions {
+        settings.push(format!("descriptions={}", descriptions.display()));
+        settings.push("enrich=tse".to_string());
+    }
     settings.extend(args.settings.iter().cloned());
     settings.extend(further.iter().map(|setting| setting.to_string()));
     property::set_all(&segment, &settings)?;

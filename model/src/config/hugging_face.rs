@@ -19,7 +19,7 @@ const END_OF_TEXT: i64 = 49_407;
 
 /// What transformers has written into the configs of its models since version 4.0 and what has no influence on features:
 /// training, text generation, classification heads, file formats.
-const HARMLESS: [&str; 71] = [
+pub(crate) const HARMLESS: [&str; 71] = [
     "add_cross_attention",
     "architectures",
     "attention_dropout",

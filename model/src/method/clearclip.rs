@@ -5,9 +5,9 @@
 use anyhow::Result;
 use tch::Tensor;
 
-use super::options::word;
 use super::sclip::correlative_attention;
 use super::{Method, Options};
+use crate::options::word;
 use crate::transformer::attend;
 use crate::vision::{Trunk, VisionTower};
 

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use tch::{Kind, Tensor};
 
 use super::cluster::{dbscan, median_filter, vote};
-use super::options::word;
 use super::{Method, Options, cosines};
+use crate::options::word;
 use crate::transformer::{Qkv, attention_map, gather, unit_rows};
 use crate::vision::{Trunk, VisionTower, Wanted};
 

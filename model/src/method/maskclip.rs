@@ -9,8 +9,8 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-use super::options::word;
 use super::{Method, Options, cosines};
+use crate::options::word;
 use crate::vision::{Trunk, VisionTower};
 
 /// Scale of the cosines in the refinements' softmax.

@@ -10,8 +10,9 @@ mod feedback;
 mod gclip;
 mod maskclip;
 mod naclip;
-mod options;
 mod outliers;
+mod pearl;
+mod proxyclip;
 mod resclip;
 mod scclip;
 mod sclip;
@@ -19,8 +20,10 @@ mod sclip;
 use anyhow::{Result, bail};
 use tch::Tensor;
 
+use super::helper::Helper;
+use super::options::Options;
+use super::preprocess::Normalisation;
 use super::vision::{Trunk, VisionTower, Wanted};
-use options::Options;
 
 /// A method as the user names it, with its switches (`key=value,key=value`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +47,34 @@ pub trait Method: Send {
         Wanted::default()
     }
 
+    /// Whether it needs a helper model beside CLIP; others must not be given one.
+    fn reads_helper(&self) -> bool {
+        false
+    }
+
+    /// Takes its helper model; `normalisation` is that of the pictures that the tower reads.
+    fn take_helper(&mut self, helper: Helper, normalisation: Normalisation) {
+        let _ = (helper, normalisation);
+    }
+
+    /// What its helper model sees of pictures as the tower reads them, `[N, 3, H, W]`, by patch: `[N, h' w', C]`. `None` without one.
+    fn helper_sees(&self, input: &Tensor, grid: (i64, i64)) -> Result<Option<Tensor>> {
+        let _ = (input, grid);
+        Ok(None)
+    }
+
+    /// Rows and columns of the features.
+    fn grid(&self, trunk: &Trunk) -> Result<(i64, i64)> {
+        Ok(trunk.grid)
+    }
+
     /// Edits the tower's weights, or learns something from them; called once, before the first picture.
     fn prepare(&mut self, tower: &mut VisionTower) -> Result<()> {
         let _ = tower;
         Ok(())
     }
 
-    /// Patch features `[N, h w, E]`, f32, rows of unit length.
+    /// Patch features `[N, h w, E]`, f32, rows of unit length, on its [grid](Self::grid).
     fn features(&self, tower: &VisionTower, trunk: &Trunk) -> Result<Tensor>;
 
     /// As [`Method::features`] for a batch of one picture, of some of its tokens: `rows` `[R]`, where 0 is the class token and
@@ -71,7 +95,7 @@ pub trait Method: Send {
         queries: &Tensor,
     ) -> Result<Tensor> {
         let _ = tower;
-        cosines(&features.f_select(0, n)?, queries, trunk.grid)
+        cosines(&features.f_select(0, n)?, queries, self.grid(trunk)?)
     }
 
     /// Whether [`logits`](Self::logits) is that of this trait: then those of a whole batch are one product.
@@ -95,10 +119,28 @@ pub fn cosines_of_all(features: &Tensor, queries: &Tensor, (h, w): (i64, i64)) -
     Ok(queries.f_matmul(&features.f_transpose(1, 2)?)?.f_reshape([n, q, h, w])?)
 }
 
+/// Whether `method` and the helper model that was named for it go together.
+///
+/// # Errors
+/// It needs one and there is none, or the other way around.
+pub fn check_helper(method: &dyn Method, spec: &MethodSpec, helper: Option<&str>) -> Result<()> {
+    let name = &spec.name;
+    match (method.reads_helper(), helper) {
+        (true, None) => bail!(
+            "method {name} needs a helper model beside CLIP: set helper-model to a DINO or DINOv2 in Hugging Face's format, \
+             such as facebook/dinov2-small"
+        ),
+        (false, Some(helper)) => bail!(
+            "method {name} reads no helper model, and helper-model is {helper}: leave it out, or use method proxyclip"
+        ),
+        _ => Ok(()),
+    }
+}
+
 type Build = fn(&mut Options, usize) -> Result<Box<dyn Method>>;
 
 /// Every method by name. A builder gets the options and the number of blocks.
-const METHODS: [(&str, Build); 9] = [
+const METHODS: [(&str, Build); 11] = [
     ("gclip", gclip::build),
     ("clip", clip::build),
     ("maskclip", maskclip::build),
@@ -107,6 +149,8 @@ const METHODS: [(&str, Build); 9] = [
     ("naclip", naclip::build),
     ("resclip", resclip::build),
     ("scclip", scclip::build),
+    ("pearl", pearl::build),
+    ("proxyclip", proxyclip::build),
     ("cliptrase", cliptrase::build),
 ];
 
@@ -120,7 +164,7 @@ pub fn build(spec: &MethodSpec, depth: usize) -> Result<Box<dyn Method>> {
     let Some((name, build)) = METHODS.iter().find(|(name, _)| *name == spec.name) else {
         bail!("unknown method {:?}: use one of {}", spec.name, names().collect::<Vec<_>>().join(", "));
     };
-    let mut options = Options::parse(name, &spec.options)?;
+    let mut options = Options::parse("method", name, &spec.options)?;
     let method = build(&mut options, depth)?;
     options.finish()?;
     Ok(method)

@@ -11,8 +11,8 @@ use std::cell::RefCell;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use super::options::word;
 use super::{Method, Options};
+use crate::options::word;
 use crate::transformer::{attend, attend_with_bias, gather};
 use crate::vision::{Trunk, VisionTower};
 

@@ -25,6 +25,13 @@ fn defaults_are_the_published_ones() {
         described("resclip", ""),
         "resclip(base=naclip,rcs=on,blocks=5-8,tau_r=2,lambda_r=0.3,sfr=on,tau_s=2.1,lambda_s=0.7,sure=0.25,apart=on,std=5)"
     );
+    assert_eq!(described("proxyclip", ""), "proxyclip(gla=off,beta=1.2,gamma=3,grid=own,helper=none)");
+    assert_eq!(
+        described("proxyclip", "gla=true,grid=clip,gamma=3"),
+        "proxyclip(gla=on,beta=auto,gamma=3,anchors=2,grid=clip,helper=none)"
+    );
+    assert_eq!(described("pearl", ""), "pearl(polar=5,kk=0.08)");
+    assert_eq!(described("pearl", "polar=svd"), "pearl(polar=svd,kk=0.08)");
     assert_eq!(described("scclip", ""), "scclip(pre=8,post=3,layers=3-9,beta=0.4,cls=0.3)");
 }
 
@@ -53,5 +60,30 @@ fn mistakes_are_one_sentence_that_lists_the_choices() {
     assert!(error("cliptrase", "min=0").contains("must be a number in 1..1000000"));
     assert!(error("scclip", "pre=11").contains("\"11\" is no block before the last, which are 0 to 10"));
     assert!(error("scclip", "layers=9-3").contains("no range of blocks"));
+    assert_eq!(
+        error("proxyclip", "anchors=2"),
+        "unknown method option \"anchors\": proxyclip has gla, grid, beta, gamma"
+    );
+    assert!(error("pearl", "polar=0").contains("must be svd or a whole number in 1..100"));
     assert!(error("gclip", "suppress=10-7").contains("no range of blocks"));
+}
+
+#[test]
+fn a_helper_model_goes_with_the_methods_that_read_one() {
+    let check = |name: &str, helper: Option<&str>| {
+        let spec = MethodSpec { name: name.into(), options: String::new() };
+        let method = build(&spec, 12).unwrap();
+        check_helper(&*method, &spec, helper).map_err(|error| error.to_string())
+    };
+    assert_eq!(check("gclip", None), Ok(()));
+    assert_eq!(check("proxyclip", Some("dino")), Ok(()));
+    assert!(
+        check("proxyclip", None)
+            .unwrap_err()
+            .starts_with("method proxyclip needs a helper model beside CLIP: set")
+    );
+    assert_eq!(
+        check("gclip", Some("dino")).unwrap_err(),
+        "method gclip reads no helper model, and helper-model is dino: leave it out, or use method proxyclip"
+    );
 }

@@ -361,6 +361,8 @@ fn trunk(tower: &VisionTower, input: &Tensor, grid: (i64, i64), picture: &Seen) 
     };
     let earlier = kept.qkv.iter().map(|(&block, joined)| Ok((block, attention.split(&one(joined)?)?)));
     Ok(Trunk {
+        is_one_picture: false,
+        helper_saw: None,
         input: input.shallow_clone(),
         grid,
         x: one(x)?,

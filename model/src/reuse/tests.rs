@@ -43,6 +43,8 @@ fn run(tower: &VisionTower, input: &Tensor, pictures: &mut [Seen]) -> Trunk {
         of(&trunks[0]).keys().map(|block| (*block, cat(&|trunk| &of(trunk)[block]))).collect()
     };
     Trunk {
+        is_one_picture: false,
+        helper_saw: None,
         input: input.shallow_clone(),
         grid: trunks[0].grid,
         x: cat(&|trunk| &trunk.x),

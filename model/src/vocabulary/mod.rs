@@ -6,7 +6,9 @@
 //! ```
 
 mod build;
+mod descriptions;
 mod doubts;
+mod enrich;
 mod grammar;
 mod imagenet;
 mod lists;
@@ -19,6 +21,7 @@ mod thresholds;
 use std::ops::Range;
 
 pub use build::name_features;
+pub use descriptions::Descriptions;
 pub use grammar::MAX_CLASSES;
 pub use synonyms::Synonyms;
 pub use templates::Templates;

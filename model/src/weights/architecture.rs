@@ -96,8 +96,7 @@ fn text(weights: &Weights, hints: &Hints, embed_dim: i64) -> Result<TextConfig> 
 }
 
 fn transformer(weights: &Weights, prefix: &str, width: i64, hints: &TransformerHints) -> Result<Transformer> {
-    let index = |name: &str| name.strip_prefix(prefix)?.split_once('.')?.0.parse::<i64>().ok();
-    let layers = weights.names().filter_map(index).max().map_or(0, |last| last.saturating_add(1));
+    let layers = weights.blocks(prefix);
     if layers < 1 {
         bail!("it holds no tensor {prefix}0.*");
     }

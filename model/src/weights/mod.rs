@@ -3,6 +3,7 @@
 
 mod architecture;
 mod digest;
+mod folder;
 mod locate;
 mod names;
 mod safetensors_file;
@@ -18,6 +19,7 @@ use tch::{CModule, Device, Kind, Tensor};
 use super::config::{self, Architecture, Hints};
 use super::preprocess::Normalisation;
 use digest::Digester;
+pub use folder::Folder;
 pub use locate::{Files, hub_cache, locate};
 
 /// Largest JSON file that is read: configs are some kilobytes, tokenizers a few megabytes.
@@ -27,8 +29,8 @@ const MAX_JSON: u64 = 16 << 20;
 /// transformers 5 writes.
 pub const PREPROCESSORS: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
 
-/// Tensors that change no feature: the scale and shift of cosines, and a mask that is the same for every CLIP.
-const HARMLESS: [&str; 3] = ["logit_scale", "logit_bias", "attn_mask"];
+/// Tensors of a CLIP that change no feature: the scale and shift of cosines, and a mask that is the same for all.
+pub const HARMLESS: [&str; 3] = ["logit_scale", "logit_bias", "attn_mask"];
 /// Counts up from 0 in every checkpoint.
 const POSITION_IDS: &str = "position_ids";
 
@@ -53,18 +55,10 @@ impl Checkpoint {
         let digests = Digester::start()?;
         let (weights, hints) = match &files {
             Files::HuggingFace { folder } => {
-                let mut hints = read_config(&folder.join("config.json"), config::hugging_face)?;
-                let [preprocessor, processor] = PREPROCESSORS.map(|name| folder.join(name));
-                if preprocessor.is_file() {
-                    let json = read_small(&preprocessor)?;
-                    hints.read_preprocessor(&json).with_context(|| unreadable(&preprocessor))?;
-                } else if processor.is_file() {
-                    let json = read_small(&processor)?;
-                    hints.read_processor(&json).with_context(|| unreadable(&processor))?;
-                }
-                let shards = safetensors_file::files_of(folder)?;
-                let weights = read_safetensors(&shards, &digests)?;
-                (weights.map(names::from_hugging_face)?, hints)
+                let folder = Folder::at(folder.clone());
+                let mut hints = folder.read_config(config::hugging_face)?;
+                folder.read_preprocessor(&mut hints)?;
+                (folder.weights(&digests, names::from_hugging_face)?, hints)
             }
             Files::OpenClip { folder } => {
                 let hints = read_config(&folder.join("open_clip_config.json"), config::open_clip)?;
@@ -135,14 +129,20 @@ impl Weights {
         Ok(tensor)
     }
 
-    /// To be asked when both towers are loaded: what they left is either known to change nothing, or part of a network
+    /// How many blocks there are whose tensors' names are `prefix` and a number, counted from 0.
+    pub fn blocks(&self, prefix: &str) -> i64 {
+        let index = |name: &str| name.strip_prefix(prefix)?.split_once('.')?.0.parse::<i64>().ok();
+        self.names().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// To be asked when all of `network`, such as a CLIP, is loaded: what is left is either `harmless`, or part of a network
     /// that has not been built.
     ///
     /// # Errors
     /// There is a tensor that nothing took; it is named.
-    pub fn refuse_unused(&self) -> Result<()> {
+    pub fn refuse_unused(&self, network: &str, harmless: &[&str]) -> Result<()> {
         let whole_numbers = self.whole_numbers.iter().filter(|name| !name.ends_with(POSITION_IDS));
-        let unused = self.tensors.keys().filter(|name| !HARMLESS.contains(&name.as_str()));
+        let unused = self.tensors.keys().filter(|name| !harmless.contains(&name.as_str()));
         let mut unused: Vec<&str> = unused
             .filter(|name| !name.ends_with(POSITION_IDS))
             .chain(whole_numbers)
@@ -155,7 +155,7 @@ impl Weights {
             count => format!(" and {count} more"),
         };
         bail!(
-            "{}: nothing of a CLIP takes its tensor {first}{others}: it belongs to another network",
+            "{}: nothing of {network} takes its tensor {first}{others}: it belongs to another network",
             self.source()
         )
     }
@@ -172,7 +172,7 @@ fn unreadable(file: &Path) -> String {
     format!("cannot use {}", file.display())
 }
 
-fn read_config(file: &Path, parse: fn(&str) -> Result<Hints>) -> Result<Hints> {
+fn read_config<T>(file: &Path, parse: fn(&str) -> Result<T>) -> Result<T> {
     parse(&read_small(file)?).with_context(|| unreadable(file))
 }
 

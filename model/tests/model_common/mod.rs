@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test program uses its part
 
 pub mod oracle;
+pub mod small_helper;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -13,6 +13,8 @@ use super::{assert_close, find_tensor, spec, tensor, vocabulary};
 
 pub struct Oracle {
     pub root: PathBuf,
+    /// Where the numbers lie.
+    values: PathBuf,
 }
 
 impl Oracle {
@@ -23,7 +25,23 @@ impl Oracle {
             println!("skipped: there is no oracle at {}", root.display());
             return None;
         }
-        Some(Oracle { root })
+        Some(Oracle { values: root.join("oracle"), root })
+    }
+
+    /// The numbers of the second part, with helper models, for the pictures and the checkpoint of the first.
+    pub fn find_second() -> Option<Oracle> {
+        let Oracle { root, .. } = Oracle::find()?;
+        let second = root.with_file_name("oracle-2");
+        if !second.is_dir() {
+            println!("skipped: there is no oracle at {}", second.display());
+            return None;
+        }
+        Some(Oracle { root, values: second.join("oracle") })
+    }
+
+    /// A helper model of the second part.
+    pub fn helper(&self, name: &str) -> String {
+        self.values.with_file_name(name).to_str().unwrap().to_owned()
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -31,11 +49,11 @@ impl Oracle {
     }
 
     pub fn find_tensor(&self, file: &str, key: &str) -> Option<Tensor> {
-        find_tensor(&self.root.join("oracle").join(file), key)
+        find_tensor(&self.values.join(file), key)
     }
 
     pub fn tensor(&self, file: &str, key: &str) -> Tensor {
-        tensor(&self.root.join("oracle").join(file), key)
+        tensor(&self.values.join(file), key)
     }
 
     pub fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> T {
@@ -51,7 +69,7 @@ impl Oracle {
 
     /// Features of the oracle's queries, as a vocabulary of one class a query.
     pub fn vocabulary(&self) -> Arc<Vocabulary> {
-        vocabulary(&self.tensor("encoders.safetensors", "text/query_features"))
+        vocabulary(&tensor(&self.root.join("oracle/encoders.safetensors"), "text/query_features"))
     }
 }
 

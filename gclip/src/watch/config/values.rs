@@ -26,7 +26,8 @@ const ELSEWHERE: [(&str, &str); 12] = [
     ("parent", "it is set by the program"),
 ];
 /// Properties that belong to the model, which all cameras share.
-const OF_THE_MODEL: [&str; 5] = ["method", "method-options", "positions", "device", "precision"];
+const OF_THE_MODEL: [&str; 6] =
+    ["method", "method-options", "helper-model", "positions", "device", "precision"];
 
 pub fn address(
     text: &Spanned<String>,

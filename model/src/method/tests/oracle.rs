@@ -17,13 +17,26 @@ pub struct Oracle {
 
 impl Oracle {
     pub fn find() -> Option<Oracle> {
+        Oracle::named("oracle")
+    }
+
+    /// The one with helper models; its pictures and checkpoint are those of the first.
+    pub fn find_second() -> Option<Oracle> {
+        Oracle::named("oracle-2")
+    }
+
+    fn named(name: &str) -> Option<Oracle> {
         let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-        let root = std::env::var_os("GCLIP_SHARED").map_or(beside, PathBuf::from).join("oracle");
+        let root = std::env::var_os("GCLIP_SHARED").map_or(beside, PathBuf::from).join(name);
         if !root.is_dir() {
             println!("skipped: there is no oracle at {}", root.display());
             return None;
         }
         Some(Oracle { root })
+    }
+
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     pub fn tower(&self, positions: Positions) -> VisionTower {

@@ -36,10 +36,36 @@ impl Box {
 /// Boxes around each connected region (eight neighbours) of patches above `threshold`. `map` is row-major from 0 to 1;
 /// as published, both are compared in 256 steps.
 pub fn boxes_above(map: &[f32], (h, w): (usize, usize), threshold: f32) -> Vec<Box> {
+    let regions = regions(marked_above(map, threshold), (h, w), true);
+    regions.into_iter().map(|area| area.trimmed((h, w))).collect()
+}
+
+/// As [`boxes_above`], and boxes around the holes in those regions, with the patches around each: what contours of both
+/// kinds give.
+pub fn boxes_above_and_inside(map: &[f32], (h, w): (usize, usize), threshold: f32) -> Vec<Box> {
+    let marked = marked_above(map, threshold);
+    let gaps = regions(marked.iter().map(|&marked| !marked).collect(), (h, w), false);
+    // What reaches the edge is no hole.
+    let holes = gaps.into_iter().filter(|gap| gap.top > 0 && gap.left > 0 && gap.bottom < h && gap.right < w);
+    let holes = holes.map(|gap| Box {
+        top: gap.top - 1,
+        left: gap.left - 1,
+        bottom: gap.bottom + 1,
+        right: gap.right + 1,
+    });
+    let regions = regions(marked, (h, w), true);
+    regions.into_iter().chain(holes).map(|area| area.trimmed((h, w))).collect()
+}
+
+fn marked_above(map: &[f32], threshold: f32) -> Vec<bool> {
     let steps: Vec<u8> = map.iter().map(|value| (value * 255.0) as u8).collect();
     let most = steps.iter().copied().max().unwrap_or(0);
     let threshold = (threshold * f32::from(most)) as u8;
-    let mut open: Vec<bool> = steps.iter().map(|&step| step > threshold).collect();
+    steps.iter().map(|&step| step > threshold).collect()
+}
+
+/// The extent of each connected region of marked patches, with eight neighbours or four.
+fn regions(mut open: Vec<bool>, (h, w): (usize, usize), by_corners: bool) -> Vec<Box> {
     let mut boxes = Vec::new();
     for start in 0..open.len() {
         if !open[start] {
@@ -51,16 +77,17 @@ pub fn boxes_above(map: &[f32], (h, w): (usize, usize), threshold: f32) -> Vec<B
         while let Some(place) = waiting.pop() {
             let (row, column) = (place / w, place % w);
             area.grow(row, column);
-            for row in row.saturating_sub(1)..=(row + 1).min(h - 1) {
-                for column in column.saturating_sub(1)..=(column + 1).min(w - 1) {
-                    let neighbour = row * w + column;
-                    if std::mem::take(&mut open[neighbour]) {
+            for beside_row in row.saturating_sub(1)..=(row + 1).min(h - 1) {
+                for beside_column in column.saturating_sub(1)..=(column + 1).min(w - 1) {
+                    let neighbour = beside_row * w + beside_column;
+                    let reached = by_corners || beside_row == row || beside_column == column;
+                    if reached && std::mem::take(&mut open[neighbour]) {
                         waiting.push(neighbour);
                     }
                 }
             }
         }
-        boxes.push(area.trimmed((h, w)));
+        boxes.push(area);
     }
     boxes
 }
@@ -99,6 +126,23 @@ mod tests {
         assert!(!boxes[1].contains(2, 3) && boxes[0].contains(1, 0));
         assert!(boxes_above(&[0.5; 4], (2, 2), 1.0).is_empty());
         assert!(boxes_above(&[f32::NAN; 4], (2, 2), f32::NAN).is_empty());
+    }
+
+    #[test]
+    fn holes_have_boxes_too() {
+        let ring = |at: usize| f32::from(u8::from(!(at % 6 == 2 && at / 6 == 2)));
+        let map: Vec<f32> = (0..36)
+            .map(|at| if (1..4).contains(&(at % 6)) && (1..4).contains(&(at / 6)) { ring(at) } else { 0.0 })
+            .collect();
+        let whole = Box { top: 1, left: 1, bottom: 4, right: 4 };
+        assert_eq!(boxes_above(&map, (6, 6), 0.4), [whole]);
+        // Around a hole of one patch lie the same eight.
+        assert_eq!(boxes_above_and_inside(&map, (6, 6), 0.4), [whole, whole]);
+        assert_eq!(
+            boxes_above_and_inside(&[1.0, 0.0, 1.0, 0.0], (1, 4), 0.4).len(),
+            2,
+            "gaps at the edge are none"
+        );
     }
 
     #[test]
