@@ -42,6 +42,15 @@ impl Weights {
         self.add(format!("{name}.bias"), &[to], 0.0);
     }
 
+    fn write(&self, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+        let views = self.tensors.iter().map(|(name, shape, bytes)| {
+            TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.as_str(), view))
+        });
+        let views = views.collect::<Result<Vec<_>, _>>()?;
+        std::fs::write(folder.join("model.safetensors"), serialize(views, None)?)?;
+        Ok(())
+    }
+
     fn tower(&mut self, name: &str, (width, blocks, _): (usize, usize, usize)) {
         for block in 0..blocks {
             let name = format!("{name}.encoder.layers.{block}");
@@ -54,6 +63,39 @@ impl Weights {
             self.linear(&format!("{name}.mlp.fc2"), 4 * width, width);
         }
     }
+}
+
+/// Writes a DINOv2 of the size S/14, 88 MB, with random weights into the folder.
+#[allow(dead_code)] // each bench uses its part
+pub fn write_helper(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    const WIDTH: usize = 384;
+    let config = json!({
+        "model_type": "dinov2", "hidden_size": WIDTH, "num_hidden_layers": 12, "num_attention_heads": 6, "mlp_ratio": 4,
+        "image_size": 518, "patch_size": 14, "hidden_act": "gelu", "layer_norm_eps": 1e-6
+    });
+    std::fs::write(folder.join("config.json"), config.to_string())?;
+    let mut weights = Weights { state: 2, tensors: Vec::new() };
+    let projection = "embeddings.patch_embeddings.projection";
+    weights.add(format!("{projection}.weight"), &[WIDTH, 3, 14, 14], 0.0);
+    weights.add(format!("{projection}.bias"), &[WIDTH], 0.0);
+    weights.add("embeddings.cls_token".into(), &[1, 1, WIDTH], 0.0);
+    weights.add("embeddings.position_embeddings".into(), &[1, 37 * 37 + 1, WIDTH], 0.0);
+    for block in 0..12 {
+        let name = format!("encoder.layer.{block}");
+        for part in ["norm1", "norm2"] {
+            weights.norm(&format!("{name}.{part}"), WIDTH);
+        }
+        for part in ["layer_scale1", "layer_scale2"] {
+            weights.add(format!("{name}.{part}.lambda1"), &[WIDTH], 1.0);
+        }
+        for part in ["attention.query", "attention.key", "attention.value", "output.dense"] {
+            weights.linear(&format!("{name}.attention.{part}"), WIDTH, WIDTH);
+        }
+        weights.linear(&format!("{name}.mlp.fc1"), WIDTH, 4 * WIDTH);
+        weights.linear(&format!("{name}.mlp.fc2"), 4 * WIDTH, WIDTH);
+    }
+    weights.norm("layernorm", WIDTH);
+    weights.write(folder)
 }
 
 /// Writes config and weights, 350 MB, into the folder.
@@ -83,10 +125,5 @@ pub fn write(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     weights.norm("text_model.final_layer_norm", TEXT.0);
     weights.add("text_projection.weight".into(), &[JOINT, TEXT.0], 0.0);
     weights.add("logit_scale".into(), &[], 4.6);
-    let views = weights.tensors.iter().map(|(name, shape, bytes)| {
-        TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.as_str(), view))
-    });
-    let views = views.collect::<Result<Vec<_>, _>>()?;
-    std::fs::write(folder.join("model.safetensors"), serialize(views, None)?)?;
-    Ok(())
+    weights.write(folder)
 }
