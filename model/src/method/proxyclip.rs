@@ -65,7 +65,7 @@ pub fn build(options: &mut Options, _: usize) -> Result<Box<dyn Method>> {
         true => Weighing::Gla(Gla {
             beta: options.optional_number("beta", betas)?,
             gamma: options.optional_number("gamma", gammas)?,
-            anchors: options.whole("anchors", 2, 0..=10)?,
+            anchors: options.whole("anchors", 2, 1..=10)?,
         }),
     };
     Ok(Box::new(ProxyClip { helper: None, weighing, on_clips_grid }))
@@ -174,7 +174,7 @@ impl Gla {
     /// Of the unit rows of all windows together: `[T, C] -> [T, T]`.
     fn attention(&self, alike: &Tensor, windows: i64) -> Result<Tensor> {
         let mut likeness = alike.f_matmul(&alike.f_transpose(0, 1)?)?;
-        let mut count = members(&likeness)?.1;
+        let mut count = alike.f_new_ones([1, 1], (Kind::Float, alike.device()))?;
         for _ in 0..self.anchors {
             let sets;
             (sets, count) = members(&likeness)?;
