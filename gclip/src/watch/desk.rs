@@ -340,8 +340,28 @@ fn ensure_same_name(name: &str, keys: &Map<String, Value>) -> Result<(), Refusal
     }
 }
 
+/// Whether a key's value names a file or a device of this machine: what it holds would be shown to whoever asks.
+fn names_a_file(key: &str, value: &Value) -> bool {
+    let text = value.as_str().unwrap_or_default().trim_start();
+    match key {
+        "url" => ["file:", "v4l2:"].iter().any(|scheme| text.to_ascii_lowercase().starts_with(scheme)),
+        "prompts" => text.starts_with('@'),
+        "prompt-template" => !["", "imagenet", "none"].contains(&text) && !text.contains("{}"),
+        "segment" => value.as_object().into_iter().flatten().any(|(name, value)| names_a_file(name, value)),
+        "exemplars" | "exemplars-file" | "prompts-file" | "embeddings" => !text.is_empty(),
+        _ => false,
+    }
+}
+
 fn set(table: &mut Table, keys: &Map<String, Value>) -> Result<(), Refusal> {
     for (key, value) in keys {
+        // What is there already stays: who sends all keys back has changed nothing.
+        let is_there = || table.get(key).and_then(json_value).as_ref() == Some(value);
+        if names_a_file(key, value) && !is_there() {
+            return Err(Refusal::Wrong(format!(
+                "{key}: files and devices of this machine are named in the config file only"
+            )));
+        }
         if value.is_null() {
             table.remove(key);
             continue;
@@ -436,6 +456,20 @@ mod tests {
         assert!(matches!(ensure_same_name("gate", &keys(json!({ "name": "yard" }))), Err(Refusal::Wrong(_))));
         let gate = find(cameras(&mut document).unwrap(), "gate").unwrap();
         assert!(matches!(set(gate, &keys(json!({ "outputs": [null] }))), Err(Refusal::Wrong(_))));
+        for file in [
+            json!({ "url": "file:///home/me/film.mp4" }),
+            json!({ "url": "V4L2:///dev/video0" }),
+            json!({ "prompts": "@/etc/passwd" }),
+            json!({ "segment": { "exemplars": "x=/home/me/a.png" } }),
+            json!({ "segment": { "prompt-template": "/etc/passwd" } }),
+        ] {
+            let Err(Refusal::Wrong(why)) = set(gate, &keys(file.clone())) else { panic!("{file} is taken") };
+            assert!(why.contains("config file only"), "{why}");
+        }
+        set(gate, &keys(json!({ "segment": { "prompt-template": "a {}", "exemplars": "" } }))).unwrap();
+        gate["prompts"] = toml_edit::value("@words.txt");
+        set(gate, &keys(json!({ "prompts": "@words.txt" }))).unwrap();
+        assert!(set(gate, &keys(json!({ "prompts": "@other.txt" }))).is_err());
         let mut other: DocumentMut = "camera = []".parse().unwrap();
         assert!(matches!(cameras(&mut other), Err(Refusal::Failed(_))));
     }
