@@ -305,6 +305,35 @@ fn text_embeddings_are_cached_and_can_come_from_a_file() {
 }
 
 #[test]
+fn what_goes_with_every_method_is_read_or_refused() {
+    let shop = Workshop::new();
+    let sentences = r#"{"a": ["it is red", "it is round"], "b": ["it is blue"]}"#;
+    std::fs::write(shop.path("sentences.json"), sentences).unwrap();
+    for further in [
+        "--refine tlp",
+        "--refine tlp --refine-options grid=20,iterations=5,scaled=on",
+        "--context-prior 0.3 --context-options nudge=0.1,cut=0.5",
+        "--purify full",
+        "--method pearl --absent remove --absent-evidence purify",
+        "--descriptions sentences.json",
+    ] {
+        shop.works(&format!("{SEGMENT} --prompts a;b {further} --mask m.png"));
+    }
+    for (further, said) in [
+        ("--refine tlp --refine-options gird=20", ["\"gird\"", "grid, iterations, scaled"]),
+        ("--context-options cut=-1", ["cut=-1", "must be a number"]),
+        ("--context-prior 2", ["--context-prior is 2", "from 0 to 1"]),
+        ("--method proxyclip", ["proxyclip needs a helper model", "helper-model"]),
+        ("--helper-model model", ["gclip reads no helper model", "proxyclip"]),
+        ("--method proxyclip --helper-model model", ["cannot use the helper model model", "\"clip\""]),
+    ] {
+        shop.refuses(&format!("{SEGMENT} --prompts a;b {further}"), &said);
+    }
+    let of_others = format!("{SEGMENT} --prompts a;c --descriptions sentences.json");
+    shop.refuses(&of_others, &["descriptions of \"b\"", "no prompt names"]);
+}
+
+#[test]
 fn info_describes_the_checkpoint() {
     let shop = Workshop::new();
     let report: Value =
