@@ -348,7 +348,9 @@ fn names_a_file(key: &str, value: &Value) -> bool {
         "prompts" => text.starts_with('@'),
         "prompt-template" => !["", "imagenet", "none"].contains(&text) && !text.contains("{}"),
         "segment" => value.as_object().into_iter().flatten().any(|(name, value)| names_a_file(name, value)),
-        "exemplars" | "exemplars-file" | "prompts-file" | "embeddings" => !text.is_empty(),
+        "exemplars" | "exemplars-file" | "prompts-file" | "embeddings" | "descriptions" | "helper-model" => {
+            !text.is_empty()
+        }
         _ => false,
     }
 }
@@ -461,6 +463,7 @@ mod tests {
             json!({ "url": "V4L2:///dev/video0" }),
             json!({ "prompts": "@/etc/passwd" }),
             json!({ "segment": { "exemplars": "x=/home/me/a.png" } }),
+            json!({ "segment": { "descriptions": "/etc/passwd" } }),
             json!({ "segment": { "prompt-template": "/etc/passwd" } }),
         ] {
             let Err(Refusal::Wrong(why)) = set(gate, &keys(file.clone())) else { panic!("{file} is taken") };
