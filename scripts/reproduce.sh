@@ -141,6 +141,6 @@ case $method in
 esac
 [ $method != gla ] || method=proxyclip
 [ $window = 0 ] || how+=(--window $window --stride $stride)
-echo "reproduce: $method on $set_: short side $size, windows $window/$stride, scale $scale, threshold $threshold" >&2
+echo "reproduce: $method on $set_: short side $size, windows $window/$stride, scale $scale, threshold $threshold"
 "$gclip" eval --images "$pictures" --labels "$labels" --prompts-file "$classes" "${set[@]}" --method "$method" --positions scale \
   --precision f32 --size $size --logit-scale $scale --threshold $threshold --min-area $area "${how[@]}" "${rest[@]}"
