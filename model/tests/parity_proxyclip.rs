@@ -5,7 +5,6 @@ mod model_common;
 
 use std::sync::Arc;
 
-use gclip_model::decode::Logits;
 use gclip_model::preprocess::{Colour, Picture, PixelFormat};
 use gclip_model::{
     DecodeOptions, Ids, InferOptions, InputSize, MaskSize, Model, ModelSpec, Positions, Refine, Request,
