@@ -7,22 +7,30 @@
 #[path = "../src/rtsp/mod.rs"]
 mod rtsp_guard;
 
+#[path = "watch/client.rs"]
+mod client;
 #[path = "watch/control.rs"]
 mod control;
 #[path = "watch/endless.rs"]
 mod endless;
 #[path = "watch/harness.rs"]
 mod harness;
+#[path = "watch/history.rs"]
+mod history;
 #[path = "watch/keepalive.rs"]
 mod keepalive;
 #[path = "watch/leaving.rs"]
 mod leaving;
 #[path = "watch/metrics.rs"]
 mod metrics;
+#[path = "watch/mishaps.rs"]
+mod mishaps;
 #[path = "watch/mistakes.rs"]
 mod mistakes;
 #[path = "watch/mqtt.rs"]
 mod mqtt;
+#[path = "watch/openapi.rs"]
+mod openapi;
 #[path = "watch/outages.rs"]
 mod outages;
 #[path = "watch/page.rs"]
@@ -33,6 +41,8 @@ mod passwords;
 mod random;
 #[path = "watch/results.rs"]
 mod results;
+#[path = "watch/safety.rs"]
+mod safety;
 #[path = "watch/secrets.rs"]
 mod secrets;
 #[path = "watch/server.rs"]

@@ -5,7 +5,7 @@ mod coco;
 mod inputs;
 mod logits;
 mod mask;
-mod paint;
+pub mod paint;
 mod record;
 
 use std::io::Write;

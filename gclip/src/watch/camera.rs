@@ -109,6 +109,7 @@ impl Watcher {
         let outcome = told.and_then(|()| self.play(&connection));
         self.segment.lock().take();
         leave(&connection.pipeline, connection.talk.as_deref());
+        self.reporter.forget_pictures();
         outcome
     }
 

@@ -54,7 +54,7 @@ impl Console {
 }
 
 /// The wall clock in UTC, in a form of `strftime`.
-pub fn now(form: &str) -> String {
+fn now(form: &str) -> String {
     let now = glib::DateTime::now_utc().and_then(|now| now.format(form));
     now.map(String::from).unwrap_or_default()
 }

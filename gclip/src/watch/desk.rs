@@ -246,8 +246,11 @@ impl Desk {
 
     /// What of it is this program's to watch.
     fn own_part(&self, mut config: Config, first: &Config) -> Result<Config> {
-        for (key, changed) in [("metrics", config.metrics != first.metrics), ("web", config.web != first.web)]
-        {
+        for (key, changed) in [
+            ("metrics", config.metrics != first.metrics),
+            ("web", config.web != first.web),
+            ("history", config.history != first.history),
+        ] {
             ensure!(!changed, "`{key}` has changed: that takes a new start of the program");
         }
         if let Some(shard) = self.shard {

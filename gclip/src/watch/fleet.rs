@@ -13,13 +13,13 @@ use parking_lot::{Mutex, RwLock};
 use super::camera::{Settings, Watcher};
 use super::config::{self, Camera, Config};
 use super::console::Console;
-use super::feed::Feed;
+use super::history::History;
 use super::line::Run;
 use super::metrics::{OutputStatus, Snapshot};
 use super::output::{Inventory, Output, Ready, Watched};
 use super::pipeline;
 use super::report::{Reporter, Route};
-use super::state::{CameraState, Status};
+use super::state::{CameraState, Phase, Status};
 use super::stop::Stop;
 
 /// Cameras and outputs may take this long to end, each.
@@ -36,7 +36,7 @@ pub struct Fleet {
     inventory: Arc<Inventory>,
     members: Vec<Member>,
     directory: Arc<Directory>,
-    feed: Arc<Feed>,
+    history: Arc<History>,
     /// The model stays loaded while no camera is there.
     holder: Option<Holder>,
 }
@@ -57,7 +57,8 @@ struct Member {
     settings: Settings,
     reporter: Arc<Reporter>,
     segment: Arc<Mutex<Option<gst::Element>>>,
-    running: Running,
+    /// `None`: it never has been since it is here; one that was stopped ends, or has.
+    running: Option<Running>,
 }
 
 impl Member {
@@ -92,7 +93,7 @@ impl Running {
 }
 
 impl Fleet {
-    pub fn new(model: &str, console: &Arc<Console>) -> Fleet {
+    pub fn new(model: &str, console: &Arc<Console>, history: &Arc<History>) -> Fleet {
         Fleet {
             model: model.into(),
             console: console.clone(),
@@ -102,7 +103,7 @@ impl Fleet {
             inventory: Arc::default(),
             members: vec![],
             directory: Arc::default(),
-            feed: Arc::default(),
+            history: history.clone(),
             holder: None,
         }
     }
@@ -130,7 +131,13 @@ impl Fleet {
         self.console.learn(&config.secrets);
         let is_known = |camera: &Camera| self.members.iter().any(|member| member.camera().is_like(camera));
         let new = config.cameras.iter().filter(|camera| !is_known(camera)).cloned();
-        Ok(Trial { model: self.model.clone(), console: self.console.clone(), cameras: new.collect() })
+        let nothing = self.holder.is_none() && config.cameras.is_empty();
+        Ok(Trial {
+            model: self.model.clone(),
+            console: self.console.clone(),
+            cameras: new.collect(),
+            without_camera: nothing.then(|| config.segment.clone()),
+        })
     }
 
     pub fn hold(&mut self, held: Option<Holder>) {
@@ -183,7 +190,8 @@ impl Fleet {
             .filter(|member| gone(member))
             .map(|member| member.camera().name.clone())
             .collect();
-        let stopped: Vec<Running> = leaving.iter().filter_map(|name| self.stop(name)).collect();
+        let gone = leaving.len();
+        let stopped: Vec<Running> = leaving.iter().filter_map(|name| self.remove(name)).collect();
         let (mut added, mut changed) = (0, 0);
         for camera in cameras {
             let routes = self.routes(camera);
@@ -215,7 +223,7 @@ impl Fleet {
         if slow > 0 {
             self.console.log("gclip", &format!("{slow} cameras that were stopped take their time to end"));
         }
-        Ok(match (added, changed, stopped.len()) {
+        Ok(match (added, changed, gone) {
             (0, 0, 0) => String::new(),
             (added, changed, stopped) => {
                 format!("cameras: {added} added, {changed} changed, {stopped} stopped")
@@ -232,22 +240,21 @@ impl Fleet {
         ensure!(!known, "there is a camera {} already", camera.name);
         let state = Arc::new(CameraState::new(&camera.name));
         let routes = self.routes(&camera);
-        let reporter =
-            Arc::new(Reporter::new(state, self.console.clone(), self.run.clone(), routes, self.feed.clone()));
+        let (console, run) = (self.console.clone(), self.run.clone());
+        let reporter = Arc::new(Reporter::new(state, console, run, routes, self.history.clone()));
         tell_doubts(&camera, &reporter);
-        let member = self.spawn(camera, reporter, None)?;
+        let member = self.member(camera, reporter, None)?;
         self.members.push(member);
         self.list();
         Ok(())
     }
 
-    /// Watches a camera no longer. `None` if there is none of this name; its end can be waited for.
-    pub fn stop(&mut self, name: &str) -> Option<Running> {
+    /// Has a camera no longer. `None` if it was not watched; its end can be waited for.
+    fn remove(&mut self, name: &str) -> Option<Running> {
         let index = self.members.iter().position(|member| member.camera().name == name)?;
         let running = self.members.remove(index).running;
         self.list();
-        running.stop.request();
-        Some(running)
+        running.inspect(|running| running.stop.request())
     }
 
     /// Watches a camera by other settings. The new connection begins when the old one has ended, as many cameras bear
@@ -259,8 +266,10 @@ impl Fleet {
         let index = self.members.iter().position(|member| member.camera().name == camera.name);
         let index = index.with_context(|| format!("there is no camera {}", camera.name))?;
         let old = self.members.remove(index);
-        old.running.stop.request();
-        let member = self.spawn(camera, old.reporter, Some(old.running.thread))?;
+        if let Some(running) = &old.running {
+            running.stop.request();
+        }
+        let member = self.member(camera, old.reporter, old.running)?;
         self.members.insert(index, member);
         self.list();
         Ok(())
@@ -275,17 +284,16 @@ impl Fleet {
         self.directory.clone()
     }
 
-    pub fn feed(&self) -> Arc<Feed> {
-        self.feed.clone()
-    }
-
-    fn spawn(
-        &self,
-        camera: Camera,
-        reporter: Arc<Reporter>,
-        before: Option<JoinHandle<()>>,
-    ) -> Result<Member> {
-        let (stop, segment) = (Stop::default(), Arc::default());
+    /// A camera that is watched, if it is to be, as soon as it is no longer watched as before.
+    fn member(&self, camera: Camera, reporter: Arc<Reporter>, before: Option<Running>) -> Result<Member> {
+        let segment = Arc::default();
+        if !camera.enabled {
+            if before.is_none() {
+                reporter.state.enter(Phase::Stopped);
+            }
+            return Ok(Member { settings: Settings::new(camera), reporter, segment, running: before });
+        }
+        let stop = Stop::default();
         let (name, settings) = (camera.name.clone(), Settings::new(camera));
         let watcher = Watcher {
             settings: settings.clone(),
@@ -297,11 +305,11 @@ impl Fleet {
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             if let Some(before) = before {
                 // It has nothing to say, not even that it has panicked: that was said then.
-                let _ = before.join();
+                let _ = before.thread.join();
             }
             watcher.run();
         })?;
-        Ok(Member { settings, reporter, segment, running: Running { stop, thread } })
+        Ok(Member { settings, reporter, segment, running: Some(Running { stop, thread }) })
     }
 
     fn routes(&self, camera: &Camera) -> Vec<Route> {
@@ -327,27 +335,33 @@ impl Fleet {
             dropped: output.queue.dropped(),
             waiting: output.queue.undelivered(),
         });
-        Snapshot { started: self.started, cameras, outputs: outputs.collect(), model: self.statistics() }
+        let (outputs, model) = (outputs.collect(), self.statistics());
+        Snapshot { started: self.started, cameras, outputs, model, history: self.history.status() }
     }
 
-    /// Statistics of any running element: those of the model are the same in all.
+    /// Statistics of any element: those of the model are the same in all.
     fn statistics(&self) -> Option<gst::Structure> {
-        let segment = self.members.iter().find_map(|member| member.segment.lock().clone())?;
+        let playing = self.members.iter().find_map(|member| member.segment.lock().clone());
+        let segment = playing.or_else(|| self.holder.as_ref().map(|holder| holder.0.clone()))?;
         Some(segment.property::<gst::Structure>("stats"))
     }
 
     /// Leaves all cameras, then lets what waits go out.
     pub fn close(mut self) {
         let members = std::mem::take(&mut self.members);
-        members.iter().for_each(|member| member.running.stop.request());
+        members
+            .iter()
+            .filter_map(|member| member.running.as_ref())
+            .for_each(|running| running.stop.request());
         let deadline = Instant::now() + GRACE;
         for member in members {
-            if !member.running.wait(deadline) {
+            if member.running.as_ref().is_some_and(|running| !running.wait(deadline)) {
                 self.console.log(&member.camera().name, "it does not end in time and is left as it is");
             }
         }
         let outputs = std::mem::take(&mut self.outputs);
         self.close_outputs(outputs);
+        self.history.close();
     }
 
     fn close_outputs(&self, outputs: Vec<Output>) {
@@ -377,6 +391,8 @@ pub struct Trial {
     model: String,
     console: Arc<Console>,
     cameras: Vec<Camera>,
+    /// Properties to load the model with where no camera does.
+    without_camera: Option<Vec<String>>,
 }
 
 impl Trial {
@@ -384,15 +400,19 @@ impl Trial {
     /// The model does not load, or does not take a camera's settings.
     pub fn run(self) -> Result<Option<Holder>> {
         let mut held = None;
+        if let Some(properties) = &self.without_camera {
+            held = Some(self.try_model(pipeline::loader(&self.model, properties)?, "[segment]")?);
+        }
         for camera in &self.cameras {
-            held.get_or_insert(self.try_model(camera)?);
+            let element = pipeline::segment(camera, &self.model)?;
+            held.get_or_insert(self.try_model(element, &format!("camera.{}", camera.name))?);
         }
         Ok(held)
     }
 
-    /// Encodes the camera's prompts, by the element that will use them.
-    fn try_model(&self, camera: &Camera) -> Result<Holder> {
-        let element = Holder(pipeline::segment(camera, &self.model)?);
+    /// Encodes the prompts, by the element that will use them.
+    fn try_model(&self, element: gst::Element, of: &str) -> Result<Holder> {
+        let element = Holder(element);
         let bus = gst::Bus::new();
         element.0.set_bus(Some(&bus));
         if element.0.set_state(gst::State::Ready).is_err() {
@@ -401,7 +421,7 @@ impl Trial {
                 Some(gst::MessageView::Error(error)) => error.error().to_string(),
                 _ => "gclipsegment does not start".into(),
             };
-            bail!("{} (camera.{})", self.console.hide(&why), camera.name);
+            bail!("{} ({of})", self.console.hide(&why));
         }
         element.0.set_bus(None);
         Ok(element)

@@ -6,11 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::console::now;
-
-/// RFC 3339 with microseconds.
-const FORM: &str = "%Y-%m-%dT%H:%M:%S.%fZ";
-
 /// One run of the program: with its name and a line's number a reader knows each line from all others, and one that
 /// arrives twice.
 pub struct Run {
@@ -81,6 +76,8 @@ pub struct Connection<'a> {
 pub struct Maker<'a> {
     pub run: &'a Run,
     pub camera: &'a str,
+    /// Nanoseconds since 1970, UTC, when the line is made.
+    pub time: u64,
     /// Nanoseconds since 1970 by the camera's clock.
     pub captured: Option<u64>,
 }
@@ -113,11 +110,36 @@ impl Maker<'_> {
     fn head<'b>(&'b self, kind: &'b str) -> Head<'b> {
         let event = self.run.lines.fetch_add(1, Ordering::Relaxed);
         let captured = self.captured.and_then(utc);
-        Head { time: now(FORM), camera: self.camera, kind, run: &self.run.name, event, captured }
+        Head {
+            time: utc(self.time).unwrap_or_default(),
+            camera: self.camera,
+            kind,
+            run: &self.run.name,
+            event,
+            captured,
+        }
     }
 }
 
-/// Nanoseconds since 1970 in words.
+/// Nanoseconds since 1970, now.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds since 1970 of a time in the form of RFC 3339.
+pub fn micros(text: &str) -> Option<i64> {
+    let utc = glib::TimeZone::utc();
+    let time = glib::DateTime::from_iso8601(text, Some(&utc)).ok()?;
+    Some(time.to_unix() * 1_000_000 + i64::from(time.microsecond()))
+}
+
+/// A time in the form of RFC 3339.
+pub fn utc_of(time: SystemTime) -> Option<String> {
+    utc(u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()?)
+}
+
+/// Nanoseconds since 1970 in the form of RFC 3339, with microseconds.
 fn utc(nanoseconds: u64) -> Option<String> {
     let seconds = i64::try_from(nanoseconds / 1_000_000_000).ok()?;
     let text = glib::DateTime::from_unix_utc(seconds).ok()?.format("%Y-%m-%dT%H:%M:%S").ok()?;
@@ -150,7 +172,12 @@ mod tests {
     #[test]
     fn every_line_has_a_number_of_its_own_and_the_time_of_its_picture() {
         let run = Run::begin();
-        let maker = Maker { run: &run, camera: "gate", captured: Some(1_764_399_600_123_456_789) };
+        let maker = Maker {
+            run: &run,
+            camera: "gate",
+            time: 1_764_399_601_000_001_999,
+            captured: Some(1_764_399_600_123_456_789),
+        };
         let frame = maker.frame(b"{\"pts\":1}\n").unwrap();
         let next = Maker { captured: None, ..maker }
             .connection(&Connection { state: "lost", reason: Some("x") })
@@ -162,6 +189,10 @@ mod tests {
         let (frame, next) = (read(&frame), read(&next));
         assert_eq!((&frame["event"], &next["event"]), (&0.into(), &1.into()));
         assert_eq!((&frame["run"], &frame["pts"]), (&run.name().into(), &1.into()));
+        assert_eq!(frame["time"], "2025-11-29T07:00:01.000001Z");
+        assert_eq!(micros(frame["time"].as_str().unwrap()), Some(1_764_399_601_000_001));
+        assert_eq!(micros("2025-11-29T08:00:01+01:00"), Some(1_764_399_601_000_000));
+        assert_eq!((micros("yesterday"), micros("")), (None, None));
         assert_eq!(frame["captured"], "2025-11-29T07:00:00.123456Z");
         assert!(next.get("captured").is_none() && next["reason"] == "x");
         assert!(maker.frame(b"[]").is_none());

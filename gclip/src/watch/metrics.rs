@@ -17,20 +17,35 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
 
+use super::history;
 use super::http;
 use super::state::{COUNTERS, Status};
 use crate::usage;
 
 /// A client has this long for its question and our answer; one that says nothing is gone after it.
 const CONVERSATION: Duration = Duration::from_secs(10);
-/// Clients at a time; more wait.
+/// Clients at a time; more are told so.
 const CLIENTS: usize = 64;
 /// The program's main loop tells what is known twice a second; one that has not for so long hangs.
 const ALIVE: Duration = Duration::from_secs(10);
 /// Statistics of gclipsegment that are the shared model's: name in the metrics, field, description.
-const OF_THE_MODEL: [(&str, &str, &str); 2] = [
+const OF_THE_MODEL: [(&str, &str, &str); 5] = [
     ("gclip_model_batches", "batches", "Forwards of the shared model"),
     ("gclip_model_frames", "batched-frames", "Frames in them, of all cameras together"),
+    ("gclip_text_cache_hits", "cache-hits", "Names whose embedding was known already"),
+    ("gclip_text_cache_misses", "cache-misses", "Names whose embedding was not known yet"),
+    ("gclip_texts_encoded", "texts-encoded", "Texts that went through the text tower"),
+];
+/// Its medians, in nanoseconds.
+const TIMES_OF_THE_MODEL: [(&str, &str, &str); 4] = [
+    (
+        "gclip_model_queue_seconds",
+        "queue-wait-p50",
+        "Median time that frames lately waited for their forward",
+    ),
+    ("gclip_model_preprocess_seconds", "preprocess-p50", "Median time of the latest preparations of a batch"),
+    ("gclip_model_forward_seconds", "forward-p50", "Median time of the latest forwards"),
+    ("gclip_model_decode_seconds", "decode-p50", "Median time of the latest makings of masks"),
 ];
 
 /// An output at one moment.
@@ -49,6 +64,8 @@ pub struct Snapshot {
     pub cameras: Vec<Status>,
     pub outputs: Vec<OutputStatus>,
     pub model: Option<gst::Structure>,
+    /// `None` where no history is kept on disk.
+    pub history: Option<history::Status>,
 }
 
 /// The newest snapshot, for who asks, and when it was put there.
@@ -57,7 +74,7 @@ pub struct Board(Arc<RwLock<(Snapshot, Option<Instant>)>>);
 
 impl Board {
     pub fn new(started: SystemTime) -> Board {
-        let nothing = Snapshot { started, cameras: vec![], outputs: vec![], model: None };
+        let nothing = Snapshot { started, cameras: vec![], outputs: vec![], model: None, history: None };
         Board(Arc::new(RwLock::new((nothing, None))))
     }
 
@@ -101,7 +118,7 @@ impl Board {
 /// # Errors
 /// The address is not free.
 pub fn serve(address: SocketAddr, board: Board) -> Result<()> {
-    http::serve("metrics", address, CLIENTS, move |stream| {
+    http::serve("metrics", address, (CLIENTS, http::Full::Answer), move |stream, _| {
         let board = board.clone();
         async move {
             let answer = service_fn(|request| {
@@ -226,6 +243,7 @@ impl Display for Snapshot {
         }
         self.outputs(&mut page)?;
         self.model(&mut page)?;
+        self.history(&mut page)?;
         self.process(&mut page)
     }
 }
@@ -252,9 +270,47 @@ impl Snapshot {
                 page.value(&name, None, value)?;
             }
         }
-        if let Ok(nanoseconds) = model.get::<u64>("forward-p50") {
-            page.about("gclip_model_forward_seconds", "gauge", "Median time of the latest forwards")?;
-            page.value("gclip_model_forward_seconds", None, nanoseconds as f64 / 1e9)?;
+        for (name, field, description) in TIMES_OF_THE_MODEL {
+            if let Ok(nanoseconds) = model.get::<u64>(field) {
+                page.about(name, "gauge", description)?;
+                page.value(name, None, nanoseconds as f64 / 1e9)?;
+            }
+        }
+        if let Ok(fill) = model.get::<f64>("mean-batch-fill") {
+            page.about("gclip_model_batch_frames", "gauge", "Frames in a forward, on average")?;
+            page.value("gclip_model_batch_frames", None, fill)?;
+        }
+        Ok(())
+    }
+
+    fn history(&self, page: &mut Page) -> fmt::Result {
+        let Some(history) = &self.history else { return Ok(()) };
+        for (name, kind, description, value) in [
+            ("gclip_history_events_total", "counter", "Events that were kept on disk", history.events),
+            (
+                "gclip_history_lost_events_total",
+                "counter",
+                "Events that could not be kept",
+                history.lost_events,
+            ),
+            ("gclip_history_snapshots_total", "counter", "Events kept with a snapshot", history.snapshots),
+            (
+                "gclip_history_lost_snapshots_total",
+                "counter",
+                "Events that should have had a snapshot",
+                history.lost_snapshots,
+            ),
+            (
+                "gclip_history_lost_minutes_total",
+                "counter",
+                "Minutes of cameras whose statistics could not be kept",
+                history.lost_minutes,
+            ),
+            ("gclip_history_database_bytes", "gauge", "Size of the database, lately", history.database_bytes),
+            ("gclip_history_snapshot_bytes", "gauge", "Size of all snapshots", history.snapshot_bytes),
+        ] {
+            page.about(name, kind, description)?;
+            page.value(name, None, value)?;
         }
         Ok(())
     }
@@ -294,7 +350,13 @@ mod tests {
         let (gate, yard) = (CameraState::new("gate"), CameraState::new("yard"));
         let put = || {
             let cameras = vec![gate.status(), yard.status()];
-            board.put(Snapshot { started: SystemTime::now(), cameras, outputs: vec![], model: None });
+            board.put(Snapshot {
+                started: SystemTime::now(),
+                cameras,
+                outputs: vec![],
+                model: None,
+                history: None,
+            });
         };
         gate.enter(Phase::Playing);
         put();

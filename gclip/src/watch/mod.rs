@@ -13,7 +13,9 @@
 //! state      what is known about a camera -> console (stderr, status lines) and metrics (Prometheus)
 //! desk       changes while cameras are watched    web/  the page, and the interface behind it
 //! http       a thread that listens, for the page and the metrics
-//! view       a camera's pictures, for who looks    feed  what has happened lately
+//! view       a camera's pictures, for who looks    drawn  as JPEG
+//! history/   what has happened: the latest in memory, and on disk
+//! tls        certificates to serve with    password  of the page, hashed
 //! notify     what a service manager is told
 //! connect    --check --connect: what each camera sends, and whether each output can be reached
 //! ```
@@ -25,15 +27,17 @@ mod config;
 mod connect;
 mod console;
 mod desk;
-mod feed;
+mod drawn;
 mod fleet;
 mod heap;
+mod history;
 mod http;
 mod line;
 mod local;
 mod metrics;
 mod notify;
 mod output;
+mod password;
 mod pipeline;
 mod queue;
 mod report;
@@ -42,6 +46,7 @@ mod shard;
 mod state;
 mod stop;
 mod thin;
+mod tls;
 mod view;
 mod web;
 
@@ -58,6 +63,7 @@ use config::Config;
 use console::{Console, StatusLines};
 use desk::Desk;
 use fleet::Fleet;
+use history::History;
 use metrics::Board;
 use notify::Service;
 use shard::Shard;
@@ -72,7 +78,8 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(clap::Args)]
 pub struct Args {
     /// Cameras, prompts and outputs, in TOML; pipelines/cameras.toml is an example, docs/watch.md explains the keys.
-    config: PathBuf,
+    #[arg(required_unless_present = "hash_password")]
+    config: Option<PathBuf>,
     /// Only check the file, with the model and all prompts, and say what is in it.
     #[arg(long)]
     check: bool,
@@ -83,6 +90,9 @@ pub struct Args {
     /// for the number at the end of this host's name [environment: GCLIP_SHARD]
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
+    /// Ask for a password (or read it from stdin) and print the line for [web] that holds its hash
+    #[arg(long, exclusive = true)]
+    hash_password: bool,
 }
 
 /// What the file says, for this program's part of the cameras.
@@ -95,9 +105,9 @@ struct Loaded {
 }
 
 impl Args {
-    fn load(&self) -> Result<Loaded> {
+    fn load(&self, path: &Path) -> Result<Loaded> {
         let shard = Shard::chosen(self.shard).map_err(|why| anyhow!("{why}"))?;
-        let (mut config, text) = config::load(&self.config)?;
+        let (mut config, text) = config::load(path)?;
         let all = config.cameras.len();
         if let Some(shard) = shard {
             shard.keep_own(&mut config.cameras);
@@ -115,17 +125,22 @@ fn of_all(config: &Config, all: usize) -> String {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
+    let Some(path) = &args.config else { return Ok(password::ask_and_print()?) };
     start()?;
-    let loaded = args.load().map_err(Failure::of_config)?;
+    let mut loaded = args.load(path).map_err(Failure::of_config)?;
+    if args.check {
+        // Checking alone touches no folder.
+        loaded.config.history = None;
+    }
     let all = of_all(&loaded.config, loaded.all);
-    let watch = Watch::begin(loaded, &args.config, true)?;
+    let watch = Watch::begin(loaded, path, true)?;
     if args.check {
         for camera in &watch.config.cameras {
             let tell = |doubt: &String| watch.console.log(&camera.name, &format!("note: {doubt}"));
             camera.doubts.iter().for_each(tell);
         }
         let outputs = watch.config.outputs.len();
-        say!("{}: cameras: {all}, outputs: {outputs}, no mistake found", args.config.display());
+        say!("{}: cameras: {all}, outputs: {outputs}, no mistake found", path.display());
         if args.connect {
             connect::try_all(&watch.config, &watch.console)?;
         }
@@ -169,6 +184,7 @@ struct Watch {
     shard: Option<Shard>,
     console: Arc<Console>,
     signals: Signals,
+    history: Arc<History>,
     fleet: Fleet,
 }
 
@@ -179,23 +195,38 @@ impl Watch {
         let console = Arc::new(Console::default());
         // Before the model, which takes its time: who stops the program meanwhile is heeded.
         let signals = Signals::catch()?;
-        let mut fleet = Fleet::new(&config.model, &console);
+        let history = Arc::new(History::new(config.history.as_ref(), &console)?);
+        let mut fleet = Fleet::new(&config.model, &console, &history);
         let place = |error: Error| if is_in_file { error.context(path.display().to_string()) } else { error };
         fleet.check(&config).map_err(|error| Failure::of_config(place(error)))?;
-        Ok(Watch { started, config, text, path: path.into(), is_in_file, shard, console, signals, fleet })
+        Ok(Watch {
+            started,
+            config,
+            text,
+            path: path.into(),
+            is_in_file,
+            shard,
+            console,
+            signals,
+            history,
+            fleet,
+        })
     }
 
     /// Until it is time to stop. `shown` is called when the page is there.
     fn run(self, all: &str, shown: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
-        let Watch { started, config, text, path, is_in_file, shard, console, signals, mut fleet } = self;
+        let Watch { started, config, text, path, is_in_file, shard, console, signals, history, mut fleet } =
+            self;
         let board = Board::new(SystemTime::now());
         if let Some(address) = config.metrics {
             metrics::serve(address, board.clone())?;
         }
         let (mut desk, bell) = Desk::new(&path, is_in_file, shard, text);
         if let Some(web) = &config.web {
-            let place = web::serve(web, web::House::new(bell, &board, &fleet, !is_in_file))?;
-            console.log("gclip", &format!("the cameras are shown at http://{place}"));
+            let house = web::House::new(bell, &board, &fleet, &history, !is_in_file);
+            let place = web::serve(web, house, &console)?;
+            let scheme = if web.tls.is_some() { "https" } else { "http" };
+            console.log("gclip", &format!("the cameras are shown at {scheme}://{place}"));
             shown(place);
         }
         fleet.apply(&config)?;

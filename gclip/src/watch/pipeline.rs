@@ -31,14 +31,30 @@ pub fn segment_name(camera: &Camera) -> String {
 /// # Errors
 /// A property that does not exist or does not take the value.
 pub fn segment(camera: &Camera, model: &str) -> Result<gst::Element> {
+    let segment = of_model(&segment_name(camera), model, &camera.segment)?;
+    set_words(&segment, camera)?;
+    segment.set_property_from_str("messages", "changes");
+    Ok(segment)
+}
+
+fn of_model(name: &str, model: &str, properties: &[String]) -> Result<gst::Element> {
     let segment = gst::ElementFactory::make("gclipsegment")
-        .name(segment_name(camera))
+        .name(name)
         .property("model", model)
         .property("model-instance-id", INSTANCE)
         .build()?;
-    property::set_all(&segment, &camera.segment)?;
-    set_words(&segment, camera)?;
-    segment.set_property_from_str("messages", "changes");
+    property::set_all(&segment, properties)?;
+    Ok(segment)
+}
+
+/// A `gclipsegment` that loads the model while there is no camera yet.
+///
+/// # Errors
+/// A property that does not exist or does not take the value.
+pub fn loader(model: &str, properties: &[String]) -> Result<gst::Element> {
+    let segment = of_model("loader", model, properties)?;
+    // It does not load without a word to look for.
+    segment.set_property("prompts", "thing");
     Ok(segment)
 }
 
@@ -278,6 +294,7 @@ fn report_frames(segment: &gst::Element, reporter: &Arc<Reporter>) -> Result<()>
             let masks = Masks::from_buffer(buffer);
             reporter.frame(size, buffer.pts(), masks.as_ref());
             reporter.view.offer(pad, buffer, masks.as_ref());
+            reporter.keep(caps.as_ref(), buffer, masks);
         }
         gst::PadProbeReturn::Ok
     });

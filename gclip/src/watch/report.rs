@@ -8,8 +8,8 @@ use parking_lot::{Mutex, RwLock};
 
 use super::config::What;
 use super::console::Console;
-use super::feed::Feed;
-use super::line::{Connection, Maker, Presence, Run};
+use super::history::{History, Moments, Tally};
+use super::line::{Connection, Maker, Presence, Run, now};
 use super::queue::{About, Line, Queue};
 use super::state::{CameraState, Count};
 use super::view::Viewfinder;
@@ -25,7 +25,9 @@ pub struct Reporter {
     pub state: Arc<CameraState>,
     /// For who looks.
     pub view: Viewfinder,
-    feed: Arc<Feed>,
+    history: Arc<History>,
+    tally: Option<Arc<Tally>>,
+    moments: Moments,
     pub console: Arc<Console>,
     camera: Arc<str>,
     run: Arc<Run>,
@@ -40,11 +42,21 @@ impl Reporter {
         console: Arc<Console>,
         run: Arc<Run>,
         routes: Vec<Route>,
-        feed: Arc<Feed>,
+        history: Arc<History>,
     ) -> Reporter {
         let camera = state.name.clone();
-        let (routes, clock) = (RwLock::new(routes), Mutex::new(None));
-        Reporter { state, view: Viewfinder::default(), feed, console, camera, run, routes, clock }
+        Reporter {
+            tally: history.tally(&camera),
+            state,
+            view: Viewfinder::default(),
+            history,
+            moments: Moments::default(),
+            console,
+            camera,
+            run,
+            routes: RwLock::new(routes),
+            clock: Mutex::new(None),
+        }
     }
 
     /// Lines go here from now on.
@@ -75,23 +87,49 @@ impl Reporter {
         }
     }
 
+    /// The same frame, for what is kept of it.
+    pub fn keep(&self, caps: Option<&gst::Caps>, buffer: &gst::Buffer, masks: Option<Masks>) {
+        let Some(masks) = masks else { return };
+        if let Some(tally) = &self.tally {
+            tally.look(&masks);
+        }
+        if self.history.takes_snapshots() {
+            let sample = gst::Sample::builder().buffer(buffer).caps_if_some(caps).build();
+            let (moment, events) = self.moments.came(buffer.pts(), sample, masks);
+            self.history.picture(moment, events);
+        }
+    }
+
+    /// The connection has ended.
+    pub fn forget_pictures(&self) {
+        self.history.lose_snapshots(self.moments.clear());
+    }
+
     /// A line of gclipmeta2json, on its streaming thread.
     pub fn line(&self, json: &[u8], pts: Option<gst::ClockTime>) {
-        self.put(self.maker(pts).frame(json), &About::Frame);
+        let maker = self.maker(pts);
+        self.put(maker.frame(json), &About::Frame, maker.time);
     }
 
     pub fn change(&self, change: &Presence) {
         self.state.count(Count::Changes);
-        let line = self.maker(change.pts.map(gst::ClockTime::from_nseconds)).presence(change);
+        let pts = change.pts.map(gst::ClockTime::from_nseconds);
+        let maker = self.maker(pts);
         let entered = change.state == "entered";
         let about = About::Presence { label: change.label.clone(), zone: change.zone.clone(), entered };
-        self.put(line, &about);
+        let number = self.put(maker.presence(change), &about, maker.time);
+        if let Some(number) = number.filter(|_| entered && self.history.takes_snapshots())
+            && let Some(moment) = self.moments.want(number, pts)
+        {
+            self.history.picture(moment, vec![number]);
+        }
     }
 
     /// The camera has come or gone.
     pub fn connection(&self, state: &str, reason: Option<&str>) {
-        let line = self.maker(None).connection(&Connection { state, reason });
-        self.put(line, &About::Camera { up: state == "connected" });
+        let maker = self.maker(None);
+        let line = maker.connection(&Connection { state, reason });
+        self.put(line, &About::Camera { up: state == "connected" }, maker.time);
     }
 
     fn maker(&self, pts: Option<gst::ClockTime>) -> Maker<'_> {
@@ -99,19 +137,20 @@ impl Reporter {
             let (at, pts) = (i128::from(at.nseconds()), i128::from(pts.nseconds()));
             u64::try_from(i128::from(shown) + pts - at).ok()
         });
-        Maker { run: &self.run, camera: &self.camera, captured }
+        Maker { run: &self.run, camera: &self.camera, time: now(), captured }
     }
 
-    fn put(&self, line: Option<Vec<u8>>, about: &About) {
-        let Some(line) = line else { return };
+    /// Returns the number of what has happened, if it is to be kept.
+    fn put(&self, line: Option<Vec<u8>>, about: &About, time: u64) -> Option<u64> {
+        let line = line?;
         let bytes: Arc<[u8]> = line.into();
         let everything = *about == About::Frame;
-        if !everything {
-            self.feed.put(&self.camera, &bytes);
-        }
+        let micros = i64::try_from(time / 1000).unwrap_or(i64::MAX);
+        let number = (!everything).then(|| self.history.put(&self.camera, about, micros, &bytes));
         for route in self.routes.read().iter().filter(|route| !everything || route.what == What::All) {
             let line = Line { camera: self.camera.clone(), bytes: bytes.clone(), about: about.clone() };
             route.queue.put(line);
         }
+        number
     }
 }

@@ -2,9 +2,10 @@
 //! What is known about one camera: written by its threads, read as a [`Status`], from which the status line and the
 //! metrics are made. Counters only grow.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -12,6 +13,8 @@ use gstgclip::meta::{Masks, Region};
 
 /// Rates are measured over this long at least.
 const SPAN: Duration = Duration::from_secs(2);
+/// Failures of a camera that are remembered.
+const FAILURES: usize = 10;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
@@ -40,6 +43,8 @@ pub struct Status {
     pub mask_age: Option<Duration>,
     /// Why the last connection failed or ended, and how long ago.
     pub last_failure: Option<(String, Duration)>,
+    /// The latest failures, oldest first: when, and why.
+    pub failures: Vec<(SystemTime, Arc<str>)>,
     /// In the order of [`COUNTERS`].
     pub counts: [u64; COUNTERS.len()],
     /// A second: frames that the camera sends, and masks that are made.
@@ -68,6 +73,7 @@ struct Now {
     mask_of: Option<gst::ClockTime>,
     mask_at: Option<Instant>,
     last_failure: Option<(String, Instant)>,
+    failures: VecDeque<(SystemTime, Arc<str>)>,
     rates: Rates,
 }
 
@@ -124,6 +130,7 @@ impl CameraState {
             mask_of: None,
             mask_at: None,
             last_failure: None,
+            failures: VecDeque::new(),
             rates: Rates { since: start, counts: [0; 2], a_second: [0.0; 2] },
         };
         CameraState { name: name.into(), now: Mutex::new(now), counters: Default::default() }
@@ -144,6 +151,7 @@ impl CameraState {
             silence: now.alive.elapsed(),
             mask_age: now.mask_at.map(|at| at.elapsed()),
             last_failure: failure.map(|(why, at)| (why.clone(), at.elapsed())),
+            failures: now.failures.iter().cloned().collect(),
             counts,
             source_rate: now.rates.a_second[0],
             mask_rate: now.rates.a_second[1],
@@ -177,7 +185,13 @@ impl CameraState {
         let mut now = self.now.lock();
         match &phase {
             Phase::Connecting => now.alive = Instant::now(),
-            Phase::Waiting { why, .. } => now.last_failure = Some((why.clone(), Instant::now())),
+            Phase::Waiting { why, .. } => {
+                now.last_failure = Some((why.clone(), Instant::now()));
+                if now.failures.len() == FAILURES {
+                    now.failures.pop_front();
+                }
+                now.failures.push_back((SystemTime::now(), why.as_str().into()));
+            }
             Phase::Playing | Phase::Stopped => {}
         }
         now.phase = phase;
@@ -251,5 +265,10 @@ mod tests {
         state.enter(Phase::Waiting { until: Instant::now(), why: "gone".into() });
         let status = state.status();
         assert!(!status.is_up() && status.last_failure.is_some_and(|(why, _)| why == "gone"));
+        for number in 0..2 * FAILURES {
+            state.enter(Phase::Waiting { until: Instant::now(), why: number.to_string() });
+        }
+        let failures = state.status().failures;
+        assert_eq!((failures.len(), &*failures[0].1, &*failures[9].1), (FAILURES, "10", "19"));
     }
 }

@@ -14,10 +14,10 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::drawn;
+
 /// No more pictures than this, whatever the camera sends.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// A picture takes milliseconds.
-const ENCODING: gst::ClockTime = gst::ClockTime::from_seconds(5);
 
 /// A picture with its masks. It is encoded once, however many look at it.
 pub struct View {
@@ -27,6 +27,7 @@ pub struct View {
     /// Since the camera's picture was there; `None` where its time is not known.
     delay: Option<Duration>,
     picture: Once,
+    drawn: Once,
     json: Once,
 }
 
@@ -93,7 +94,15 @@ impl Viewfinder {
         *taken = (Some(Instant::now()), taken.1 + 1);
         let sample = gst::Sample::builder().buffer(buffer).caps_if_some(caps.as_ref()).build();
         let (masks, delay) = (masks.cloned(), buffer.pts().and_then(|pts| delay(pad, pts)));
-        let view = View { number: taken.1, sample, masks, delay, picture: Once::new(), json: Once::new() };
+        let view = View {
+            number: taken.1,
+            sample,
+            masks,
+            delay,
+            picture: Once::new(),
+            drawn: Once::new(),
+            json: Once::new(),
+        };
         self.newest.send_replace(Some(Arc::new(view)));
     }
 
@@ -119,7 +128,18 @@ impl View {
     /// # Errors
     /// It cannot be encoded; why.
     pub fn picture(&self) -> Result<Arc<[u8]>> {
-        once(&self.picture, || self.encode())
+        once(&self.picture, || Ok(drawn::plain(&self.sample)?.into()))
+    }
+
+    /// The picture with its masks drawn on it, as JPEG; without where there are none yet. Takes a while the first time.
+    ///
+    /// # Errors
+    /// It cannot be encoded; why.
+    pub fn drawn(&self) -> Result<Arc<[u8]>> {
+        match &self.masks {
+            Some(masks) => once(&self.drawn, || Ok(drawn::with_masks(&self.sample, masks, None)?.into())),
+            None => self.picture(),
+        }
     }
 
     /// The picture with its masks, in JSON. Takes a while the first time.
@@ -134,13 +154,6 @@ impl View {
                 json!({ "number": self.number, "delay": delay, "jpeg": jpeg, "masks": self.masks()? });
             Ok(serde_json::to_vec(&whole)?.into())
         })
-    }
-
-    fn encode(&self) -> Result<Arc<[u8]>> {
-        let caps = gst::Caps::new_empty_simple("image/jpeg");
-        let jpeg = gst_video::convert_sample(&self.sample, &caps, Some(ENCODING))?;
-        let buffer = jpeg.buffer().context("the encoder gave no picture")?;
-        Ok(buffer.map_readable()?.as_slice().into())
     }
 
     fn masks(&self) -> Result<Option<MaskData>> {

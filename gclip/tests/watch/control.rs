@@ -1,92 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The interface behind the page: what is shown, changed and refused, over HTTP.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use super::client::Browser;
 use super::harness::{PATIENCE, Watch, camera, config};
 use gclip_testing::rtsp::{Server, free_port};
-
-struct Browser {
-    port: u16,
-    /// Further lines of the head.
-    head: String,
-}
-
-struct Reply {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    #[track_caller]
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.body)))
-    }
-
-    /// The sentence that says why not.
-    #[track_caller]
-    fn refusal(&self, status: u16) -> String {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
-        self.json()["error"].as_str().unwrap().to_string()
-    }
-}
-
-impl Browser {
-    fn ask(&self, method: &str, path: &str, more: &str, body: &str) -> Reply {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let host = if more.contains("Host:") { "" } else { "Host: localhost\r\n" };
-        let question = format!(
-            "{method} {path} HTTP/1.1\r\n{host}{}{more}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            self.head,
-            body.len()
-        );
-        stream.write_all(question.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("an answer has a head");
-        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Reply { status, head, body: answer[end + 4..].to_vec() }
-    }
-
-    fn get(&self, path: &str) -> Reply {
-        self.ask("GET", path, "", "")
-    }
-
-    fn send(&self, method: &str, path: &str, body: Value) -> Reply {
-        self.ask(method, path, "Content-Type: application/json\r\n", &body.to_string())
-    }
-
-    #[track_caller]
-    fn works(&self, method: &str, path: &str, body: Value) -> Value {
-        let reply = self.send(method, path, body);
-        assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
-        reply.json()
-    }
-
-    /// Looks until something is so.
-    #[track_caller]
-    fn until(&self, path: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let start = Instant::now();
-        loop {
-            let reply = self.get(path);
-            if reply.status == 200 && wanted(&reply.json()) {
-                return reply.json();
-            }
-            assert!(start.elapsed() < PATIENCE, "{what}: {}", String::from_utf8_lossy(&reply.body));
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
 
 fn labels(view: &Value) -> Vec<&str> {
     view["masks"]["regions"]
@@ -180,16 +103,8 @@ fn cameras_are_seen_changed_and_saved_while_they_play() {
     let states: Vec<&Value> =
         events["events"].as_array().unwrap().iter().map(|event| &event["line"]["state"]).collect();
     assert_eq!(states, ["connected", "lost"]);
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET /api/events/live?camera=gate HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    let mut told = String::new();
-    while !told.contains("\"connected\"") {
-        let mut bytes = [0; 4096];
-        let length = stream.read(&mut bytes).unwrap();
-        assert!(length > 0, "{told}");
-        told.push_str(&String::from_utf8_lossy(&bytes[..length]));
-    }
+    let mut live = here.listen("/api/events/live?camera=gate");
+    let told = live.until("\"connected\"");
     assert!(told.contains("text/event-stream") && told.contains("id: 1"), "{told}");
     watch.stop();
 }
@@ -219,7 +134,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         assert!(why.contains(key) && !why.contains('\n') && !why.contains("hunter2"), "{body}: {why}");
     }
     assert!(here.send("PATCH", "/api/cameras/hall", json!({ "fps": 1 })).refusal(404).contains("hall"));
-    assert!(here.send("DELETE", "/api/cameras/gate", json!({})).refusal(422).contains("[[camera]]"));
+    assert!(here.send("DELETE", "/api/cameras/hall", json!({})).refusal(404).contains("hall"));
     let typed = "Content-Type: application/json\r\n";
     here.ask("PATCH", "/api/cameras/gate", typed, "{").refusal(400);
     here.ask("PATCH", "/api/cameras/gate", typed, "[]").refusal(422);
@@ -264,9 +179,9 @@ fn with_a_token_nothing_is_told_without_it() {
     {
         stranger.get(path).refusal(401);
     }
-    assert_eq!(stranger.get("/api/session").json(), json!({ "token": true }));
+    assert_eq!(stranger.get("/api/session").json(), json!({ "token": true, "password": false }));
     stranger.send("POST", "/api/session", json!({ "token": "correct horse" })).refusal(401);
-    stranger.send("POST", "/api/session", json!({ "word": "correct horse" })).refusal(400);
+    stranger.send("POST", "/api/session", json!({ "word": "correct horse" })).refusal(422);
     let program = Browser { port, head: format!("Authorization: Bearer {token}\r\n") };
     assert_eq!(program.get("/api/cameras").json()["cameras"][0]["name"], "gate");
     let login = stranger.send("POST", "/api/session", json!({ "token": token }));
@@ -276,4 +191,139 @@ fn with_a_token_nothing_is_told_without_it() {
     assert_eq!(browser.get("/api/cameras").status, 200);
     watch.stop();
     assert!(!watch.stderr().contains(token));
+}
+
+#[test]
+fn a_camera_is_stopped_and_started_and_gets_another_rate_and_address() {
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (160, 90), 20);
+    server.serve("yard", (176, 144), 20);
+    let (port, metrics) = (free_port(), free_port());
+    let here = Browser { port, head: String::new() };
+    let file = config(&format!("metrics = '127.0.0.1:{metrics}'\nweb = {{ listen = '127.0.0.1:{port}' }}"))
+        + &camera("gate", &server.url("gate"), "")
+        + &camera("yard", &server.url("yard"), "enabled = false");
+    let mut watch = Watch::start(&file);
+    watch.until_camera("gate", "connected");
+    let at = |all: &Value, name: &str| {
+        all["cameras"].as_array().unwrap().iter().find(|camera| camera["name"] == name).unwrap().clone()
+    };
+    let state = |all: &Value, name: &str| at(all, name)["state"].as_str().unwrap().to_string();
+    here.until("/api/cameras", "one plays, one does not", |all| {
+        state(all, "gate") == "playing" && state(all, "yard") == "stopped"
+    });
+    assert_eq!(here.get("/readyz").status, 200, "one that is not to be watched is not waited for");
+
+    here.works("POST", "/api/cameras/yard/start", json!({}));
+    watch.until_camera("yard", "connected");
+    here.works("POST", "/api/cameras/gate/stop", json!({}));
+    assert_eq!(watch.until_camera("gate", "lost")["reason"], "stopped");
+    let all = here.until("/api/cameras", "it has stopped", |all| state(all, "gate") == "stopped");
+    assert_eq!(at(&all, "gate")["counts"]["connections"], 1);
+    let before = here.get("/api/cameras/gate").json();
+    assert_eq!((&before["keys"]["enabled"], &before["saved"]), (&json!(false), &json!(false)));
+    // Other words while it is stopped are there when it starts.
+    here.works("PATCH", "/api/cameras/gate", json!({ "prompts": "sky" }));
+    here.works("POST", "/api/cameras/gate/start", json!({}));
+    watch.until_camera("gate", "connected");
+    let is_sky = |view: &Value| view["masks"].is_object() && labels(view) == ["sky"];
+    here.until("/api/cameras/gate/view", "it looks for the sky", is_sky);
+    assert!(here.send("POST", "/api/cameras/hall/stop", json!({})).refusal(404).contains("hall"));
+    assert_eq!(here.send("GET", "/api/cameras/gate/stop", json!({})).status, 405);
+
+    // Another rate, and another place: new connections of this camera alone.
+    here.works("PATCH", "/api/cameras/gate", json!({ "fps": 2 }));
+    watch.until_camera("gate", "lost");
+    watch.until_camera("gate", "connected");
+    let frames =
+        |name: &str| at(&here.get("/api/cameras").json(), name)["counts"]["frames"].as_u64().unwrap();
+    let (before, start) = (frames("gate"), Instant::now());
+    std::thread::sleep(Duration::from_secs(4));
+    let rate = (frames("gate") - before) as f64 / start.elapsed().as_secs_f64();
+    assert!((0.5..4.0).contains(&rate), "{rate} frames a second of 2");
+    here.works("PATCH", "/api/cameras/gate", json!({ "url": server.url("yard"), "fps": null }));
+    watch.until_camera("gate", "lost");
+    watch.until_camera("gate", "connected");
+    let all = here.until("/api/cameras", "it is the other one", |all| at(all, "gate")["width"] == 176);
+    assert_eq!(at(&all, "yard")["counts"]["connections"], 1, "the other one was not disturbed");
+
+    // A picture to keep.
+    let snapshot = here.get("/api/cameras/yard/snapshot");
+    assert!(snapshot.status == 200 && snapshot.head.contains("image/jpeg"), "{}", snapshot.head);
+    let plain = here.get("/api/cameras/yard/snapshot?masks=false");
+    let [drawn, plain] =
+        [&snapshot, &plain].map(|reply| image::load_from_memory(&reply.body).unwrap().to_rgb8());
+    assert!(drawn.dimensions() == (176, 144) && plain.dimensions() == (176, 144));
+    // The legend stands on a dark box at the lower left.
+    let difference = |x: u32, y: u32| -> u32 {
+        let pixels = drawn.get_pixel(x, y).0.into_iter().zip(plain.get_pixel(x, y).0);
+        pixels.map(|(one, other)| u32::from(one.abs_diff(other))).sum()
+    };
+    let changed = (0..176 * 144).filter(|at| difference(at % 176, at / 176) > 60).count();
+    assert!(changed > 1000, "{changed} pixels are drawn on");
+    assert!(here.get("/api/cameras/yard/snapshot?masks=maybe").refusal(400).contains("masks"));
+    assert!(here.get("/api/cameras/hall/snapshot").refusal(404).contains("hall"));
+
+    // How they are, from the counters that the metrics show.
+    let health = here.get("/api/health").json();
+    let shown = Browser { port: metrics, head: String::new() };
+    let text = String::from_utf8(shown.get("/metrics").body).unwrap();
+    let metric = |name: &str| -> f64 {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    };
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{health}"));
+    for (name, of_it) in
+        health["cameras"].as_array().unwrap().iter().zip(["gate", "yard"]).map(|pair| (pair.1, pair.0))
+    {
+        for (key, count) in of_it["counts"].as_object().unwrap() {
+            let metric = metric(&format!("gclip_camera_{key}_total{{camera=\"{name}\"}}"));
+            assert!(
+                metric >= number(count) && metric < number(count) + 60.0,
+                "{name} {key}: {count}, {metric}"
+            );
+        }
+    }
+    assert_eq!(health["cameras"][0]["failures"], json!([]), "being stopped is no failure");
+    assert!(number(&health["model"]["fill"]) >= 1.0 && number(&health["model"]["queue_ms"]) >= 0.0);
+    assert!((metric("gclip_model_batch_frames") - number(&health["model"]["fill"])).abs() < 1.0);
+    assert_eq!(metric("gclip_texts_encoded_total"), number(&health["texts"]["encoded"]));
+    assert!(number(&health["texts"]["hits"]) + number(&health["texts"]["misses"]) >= 4.0);
+    assert!(number(&health["process"]["resident_bytes"]) > 1e7);
+
+    server.say("drop yard");
+    watch.until_camera("yard", "lost");
+    let health = here.until("/api/health", "why it was lost", |health| {
+        at(health, "yard")["failures"].as_array().is_some_and(|failures| !failures.is_empty())
+    });
+    let failure = &at(&health, "yard")["failures"][0];
+    assert!(failure["why"].as_str().unwrap().len() > 3 && failure["time"].as_str().unwrap().ends_with('Z'));
+    watch.stop();
+}
+
+#[test]
+fn it_begins_and_ends_without_a_camera() {
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (160, 90), 10);
+    let port = free_port();
+    let here = Browser { port, head: String::new() };
+    let mut watch = Watch::start(&config(&format!("web = {{ listen = '127.0.0.1:{port}' }}")));
+    let none = |all: &Value| all["cameras"].as_array().unwrap().is_empty();
+    here.until("/api/cameras", "there is none", |all| none(all) && all["model"]["forwards"] == 0);
+    assert_eq!(here.get("/readyz").status, 200);
+    let gate = json!({ "name": "gate", "url": server.url("gate"), "prompts": "sky" });
+    here.works("POST", "/api/cameras", gate.clone());
+    watch.until_camera("gate", "connected");
+    here.works("DELETE", "/api/cameras/gate", json!({}));
+    assert_eq!(watch.until_camera("gate", "lost")["reason"], "stopped");
+    here.until("/api/cameras", "there is none again", none);
+    here.works("POST", "/api/config/save", json!({}));
+    // The model has stayed, and so has the place of the table in the file.
+    here.works("POST", "/api/cameras", gate);
+    watch.until_camera("gate", "connected");
+    here.works("POST", "/api/config/save", json!({}));
+    assert!(
+        std::fs::read_to_string(watch.path("cameras.toml")).unwrap().contains("[[camera]]\nname = \"gate\"")
+    );
+    watch.stop();
 }

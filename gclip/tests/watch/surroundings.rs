@@ -95,14 +95,14 @@ fn a_pipe_holds_up_nobody_whether_it_is_read_or_not() {
     watch.stop();
 }
 
-/// A file system of 256 KiB, until it is dropped; `None`, with the reason, where that takes more rights.
-struct SmallDisk(tempfile::TempDir);
+/// A small file system, until it is dropped; `None`, with the reason, where that takes more rights.
+pub struct SmallDisk(pub tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Option<SmallDisk> {
+    pub fn mount(size: &str) -> Option<SmallDisk> {
         let folder = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
             .arg(folder.path())
             .stderr(Stdio::null())
             .status();
@@ -123,7 +123,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_leaves_no_part_of_a_line_and_is_used_again_when_there_is_room() {
     let Some(mut server) = Server::start() else { return };
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount("256k") else { return };
     server.serve("gate", (160, 90), 15);
     let (path, filler) = (disk.0.path().join("lines.jsonl"), disk.0.path().join("filler"));
     std::fs::write(&filler, [0; 128 << 10]).unwrap();

@@ -59,6 +59,7 @@ impl<'a> Written<'a> {
             prompt_thresholds: classes.thresholds,
             zones: self.zones(self.find(|camera| camera.zones.as_ref()))?,
             outputs: self.outputs(outputs)?,
+            enabled: self.own.enabled.or(self.defaults.enabled).unwrap_or(true),
             masks: self.own.masks.or(self.defaults.masks).unwrap_or_default(),
             protocols: self.own.protocols.or(self.defaults.protocols).unwrap_or_default(),
             certificate: self.own.certificate.or(self.defaults.certificate).unwrap_or_default(),

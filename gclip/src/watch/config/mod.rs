@@ -23,6 +23,7 @@ pub use source::{PICTURES, Source};
 
 use crate::address::Address;
 use crate::redact::Secrets;
+use crate::watch::tls;
 use gstgclip::model::Thresholds;
 use gstgclip::presence::Zones;
 
@@ -33,6 +34,9 @@ pub struct Config {
     pub model: String,
     pub metrics: Option<SocketAddr>,
     pub web: Option<Web>,
+    pub history: Option<History>,
+    /// Properties of gclipsegment that all cameras share, as `name=value`.
+    pub segment: Vec<String>,
     pub outputs: Vec<Output>,
     pub cameras: Vec<Camera>,
     pub secrets: Secrets,
@@ -42,8 +46,32 @@ pub struct Config {
 #[derive(Clone, PartialEq)]
 pub struct Web {
     pub listen: SocketAddr,
-    /// What who asks has to know.
+    /// What who asks has to know: this, or the other.
     pub token: Option<String>,
+    pub login: Option<Login>,
+    pub tls: Option<tls::Files>,
+    /// Whether browsers speak TLS, if not with this program.
+    pub behind_proxy: bool,
+}
+
+#[derive(Clone, PartialEq)]
+pub struct Login {
+    pub user: String,
+    /// Of the password, by Argon2id.
+    pub hash: String,
+}
+
+/// What is kept of what has happened, and for how long.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    pub folder: PathBuf,
+    /// Of events and statistics; older ones go.
+    pub age: Duration,
+    /// Of the database.
+    pub bytes: u64,
+    pub snapshot_age: Duration,
+    /// 0: none are taken.
+    pub snapshot_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +144,8 @@ pub struct Camera {
     pub labels: Vec<String>,
     /// Names of [`Config::outputs`].
     pub outputs: Vec<String>,
+    /// Whether it is watched at all.
+    pub enabled: bool,
     pub masks: Masks,
     pub protocols: Protocols,
     pub certificate: Certificate,

@@ -16,6 +16,7 @@ pub struct File {
     pub model: Spanned<String>,
     pub metrics: Option<SocketAddr>,
     pub web: Option<Spanned<Web>>,
+    pub history: Option<History>,
     /// Properties of gclipsegment, for all cameras.
     #[serde(default)]
     pub segment: Properties,
@@ -34,8 +35,23 @@ pub struct File {
 pub struct Web {
     pub listen: SocketAddr,
     pub token: Option<Spanned<String>>,
+    pub user: Option<Spanned<String>>,
+    /// As `gclip watch --hash-password` prints it.
+    pub password: Option<Spanned<String>>,
+    pub certificate: Option<Spanned<String>>,
+    pub key: Option<Spanned<String>>,
     #[serde(default)]
     pub behind_proxy: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct History {
+    pub folder: Option<Spanned<String>>,
+    pub days: Option<Spanned<u32>>,
+    pub megabytes: Option<Spanned<u32>>,
+    pub snapshot_days: Option<Spanned<u32>>,
+    pub snapshot_megabytes: Option<Spanned<u32>>,
 }
 
 pub type Properties = BTreeMap<String, Spanned<toml::Value>>;
@@ -50,6 +66,7 @@ pub struct Camera {
     pub prompt_thresholds: Option<Spanned<String>>,
     pub zones: Option<Spanned<String>>,
     pub outputs: Option<Vec<Spanned<String>>>,
+    pub enabled: Option<bool>,
     pub masks: Option<Masks>,
     pub protocols: Option<Protocols>,
     pub certificate: Option<Certificate>,

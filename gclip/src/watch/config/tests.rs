@@ -30,7 +30,7 @@ fn refuses(text: &str, words: &[&str]) {
 #[test]
 fn what_is_not_written_has_a_default() {
     let config = read(GOOD).unwrap();
-    assert!(config.metrics.is_none() && config.model == "m");
+    assert!(config.metrics.is_none() && config.history.is_none() && config.model == "m");
     assert_eq!((config.outputs.len(), &config.outputs[0].what), (1, &What::Changes));
     assert!(matches!(config.outputs[0].target, Target::Stdout));
     let camera = &config.cameras[0];
@@ -62,6 +62,48 @@ fn cameras_take_what_they_do_not_say_from_the_defaults() {
 }
 
 #[test]
+fn what_is_kept_and_for_how_long() {
+    let history = |rest: &str| read(&format!("{GOOD}[history]\n{rest}")).unwrap().history.unwrap();
+    let usual = history("");
+    assert_eq!(usual.folder, Path::new("folder/history"));
+    assert_eq!((usual.age.as_secs(), usual.snapshot_age.as_secs()), (30 * 86_400, 7 * 86_400));
+    assert_eq!((usual.bytes, usual.snapshot_bytes), (500 << 20, 1000 << 20));
+    let other = history("folder = '/x'\ndays = 1\nmegabytes = 2\nsnapshot-days = 3\nsnapshot-megabytes = 0");
+    assert_eq!(
+        (other.folder.as_path(), other.age.as_secs(), other.bytes),
+        (Path::new("/x"), 86_400, 2 << 20)
+    );
+    assert_eq!((other.snapshot_age.as_secs(), other.snapshot_bytes), (3 * 86_400, 0));
+    refuses(&format!("{GOOD}[history]\ndays = 0"), &[":7: history.days", "from 1 to 3650"]);
+    refuses(&format!("{GOOD}[history]\nmegabytes = 0"), &[":7: history.megabytes"]);
+    refuses(&format!("{GOOD}[history]\nfolder = ''"), &[":7: history.folder", "empty"]);
+    refuses(&format!("{GOOD}[history]\nday = 3"), &[":7: history.day", "unknown field"]);
+}
+
+#[test]
+fn who_may_reach_the_page() {
+    let web = |rest: &str| format!("{GOOD}[web]\n{rest}\n");
+    let token = "token = '0123456789abcdef'";
+    assert!(read(&web("listen = '127.0.0.1:1'")).unwrap().web.unwrap().token.is_none());
+    let behind = format!("listen = '0.0.0.0:1'\n{token}\nbehind-proxy = true");
+    assert!(read(&web(&behind)).unwrap().web.unwrap().behind_proxy);
+    refuses(&web("listen = '0.0.0.0:1'"), &[":6: web.token", "set a token"]);
+    refuses(&web(&format!("listen = '0.0.0.0:1'\n{token}")), &[":6: web.certificate", "behind-proxy = true"]);
+    refuses(&web("listen = '127.0.0.1:1'\ntoken = 'short'"), &[":8: web.token", "16 characters"]);
+    let hash = crate::watch::password::hash("correct horse").unwrap();
+    let login = format!("listen = '127.0.0.1:1'\nuser = 'anna'\npassword = '{hash}'");
+    let read_login = read(&web(&login)).unwrap().web.unwrap().login.unwrap();
+    assert_eq!((read_login.user.as_str(), &read_login.hash), ("anna", &hash));
+    let plain = "listen = '127.0.0.1:1'\nuser = 'anna'\npassword = 'correct horse'";
+    refuses(&web(plain), &[":9: web.password", "--hash-password"]);
+    refuses(&web("listen = '127.0.0.1:1'\nuser = 'anna'"), &[":8: web.password", "missing"]);
+    refuses(&web("listen = '127.0.0.1:1'\npassword = 'x'"), &[":8: web.user", "missing"]);
+    refuses(&web("listen = '127.0.0.1:1'\ncertificate = 'x.pem'"), &[":8: web.key", "missing"]);
+    let files = "listen = '127.0.0.1:1'\ncertificate = 'x.pem'\nkey = 'x.key'";
+    refuses(&web(files), &[":8: web.certificate", "cannot read the certificate folder/x.pem"]);
+}
+
+#[test]
 fn what_is_told_beside_the_lines() {
     let text = |rest: &str| format!("{GOOD}[output.x]\ntype = 'mqtt'\nbroker = 'mqtt://h'\n{rest}");
     let target = |rest: &str| match read(&text(rest)).unwrap().outputs.remove(0).target {
@@ -83,9 +125,12 @@ fn a_camera_is_compared_with_what_it_was() {
     let (one, same) = (camera(&text), camera(&format!("{text}outputs = ['x']\n[output.x]\ntype = 'stdout'")));
     assert!(one.is_like(&same) && one != same, "where its lines go is another matter");
     assert_eq!((one.labels.join(" "), one.zone_names().join(" ")), ("cat".into(), "door".into()));
-    for changed in
-        [text.replace("'cat'", "'dog'"), text.replace("secret", "other"), text.clone() + "fps = 5\n"]
-    {
+    for changed in [
+        text.replace("'cat'", "'dog'"),
+        text.replace("secret", "other"),
+        text.clone() + "fps = 5\n",
+        text.clone() + "enabled = false\n",
+    ] {
         assert!(!one.is_like(&camera(&changed)), "{changed}");
     }
 }
@@ -106,7 +151,8 @@ fn mistakes_in_the_form() {
 
 #[test]
 fn mistakes_in_cameras() {
-    refuses("model = 'm'", &["no [[camera]]"]);
+    refuses("model = 'm'", &["no [[camera]]", "[web]"]);
+    assert!(read("model = 'm'\nweb = { listen = '127.0.0.1:1' }").unwrap().cameras.is_empty());
     refuses(&GOOD.replace("name = 'gate'", ""), &[":2: camera[0].name", "missing"]);
     refuses(&GOOD.replace("'gate'", "'a/b'"), &[":3: camera[0].name"]);
     refuses(&GOOD.replace("prompts = 'cat'", ""), &[":2: camera.gate.prompts", "missing"]);

@@ -1,48 +1,45 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The interface: JSON over HTTP.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, IF_MATCH, SET_COOKIE};
+use axum::http::header::{CONTENT_TYPE, IF_MATCH};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::Mutex;
-use tokio::sync::broadcast::error::RecvError;
 
-use super::guard::{Guard, SESSION};
-use super::{COOKIE_NAME, House, refuse};
+use super::asked::{Asked, Named};
+use super::{House, refuse};
+use crate::usage;
 use crate::watch::config::Camera;
 use crate::watch::desk::{Refusal, Wish};
-use crate::watch::feed::Happening;
+use crate::watch::history;
+use crate::watch::line;
+use crate::watch::metrics::{OutputStatus, Snapshot};
 use crate::watch::state::{COUNTERS, Phase, Status};
 use crate::watch::view::View;
 
 /// A picture that does not come is not waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Before the next token may be tried, after a wrong one.
-const PENALTY: Duration = Duration::from_secs(1);
-/// Events that one question brings, at most.
-const EVENTS: usize = 1000;
 
 pub fn routes() -> Router<House> {
     Router::new()
         .route("/api/cameras", get(cameras).post(add))
         .route("/api/cameras/{name}", get(camera).patch(change).delete(remove))
+        .route("/api/cameras/{name}/start", post(start))
+        .route("/api/cameras/{name}/stop", post(stop))
         .route("/api/cameras/{name}/picture", get(picture))
+        .route("/api/cameras/{name}/snapshot", get(snapshot))
         .route("/api/cameras/{name}/view", get(view))
+        .route("/api/health", get(health))
         .route("/api/config/save", post(save))
         .route("/api/config/reload", post(reload))
-        .route("/api/events", get(events))
-        .route("/api/events/live", get(live_events))
 }
 
 pub fn probed(outcome: Result<(), String>) -> Response {
@@ -52,92 +49,105 @@ pub fn probed(outcome: Result<(), String>) -> Response {
     }
 }
 
-// Who may ask.
-
-#[derive(Deserialize)]
-struct Login {
-    token: String,
-}
-
-/// Shows the token once and is known from then on, by a cookie.
-pub fn session(guard: Arc<Guard>, is_secure: bool) -> Router<House> {
-    // One at a time: a token is not found by trying.
-    let door = Arc::new(Mutex::new(()));
-    let asked = guard.clone();
-    let login = move |login: Result<Json<Login>, JsonRejection>| async move {
-        let Json(Login { token }) = match login {
-            Ok(login) => login,
-            Err(why) => return refuse(StatusCode::BAD_REQUEST, why.body_text()),
-        };
-        let _alone = door.lock().await;
-        if !guard.is_token(&token) {
-            tokio::time::sleep(PENALTY).await;
-            return refuse(StatusCode::UNAUTHORIZED, "the token is wrong");
-        }
-        match guard.let_in() {
-            Ok(session) => {
-                let secure = if is_secure { "; Secure" } else { "" };
-                let age = SESSION.as_secs();
-                let cookie = format!(
-                    "{COOKIE_NAME}={session}; HttpOnly; SameSite=Strict; Path=/; Max-Age={age}{secure}"
-                );
-                ([(SET_COOKIE, cookie)], Json(json!({}))).into_response()
-            }
-            Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        }
-    };
-    let needed = move || async move { Json(json!({ "token": asked.needs_token() })) };
-    Router::new().route("/api/session", get(needed).post(login))
-}
-
 // Cameras.
 
 async fn cameras(State(house): State<House>) -> Json<Value> {
     let snapshot = house.board.snapshot();
     let cameras: Vec<Value> = snapshot.cameras.iter().map(status).collect();
-    let outputs: Vec<Value> = snapshot
-        .outputs
-        .iter()
-        .map(|output| {
-            json!({
-                "name": output.name, "delivered": output.delivered, "dropped": output.dropped, "waiting": output.waiting,
-            })
+    let outputs: Vec<Value> = snapshot.outputs.iter().map(output).collect();
+    let history = snapshot.history.as_ref().map(history);
+    Json(json!({
+        "cameras": cameras, "outputs": outputs, "model": model(&snapshot), "history": history, "tried": house.is_tried,
+    }))
+}
+
+/// What the metrics show, from the same counters, and why cameras were lost.
+async fn health(State(house): State<House>) -> Json<Value> {
+    let snapshot = house.board.snapshot();
+    let cameras = snapshot.cameras.iter().map(|camera| {
+        let failures =
+            camera.failures.iter().map(|(at, why)| json!({ "time": line::utc_of(*at), "why": &**why }));
+        json!({
+            "name": &*camera.name, "state": state(&camera.phase), "counts": counts(camera),
+            "failures": failures.collect::<Vec<_>>(),
         })
-        .collect();
-    let number = |field| snapshot.model.as_ref().and_then(|stats| stats.get::<u64>(field).ok());
-    let model = json!({
-        "forwards": number("batches"), "frames": number("batched-frames"), "queue": number("queue-level"),
-        "forward_ms": number("forward-p50").map(|time| time as f64 / 1e6),
     });
-    Json(json!({ "cameras": cameras, "outputs": outputs, "model": model, "tried": house.is_tried }))
+    let outputs: Vec<Value> = snapshot.outputs.iter().map(output).collect();
+    let number = |field| snapshot.model.as_ref().and_then(|stats| stats.get::<u64>(field).ok());
+    let texts = json!({
+        "hits": number("cache-hits"), "misses": number("cache-misses"), "encoded": number("texts-encoded"),
+    });
+    let process = json!({
+        "started": line::utc_of(snapshot.started), "resident_bytes": usage::memory("VmRSS:"),
+        "cpu_seconds": usage::threads().map(|(_, seconds)| seconds).sum::<f64>(),
+    });
+    Json(json!({
+        "cameras": cameras.collect::<Vec<_>>(), "outputs": outputs, "model": model(&snapshot), "texts": texts,
+        "history": snapshot.history.as_ref().map(history), "process": process,
+    }))
+}
+
+fn output(output: &OutputStatus) -> Value {
+    json!({
+        "name": output.name, "delivered": output.delivered, "dropped": output.dropped, "waiting": output.waiting,
+    })
+}
+
+fn model(snapshot: &Snapshot) -> Value {
+    let number = |field| snapshot.model.as_ref().and_then(|stats| stats.get::<u64>(field).ok());
+    let millis = |field| number(field).map(|time| time as f64 / 1e6);
+    let fill = snapshot.model.as_ref().and_then(|stats| stats.get::<f64>("mean-batch-fill").ok());
+    json!({
+        "forwards": number("batches"), "frames": number("batched-frames"), "fill": fill,
+        "queue": number("queue-level"), "queue_ms": millis("queue-wait-p50"),
+        "preprocess_ms": millis("preprocess-p50"), "forward_ms": millis("forward-p50"),
+        "forward_p95_ms": millis("forward-p95"), "decode_ms": millis("decode-p50"),
+    })
+}
+
+fn state(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Connecting => "connecting",
+        Phase::Playing => "playing",
+        Phase::Waiting { .. } => "waiting",
+        Phase::Stopped => "stopped",
+    }
+}
+
+/// By the names of the metrics, without what they have in common.
+fn counts(status: &Status) -> Map<String, Value> {
+    let count = |((name, _), count): (&(&str, &str), &u64)| {
+        (name.trim_start_matches("gclip_camera_").to_string(), Value::from(*count))
+    };
+    COUNTERS.iter().zip(&status.counts).map(count).collect()
+}
+
+fn history(status: &history::Status) -> Value {
+    json!({
+        "events": status.events, "lost_events": status.lost_events,
+        "snapshots": status.snapshots, "lost_snapshots": status.lost_snapshots, "lost_minutes": status.lost_minutes,
+        "database_bytes": status.database_bytes, "snapshot_bytes": status.snapshot_bytes, "trouble": status.trouble,
+    })
 }
 
 fn status(status: &Status) -> Value {
     let now = Instant::now();
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let (state, why, next) = match &status.phase {
-        Phase::Connecting => ("connecting", None, None),
-        Phase::Playing => ("playing", None, None),
-        Phase::Waiting { until, why } => {
-            ("waiting", Some(why), Some(millis(until.saturating_duration_since(now))))
-        }
-        Phase::Stopped => ("stopped", None, None),
+    let (why, next) = match &status.phase {
+        Phase::Waiting { until, why } => (Some(why), Some(millis(until.saturating_duration_since(now)))),
+        Phase::Connecting | Phase::Playing | Phase::Stopped => (None, None),
     };
-    let count = |((name, _), count): (&(&str, &str), &u64)| {
-        (name.trim_start_matches("gclip_camera_").to_string(), Value::from(*count))
-    };
-    let counts: Map<String, Value> = COUNTERS.iter().zip(&status.counts).map(count).collect();
     json!({
-        "name": &*status.name, "state": state, "why": why, "next_try_ms": next,
+        "name": &*status.name, "state": state(&status.phase), "why": why, "next_try_ms": next,
         "width": status.size.0, "height": status.size.1,
         "silence_ms": millis(status.silence), "mask_age_ms": status.mask_age.map(millis),
         "frames_per_second": status.source_rate, "masks_per_second": status.mask_rate,
         "last_failure": status.last_failure.as_ref().map(|(why, ago)| json!({ "why": why, "ms_ago": millis(*ago) })),
-        "counts": counts,
+        "counts": counts(status),
     })
 }
 
-async fn camera(State(house): State<House>, Path(name): Path<String>) -> Response {
+async fn camera(State(house): State<House>, Named(name): Named<String>) -> Response {
     let now = house.board.snapshot().cameras.iter().find(|camera| *camera.name == *name).map(status);
     let answered = house.bell.ring(Wish::Describe(name.clone()), None).await;
     // After that: what has been changed before is in it.
@@ -166,7 +176,7 @@ async fn add(State(house): State<House>, headers: HeaderMap, keys: Keys) -> Resp
 
 async fn change(
     State(house): State<House>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     headers: HeaderMap,
     keys: Keys,
 ) -> Response {
@@ -185,8 +195,20 @@ async fn wish(
     }
 }
 
-async fn remove(State(house): State<House>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+async fn remove(State(house): State<House>, Named(name): Named<String>, headers: HeaderMap) -> Response {
     ring(&house, &headers, Wish::Remove(name)).await
+}
+
+async fn start(State(house): State<House>, Named(name): Named<String>, headers: HeaderMap) -> Response {
+    ring(&house, &headers, Wish::Change(name, enabled(true))).await
+}
+
+async fn stop(State(house): State<House>, Named(name): Named<String>, headers: HeaderMap) -> Response {
+    ring(&house, &headers, Wish::Change(name, enabled(false))).await
+}
+
+fn enabled(yes: bool) -> Map<String, Value> {
+    Map::from_iter([("enabled".to_string(), yes.into())])
 }
 
 async fn save(State(house): State<House>, headers: HeaderMap) -> Response {
@@ -220,6 +242,7 @@ fn answer(answer: Result<Value, Refusal>) -> Response {
 // What they show.
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct After {
     #[serde(default)]
     after: u64,
@@ -245,71 +268,37 @@ type Made = fn(&View) -> anyhow::Result<Arc<[u8]>>;
 
 async fn picture(
     State(house): State<House>,
-    Path(name): Path<String>,
-    Query(After { after }): Query<After>,
+    Named(name): Named<String>,
+    Asked(After { after }): Asked<After>,
 ) -> Response {
     shown(&house, &name, after, "image/jpeg", View::picture).await
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shown {
+    #[serde(default = "yes")]
+    masks: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// One picture of now, to be kept.
+async fn snapshot(
+    State(house): State<House>,
+    Named(name): Named<String>,
+    Asked(Shown { masks }): Asked<Shown>,
+) -> Response {
+    let made = if masks { View::drawn } else { View::picture };
+    shown(&house, &name, 0, "image/jpeg", made).await
+}
+
 async fn view(
     State(house): State<House>,
-    Path(name): Path<String>,
-    Query(After { after }): Query<After>,
+    Named(name): Named<String>,
+    Asked(After { after }): Asked<After>,
 ) -> Response {
     shown(&house, &name, after, "application/json", View::json).await
-}
-
-// What has happened.
-
-#[derive(Deserialize)]
-struct Since {
-    #[serde(default)]
-    since: u64,
-    camera: Option<String>,
-    limit: Option<usize>,
-}
-
-async fn events(State(house): State<House>, Query(query): Query<Since>) -> Json<Value> {
-    let limit = query.limit.unwrap_or(100).min(EVENTS);
-    let (events, _) = house.feed.since(query.since, query.camera.as_deref(), limit);
-    Json(json!({ "events": events.iter().map(event).collect::<Vec<_>>() }))
-}
-
-fn event(happening: &Happening) -> Value {
-    let line: Value = serde_json::from_str(&happening.line).unwrap_or_default();
-    json!({ "number": happening.number, "line": line })
-}
-
-/// Server-sent events: those after `since`, then each as it comes.
-async fn live_events(
-    State(house): State<House>,
-    Query(query): Query<Since>,
-    headers: HeaderMap,
-) -> impl IntoResponse {
-    // A browser that was cut off says what it had last.
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
-    let limit = query.limit.unwrap_or(100).min(EVENTS);
-    let (mut past, live) = house.feed.since(last.unwrap_or(query.since), query.camera.as_deref(), limit);
-    past.reverse();
-    let next = move |(mut past, mut live, camera): (Vec<Happening>, _, Option<String>)| async move {
-        let happening = loop {
-            if let Some(happening) = past.pop() {
-                break happening;
-            }
-            let received: Result<Happening, RecvError> =
-                tokio::sync::broadcast::Receiver::recv(&mut live).await;
-            match received {
-                Ok(happening) if camera.as_ref().is_none_or(|camera| **camera == *happening.camera) => {
-                    break happening;
-                }
-                // Not asked for; or too slow: what is missed can be asked for by its numbers.
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return None,
-            }
-        };
-        let event = Event::default().id(happening.number.to_string()).data(&*happening.line);
-        Some((Ok::<_, Infallible>(event), (past, live, camera)))
-    };
-    let stream = futures_util::stream::unfold((past, live, query.camera), next);
-    Sse::new(stream).keep_alive(KeepAlive::default())
 }

@@ -10,6 +10,9 @@ use axum::http::StatusCode;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use crate::watch::config::Login;
+use crate::watch::password;
+
 /// A session ends after this long.
 pub const SESSION: Duration = Duration::from_secs(12 * 3600);
 /// More browsers than this are not let in at a time; the oldest has to come again.
@@ -32,23 +35,32 @@ pub type Refusal = (StatusCode, &'static str);
 
 pub struct Guard {
     token: Option<[u8; 32]>,
+    login: Option<Login>,
     sessions: Mutex<HashMap<String, Instant>>,
 }
 
 impl Guard {
-    pub fn new(token: Option<&str>) -> Guard {
-        Guard { token: token.map(digest), sessions: Mutex::default() }
+    pub fn new(token: Option<&str>, login: Option<Login>) -> Guard {
+        Guard { token: token.map(digest), login, sessions: Mutex::default() }
     }
 
     pub fn needs_token(&self) -> bool {
         self.token.is_some()
     }
 
+    pub fn needs_password(&self) -> bool {
+        self.login.is_some()
+    }
+
+    fn is_open(&self) -> bool {
+        self.token.is_none() && self.login.is_none()
+    }
+
     /// # Errors
     /// Why it may not.
     pub fn check(&self, ask: &Ask) -> Result<(), Refusal> {
-        // Without a token whoever is on this machine may ask; but a name that leads here from elsewhere is a trick.
-        if self.token.is_none() && !ask.host.is_some_and(is_local) {
+        // Where nothing is needed whoever is on this machine may ask; but a name that leads here from elsewhere is a trick.
+        if self.is_open() && !ask.host.is_some_and(is_local) {
             return Err((StatusCode::FORBIDDEN, "ask for localhost or 127.0.0.1"));
         }
         if ask.changes {
@@ -60,11 +72,15 @@ impl Guard {
                 return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it as application/json"));
             }
         }
-        let is_open = !ask.path.starts_with("/api/") || ask.path == "/api/session";
-        if is_open || self.token.is_none() || self.knows(ask) {
+        let is_for_all = !ask.path.starts_with("/api/") || ask.path == "/api/session";
+        if is_for_all || self.is_open() || self.knows(ask) {
             return Ok(());
         }
-        Err((StatusCode::UNAUTHORIZED, "the token is missing or wrong"))
+        let why = match self.token {
+            Some(_) => "the token is missing or wrong",
+            None => "log in first: POST user and password to /api/session",
+        };
+        Err((StatusCode::UNAUTHORIZED, why))
     }
 
     fn knows(&self, ask: &Ask) -> bool {
@@ -80,7 +96,14 @@ impl Guard {
         self.token == Some(digest(token))
     }
 
-    /// Lets a browser in that has shown the token; it is known by what is returned.
+    /// Takes as long for a wrong user as for a wrong password.
+    pub fn is_password(&self, user: &str, password: &str) -> bool {
+        let Some(login) = &self.login else { return false };
+        let fits = password::fits(password, &login.hash);
+        digest(user) == digest(&login.user) && fits
+    }
+
+    /// Lets a browser in that has shown what is needed; it is known by what is returned.
     ///
     /// # Errors
     /// The system has no random numbers.
@@ -139,7 +162,7 @@ mod tests {
 
     #[test]
     fn without_a_token_only_this_machine_asks() {
-        let guard = Guard::new(None);
+        let guard = Guard::new(None, None);
         for host in ["localhost", "localhost:8090", "127.0.0.1:8090", "127.1.2.3", "[::1]:8090"] {
             assert_eq!(status(&guard, Ask { host: Some(host), ..HERE }), 200, "{host}");
         }
@@ -151,7 +174,7 @@ mod tests {
 
     #[test]
     fn no_page_from_elsewhere_changes_anything() {
-        let guard = Guard::new(None);
+        let guard = Guard::new(None, None);
         let change = Ask { changes: true, ..HERE };
         assert_eq!(status(&guard, change), 200);
         assert_eq!(status(&guard, Ask { origin: Some("http://localhost:8090"), ..change }), 200);
@@ -163,7 +186,7 @@ mod tests {
 
     #[test]
     fn with_a_token_everything_but_the_page_needs_it() {
-        let guard = Guard::new(Some("correct horse battery"));
+        let guard = Guard::new(Some("correct horse battery"), None);
         let from = Ask { host: Some("cameras.example"), ..HERE };
         assert_eq!(status(&guard, from), 401);
         assert_eq!(status(&guard, Ask { bearer: Some("correct horse batterx"), ..from }), 401);
@@ -180,5 +203,19 @@ mod tests {
         assert_ne!(guard.let_in().unwrap(), guard.let_in().unwrap());
         (0..2 * SESSIONS).for_each(|_| drop(guard.let_in()));
         assert!(guard.sessions.lock().len() <= SESSIONS);
+    }
+
+    #[test]
+    fn user_and_password_stand_for_a_token() {
+        let login = Login { user: "anna".into(), hash: password::hash("correct horse").unwrap() };
+        let guard = Guard::new(None, Some(login));
+        let from = Ask { host: Some("cameras.example"), ..HERE };
+        assert_eq!(status(&guard, from), 401);
+        assert_eq!(status(&guard, Ask { bearer: Some("correct horse"), ..from }), 401);
+        assert!(guard.is_password("anna", "correct horse"));
+        assert!(!guard.is_password("anna", "correct horsf") && !guard.is_password("otto", "correct horse"));
+        let session = guard.let_in().unwrap();
+        assert_eq!(status(&guard, Ask { session: Some(&session), ..from }), 200);
+        assert!(guard.needs_password() && !guard.needs_token() && !guard.is_token(""));
     }
 }
