@@ -10,6 +10,7 @@ use gclip_testing::browser::{Browser, DESKTOP, PHONE, Screen};
 use gclip_testing::rtsp::{Server, free_port};
 
 use super::harness::{PATIENCE, Watch, camera};
+use super::safety::hashed;
 
 /// The words of the street that the demo model knows best.
 const WORDS: &str = "road, roadway; sky; tree; car, automobile";
@@ -146,6 +147,27 @@ fn a_wrong_token_is_refused() {
     // Nothing is wider than the screen.
     assert_eq!(browser.run("return document.documentElement.scrollWidth <= window.innerWidth"), true);
     browser.reload();
+    picture_moves(&browser);
+    watch.stop();
+}
+
+#[test]
+fn user_and_password_let_in() {
+    let Some(browser) = Browser::start(PHONE) else { return };
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (640, 360), 10);
+    let port = free_port();
+    let login = format!("user = 'anna'\n{}", hashed("correct horse\n").unwrap());
+    let mut watch = Watch::start(&street(port, &login, &camera("gate", &server.url("gate"), "")));
+    watch.until_camera("gate", "connected");
+    browser.open(&url(port));
+    browser.until("it asks for the user", "return !document.querySelector('#user-part').hidden");
+    browser.find("#user").fill("anna");
+    browser.find("#token").fill("correct horsf");
+    browser.find("#login button").click();
+    browser.until("it is refused", "return document.querySelector('#notice').textContent.includes('wrong')");
+    browser.find("#token").fill("correct horse");
+    browser.find("#login button").click();
     picture_moves(&browser);
     watch.stop();
 }

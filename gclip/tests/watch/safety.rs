@@ -17,7 +17,7 @@ fn nobody() -> String {
 }
 
 /// What `gclip watch --hash-password` says to a password.
-fn hashed(password: &str) -> Result<String, String> {
+pub fn hashed(password: &str) -> Result<String, String> {
     let mut process = Command::new(env!("CARGO_BIN_EXE_gclip"))
         .args(["watch", "--hash-password"])
         .stdin(Stdio::piped())

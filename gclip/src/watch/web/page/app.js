@@ -18,7 +18,7 @@ for (const element of document.querySelectorAll("[data-text]")) element.textCont
 
 const notice = (text = "") => (byId("notice").textContent = text);
 
-// Who is not known says a token first.
+// Who is not known says a token first, or user and password.
 
 let isFollowing = false;
 
@@ -28,17 +28,24 @@ function enter() {
   isFollowing = true;
 }
 
-door.addEventListener("unknown", () => (byId("login").hidden = !(byId("main").hidden = true)));
+door.addEventListener("unknown", async () => {
+  byId("login").hidden = !(byId("main").hidden = true);
+  const { token, password } = await ask("/api/session");
+  byId("user-part").hidden = !password;
+  byId("user").required = password && !token;
+  byId("secret-name").textContent = !password ? TEXT.token : token ? TEXT.passwordOrToken : TEXT.password;
+});
 byId("login").addEventListener("submit", async (event) => {
   event.preventDefault();
+  const [user, secret] = [byId("user").value, byId("token").value];
   try {
-    await ask("/api/session", { method: "POST", body: { token: byId("token").value } });
+    await ask("/api/session", { method: "POST", body: user ? { user, password: secret } : { token: secret } });
     byId("token").value = "";
     notice();
     enter();
     route();
   } catch (error) {
-    notice(error.status === 401 ? TEXT.wrongToken : error.message);
+    notice(error.status === 401 ? (user ? TEXT.wrongPassword : TEXT.wrongToken) : error.message);
   }
 });
 
