@@ -356,3 +356,43 @@ fn a_class_can_be_asked_to_be_surer() {
     assert_eq!(complaints(&browser), [""; 0]);
     watch.stop();
 }
+
+#[test]
+fn what_has_happened_is_listed_with_its_pictures() {
+    let Some(browser) = Browser::start(DESKTOP) else { return };
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (640, 360), 10);
+    let port = free_port();
+    let file = street(port, "", &camera("gate", &server.url("gate"), "")) + "[history]\nfolder = 'history'\n";
+    let mut watch = Watch::start(&file);
+    watch.until_camera("gate", "connected");
+    let mut missing = vec!["road", "sky"];
+    while !missing.is_empty() {
+        let line = watch.until("road and sky enter", |line| line["type"] == "presence");
+        missing.retain(|label| line["label"] != *label);
+    }
+    browser.open(&url(port));
+    browser.find("nav a[href='#/events']").click();
+    let pictures = "const pictures = [...document.querySelectorAll('#found img')];\
+                    return pictures.length >= 2 && pictures.every((picture) => picture.naturalWidth > 0)";
+    browser.until("they are listed with pictures", pictures);
+    browser
+        .until("who was there is drawn", "return document.querySelectorAll('#time-line rect').length >= 2");
+    shot(&browser, "events");
+    // Only of one label; the address says so too, and leads there again.
+    browser.find("#of-label").fill("sky\u{e007}");
+    let of_sky = "const found = [...document.querySelectorAll('#found li')].map((item) => item.textContent);\
+                  return found.length > 0 && found.every((text) => text.includes('sky'))";
+    browser.until("only the sky is listed", of_sky);
+    assert!(browser.run("return location.hash").as_str().unwrap().contains("label=sky"));
+    browser.reload();
+    browser.until("only the sky is listed again", of_sky);
+    browser.find("#found a").click();
+    let alone = "const picture = document.querySelector('#event img');\
+                 return picture && picture.naturalWidth > 100 && document.querySelector('#event h2').textContent";
+    assert_eq!(browser.until("it is shown alone", alone), "gate: sky has entered");
+    browser.find("#event a").click();
+    picture_moves(&browser);
+    assert_eq!(complaints(&browser), [""; 0]);
+    watch.stop();
+}

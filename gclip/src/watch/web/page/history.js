@@ -49,6 +49,8 @@ for (const [, field] of fields()) {
   });
 }
 
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+
 function span() {
   const hours = Number(byId("of-hours").value) || 24;
   const to = Date.now();
