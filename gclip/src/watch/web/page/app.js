@@ -101,7 +101,7 @@ async function refresh() {
         wall.show(all.cameras);
         camera.refresh(all.cameras);
         history.refresh(all.cameras);
-        health.show(all);
+        await health.refresh();
         camera.tryTyped(all.tried);
       }
     } catch (error) {
