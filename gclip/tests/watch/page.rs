@@ -191,6 +191,11 @@ fn the_page_is_dark_where_that_is_wished() {
         browser.run("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)");
     assert!(paper.as_array().unwrap().iter().all(|part| part.as_u64().unwrap() < 64), "{paper}");
     shot(&browser, "dark");
+    browser.find("nav a[href='#/health']").click();
+    let losses = "return document.querySelector('#health').textContent.includes('refused')";
+    browser.until("it is said why the camera was lost", losses);
+    shot(&browser, "health");
+    assert_eq!(complaints(&browser), [""; 0]);
     watch.stop();
 }
 
