@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use gstgclip::meta::{MaskView, Masks, Rect};
 use gstgclip::model::{Ids, Region, Segmentation};
 
-use crate::picture::RgbImage;
 use crate::segment::paint;
+use gstgclip::picture::RgbImage;
 
 /// A picture takes milliseconds.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(5);
