@@ -117,7 +117,7 @@ fn what_the_page_may_load_and_who_may_change_anything() {
         let head = here.get(path).head;
         for line in [
             "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
-             connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
+             media-src blob:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'",
             "x-content-type-options: nosniff",
             "referrer-policy: no-referrer",
         ] {
