@@ -53,7 +53,8 @@ export function plot(title, series, span, valueOf, write) {
     // Where nothing was kept there is no line.
     const parts = points.map((point, index) => {
       const begins = index === 0 || point[0] - points[index - 1][0] > 1.5 * usual;
-      return `${begins ? "M" : "L"}${across(span, point[0]).toFixed(1)} ${y(valueOf(point)).toFixed(1)}`;
+      // A point that stands alone is seen too.
+      return `${begins ? "M" : "L"}${across(span, point[0]).toFixed(1)} ${y(valueOf(point)).toFixed(1)}${begins ? "h.01" : ""}`;
     });
     return draw("path", { d: parts.join(""), stroke, class: "series" }, draw("title", {}, name));
   });
@@ -93,7 +94,7 @@ export function timeline(events, span) {
     ...bars.map(({ number, from, to }) => {
       const [x, end] = [across(span, Math.max(from, span.from)), across(span, to)];
       const fill = `rgb(${colour(label, index + 1).join(" ")})`;
-      const bar = draw("rect", { x, y: ROW * index + 3, width: Math.max(3, end - x), height: ROW - 6, rx: 3, fill });
+      const bar = draw("rect", { x: Math.min(x, span.width - 3), y: ROW * index + 3, width: Math.max(3, end - x), height: ROW - 6, rx: 3, fill });
       const what = TEXT.present(name, new Date(from).toLocaleString([], { hour12: false }));
       return draw("a", { href: `#/event/${number}`, "aria-label": what }, bar, draw("title", {}, what));
     }),
