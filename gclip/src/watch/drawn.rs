@@ -121,12 +121,12 @@ mod tests {
         };
         assert_eq!(off(&plain), []);
         // The right half of a mask that covers the right two thirds.
-        let mut mask = gst::Buffer::from_slice([0u8, 1]);
+        let mut mask = gst::Buffer::from_slice([0u8, 0, 1, 1]);
         gst_video::VideoMeta::add(
             mask.get_mut().unwrap(),
             gst_video::VideoFrameFlags::empty(),
             gst_video::VideoFormat::Gray8,
-            2,
+            4,
             1,
         )
         .unwrap();
