@@ -51,8 +51,8 @@ fn main() {
 }
 
 /// CPU seconds that the program has used.
-fn cpu(watch: &Watch) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", watch.pid())).unwrap();
+fn cpu(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after_name = stat.rsplit_once(')').unwrap().1;
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     // utime and stime, in the ticks that Linux shows: a hundred a second.
@@ -115,16 +115,17 @@ fn looked(server: &mut Server) {
     plain.until_cameras(&names, "connected");
     web.until_cameras(&names, "connected");
     std::thread::sleep(SETTLE);
-    let of_span = |watch: &Watch| {
-        let before = cpu(watch);
+    let of_span = |pid: u32| {
+        let before = cpu(pid);
         std::thread::sleep(SPAN);
-        (cpu(watch) - before) * 1000.0
+        (cpu(pid) - before) * 1000.0
     };
     let (mut without, mut unseen, mut one, mut many, mut rates) = (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let (base, idle) = std::thread::scope(|scope| {
-            let other = scope.spawn(|| of_span(&plain));
-            let idle = of_span(&web);
+            let (beside, watched) = (plain.pid(), web.pid());
+            let other = scope.spawn(move || of_span(beside));
+            let idle = of_span(watched);
             (other.join().unwrap(), idle)
         });
         let per_camera = 1000.0 * SPAN.as_secs_f64() * names.len() as f64;
@@ -162,9 +163,9 @@ fn seen(port: u16, viewers: usize, cameras: &[&str], watch: &Watch) -> (f64, f64
     };
     view(port, viewers, cameras, || {
         std::thread::sleep(Duration::from_secs(1));
-        let (before, first) = (cpu(watch), numbers());
+        let (before, first) = (cpu(watch.pid()), numbers());
         std::thread::sleep(SPAN);
-        ((cpu(watch) - before) * 1000.0, (numbers() - first) as f64)
+        ((cpu(watch.pid()) - before) * 1000.0, (numbers() - first) as f64)
     })
 }
 

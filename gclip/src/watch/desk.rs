@@ -99,7 +99,7 @@ enum Outcome {
     /// When the model has taken this text, as it is in the file or not.
     Later {
         text: String,
-        config: Config,
+        config: Box<Config>,
         is_of_file: bool,
     },
 }
@@ -148,7 +148,7 @@ impl Desk {
         };
         match tried {
             Ok((text, config, is_of_file, trial)) => {
-                self.change = Some(Change { text, config, is_of_file, trial, answer });
+                self.change = Some(Change { text, config: *config, is_of_file, trial, answer });
                 None
             }
             Err(error) => self.reply(answer, Err(wrong(&error))),
@@ -235,7 +235,7 @@ impl Desk {
         first: &Config,
     ) -> Result<Outcome, Refusal> {
         let config = self.own_part(config, first).map_err(|error| wrong(&error))?;
-        Ok(Outcome::Later { text, config, is_of_file })
+        Ok(Outcome::Later { text, config: Box::new(config), is_of_file })
     }
 
     fn document(&self) -> Result<DocumentMut, Refusal> {

@@ -171,12 +171,15 @@ async fn stats(State(house): State<House>, Asked(span): Asked<Span>) -> Response
     Json(body).into_response()
 }
 
+/// By step: sums of shares and of numbers of areas.
+type Steps = BTreeMap<i64, (f64, f64)>;
+
 /// A series for each camera and label: points of time in milliseconds since 1970, mean share of the picture, mean number of
 /// areas. Times at which the camera was not looked at are left out; where it was and the label was not there, it is 0. `None`
 /// if that is too much.
 fn series(sums: &[StepSum], first: i64, step: i64) -> Option<Vec<Value>> {
     let mut looks: BTreeMap<&str, BTreeMap<i64, i64>> = BTreeMap::new();
-    let mut labels: BTreeMap<(&str, &str), BTreeMap<i64, (f64, f64)>> = BTreeMap::new();
+    let mut labels: BTreeMap<(&str, &str), Steps> = BTreeMap::new();
     for StepSum { camera, label, step, looks: count, share, areas } in sums {
         if label.is_empty() {
             looks.entry(camera).or_default().insert(*step, *count);
@@ -191,7 +194,7 @@ fn series(sums: &[StepSum], first: i64, step: i64) -> Option<Vec<Value>> {
         json!([(first + at * step) * (MINUTE / 1000), mean(share), mean(areas)])
     };
     (values <= VALUES).then(|| {
-        let of = |(&(camera, label), sums): (&(&str, &str), &BTreeMap<i64, (f64, f64)>)| {
+        let of = |(&(camera, label), sums): (&(&str, &str), &Steps)| {
             let sum = |at| sums.get(at).copied().unwrap_or_default();
             let points: Vec<Value> = steps(camera).map(|(at, looks)| point(*at, *looks, sum(at))).collect();
             json!({ "camera": camera, "label": label, "points": points })
