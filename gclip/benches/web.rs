@@ -31,6 +31,8 @@ const ROUNDS: usize = 5;
 const SPAN: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(3);
 
+type Part = fn(&mut Server);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if !arguments.iter().any(|argument| argument == "--bench") {
@@ -38,7 +40,7 @@ fn main() {
         return;
     }
     let names: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-    let all: [(&str, fn(&mut Server)); 3] = [("looked", looked), ("apply", apply), ("others", others)];
+    let all: [(&str, Part); 3] = [("looked", looked), ("apply", apply), ("others", others)];
     let Some(mut server) = Server::start() else {
         println!("there is no RTSP server: run scripts/setup.sh --tests");
         return;
