@@ -133,6 +133,24 @@ pub fn mask_buffer(segmentation: &Arc<Segmentation>) -> Result<gst::Buffer> {
     Ok(buffer)
 }
 
+/// A map of patches as a GRAY8 buffer with its `GstVideoMeta`; 1 is 255.
+pub fn map_buffer(map: &AnomalyMap) -> Result<gst::Buffer> {
+    ensure!(map.values.len() == map.rows * map.columns && !map.values.is_empty(), "a map without values");
+    let bytes: Vec<u8> =
+        map.values.iter().map(|value| (value.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+    let mut buffer = gst::Buffer::from_slice(bytes);
+    gst_video::VideoMeta::add_full(
+        buffer.make_mut(),
+        gst_video::VideoFrameFlags::empty(),
+        VideoFormat::Gray8,
+        map.columns as u32,
+        map.rows as u32,
+        &[0],
+        &[i32::try_from(map.columns)?],
+    )?;
+    Ok(buffer)
+}
+
 /// A segmentation that lends its mask values as bytes.
 struct MaskBytes(Arc<Segmentation>);
 

@@ -307,7 +307,14 @@ mod tests {
         let logits = Tensor::from_slice(&[0.5f32, 0.1, 0.2, 0.1, 0.1, 0.5, 0.0, 0.3]).reshape([4, 1, 2]);
         let input = Tensor::zeros([1, 3, 16, 32], (tch::Kind::Float, tch::Device::Cpu));
         let sizes = MaskSizes { grid: (1, 2), model: (1, 2), frame: (1, 2) };
-        Look { logits: Box::new(logits), input, sizes, verdict: Verdict::default(), class: None }
+        Look {
+            logits: Box::new(logits),
+            input,
+            sizes,
+            verdict: Verdict::default(),
+            anomalies: Vec::new(),
+            class: None,
+        }
     }
 
     fn ids(look: &Look, request: &Request) -> Vec<u8> {

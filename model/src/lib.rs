@@ -51,9 +51,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tch::Kind;
 
-pub use anomaly::{AnomalyMap, AnomalyScore};
+pub use anomaly::{Anomalies, AnomalyMap, AnomalyScore, Suspect};
 pub use config::Architecture;
-pub use decode::{DecodeOptions, Ids, MaskSize, Region, Segmentation, Tag};
+pub use decode::{Anomaly, DecodeOptions, Ids, MaskSize, Region, Segmentation, Tag};
 pub use device::{DeviceChoice, PrecisionChoice};
 pub use exemplars::{ExemplarOptions, ExemplarScore, Exemplars};
 pub use gate::{Absent, Evidence, Gate};
@@ -146,6 +146,7 @@ pub struct InferOptions {
     pub helper: helper::rate::Rate,
     pub reuse: Reuse,
     pub gate: Gate,
+    pub anomalies: Anomalies,
     /// Also score how sure it is that each class is in the picture at all: at least one more forward.
     pub tags: bool,
 }

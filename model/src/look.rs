@@ -4,6 +4,7 @@
 use anyhow::Result;
 use tch::Tensor;
 
+use super::anomaly::AnomalyMap;
 use super::decode::{Job, MaskSizes, PatchLogits, Segmentation, decode_at};
 use super::refine::{Refined, propagate};
 use super::{Refine, Request, Vocabulary};
@@ -26,6 +27,8 @@ pub struct Look {
     pub sizes: MaskSizes,
     /// Cosine of each query with the picture's class token, `[Q]`, where the request's gate goes by it.
     pub class: Option<Tensor>,
+    /// How damaged the vocabulary's suspects look, in their order; of a picture in windows, nothing yet.
+    pub anomalies: Vec<AnomalyMap>,
     /// Which classes are not there.
     pub verdict: Verdict,
 }

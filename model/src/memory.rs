@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::anomaly::baseline;
 use super::helper::rate;
 use super::{InferOptions, gate, reuse, temporal};
 
@@ -14,6 +15,7 @@ pub struct StreamMemory {
     reuse: Arc<reuse::Memory>,
     gate: Arc<gate::Memory>,
     helper: Arc<rate::Memory>,
+    anomalies: Arc<baseline::Memory>,
 }
 
 impl StreamMemory {
@@ -24,6 +26,7 @@ impl StreamMemory {
             reuse: Arc::new(self.reuse.successor()),
             gate: Arc::default(),
             helper: Arc::default(),
+            anomalies: Arc::default(),
         }
     }
 
@@ -39,6 +42,7 @@ impl StreamMemory {
         // With reuse turned off too: the model then lets go of what is kept.
         options.reuse.memory = Some(self.reuse.clone());
         options.reuse.at = at;
+        options.anomalies.memory = (options.anomalies.baseline > 0).then(|| self.anomalies.clone());
         options.gate.memory = options.gate.is_on().then(|| self.gate.clone());
     }
 }

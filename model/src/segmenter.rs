@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, WINDOWS, Windows};
+use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, Suspect, WINDOWS, Windows};
 use super::cuda::clock::{Clock, Mark};
-use super::decode::{Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
+use super::decode::{Anomaly, Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::exemplars::{self, Ready};
 use super::gate::{self, Evidence};
 use super::helper::rate::{self, Rate};
@@ -184,6 +184,9 @@ impl Segmenter {
             let decode = end.since(&start)?;
             for ((answer, request), look) in answers.iter_mut().zip(requests).zip(&looks) {
                 answer.leave_out(&look.verdict.absent);
+                if !request.vocabulary.suspects.is_empty() {
+                    answer.anomalies = self.told_anomalies(request, look)?;
+                }
                 let gate = &request.options.gate;
                 if !request.options.tags && gate.is_on() && gate.evidence == Evidence::Tags {
                     let labels = request.vocabulary.labels.iter().cloned();
@@ -257,11 +260,12 @@ impl Segmenter {
 
         let patch = self.tower.config.patch_size as usize;
         let grid = (size.0 / patch, size.1 / patch);
-        let looks = (0..).zip(logits).zip(pictures).map(|((n, Scored { logits, class }), picture)| {
-            let sizes = MaskSizes { grid, model: size, frame: (picture.height, picture.width) };
-            let (logits, input) = (Box::new(logits), input.f_narrow(0, n, 1)?);
-            Ok(Look { logits, input, sizes, class, verdict: Verdict::default() })
-        });
+        let looks =
+            (0..).zip(logits).zip(pictures).map(|((n, Scored { logits, class, anomalies }), picture)| {
+                let sizes = MaskSizes { grid, model: size, frame: (picture.height, picture.width) };
+                let (logits, input) = (Box::new(logits), input.f_narrow(0, n, 1)?);
+                Ok(Look { logits, input, sizes, class, anomalies, verdict: Verdict::default() })
+            });
         looks.collect()
     }
 
@@ -292,7 +296,7 @@ impl Segmenter {
                 .collect();
             let batches = crops.f_split(WINDOWS_AT_A_TIME, 0)?;
             for (crops, asked) in batches.iter().zip(asked.chunks(WINDOWS_AT_A_TIME as usize)) {
-                for Scored { logits: of_window, class } in self.logits_asked(crops, asked)? {
+                for Scored { logits: of_window, class, .. } in self.logits_asked(crops, asked)? {
                     logits.push(of_window);
                     classes.extend(class);
                 }
@@ -307,7 +311,14 @@ impl Segmenter {
             true => None,
             false => Some(Tensor::f_stack(&classes, 0)?.f_amax([0i64].as_slice(), false)?), // [Q]
         };
-        Ok(Look { logits: Box::new(stitched), input, sizes, class, verdict: Verdict::default() })
+        Ok(Look {
+            logits: Box::new(stitched),
+            input,
+            sizes,
+            class,
+            anomalies: Vec::new(),
+            verdict: Verdict::default(),
+        })
     }
 
     fn short_side(&self) -> usize {
@@ -407,7 +418,9 @@ impl Segmenter {
                         members.iter().map(|asked| (asked.vocabulary, asked.prior)).collect();
                     let logits = self.logits_of(&trunk, &questions)?;
                     let classes = self.class_cosines(&trunk, &members)?;
-                    logits.into_iter().zip(classes).map(|(logits, class)| Scored { logits, class }).collect()
+                    let anomalies = self.suspects_of_all(&trunk, &members)?;
+                    let scored = logits.into_iter().zip(classes).zip(anomalies);
+                    scored.map(|((logits, class), anomalies)| Scored { logits, class, anomalies }).collect()
                 }
                 true => self.logits_of_changes(&part, &round.members, asked)?,
             };
@@ -465,7 +478,8 @@ impl Segmenter {
             };
             let of_picture = self.logits_of_one(trunk, &features, 0, (vocabulary, prior), class.as_ref())?;
             let class = self.class_cosines(trunk, &[&asked[member]])?.pop().flatten();
-            logits.push(Scored { logits: of_picture, class });
+            let anomalies = self.suspects(&features, self.method.grid(trunk)?, &asked[member])?;
+            logits.push(Scored { logits: of_picture, class, anomalies });
         }
         let work: Vec<(u64, bool)> =
             pictures.iter().map(|picture| (picture.worked as u64, picture.whole)).collect();
@@ -684,6 +698,46 @@ impl Segmenter {
         )
     }
 
+    /// As [`suspects`](Self::suspects), of each picture of a batch. The last block is computed once more where there are some.
+    fn suspects_of_all(&self, trunk: &Trunk, asked: &[&Asked]) -> Result<Vec<Vec<AnomalyMap>>> {
+        if asked.iter().all(|asked| asked.vocabulary.suspects.is_empty() || asked.windows.is_some()) {
+            return Ok(asked.iter().map(|_| Vec::new()).collect());
+        }
+        let features = self.method.features(&self.tower, trunk)?; // [N, h w, E]
+        let grid = self.method.grid(trunk)?;
+        (0..).zip(asked).map(|(n, asked)| self.suspects(&features.f_select(0, n)?, grid, asked)).collect()
+    }
+
+    /// How damaged the suspects of a picture's vocabulary look, of its patches' features `[h w, E]`.
+    fn suspects(&self, features: &Tensor, grid: (i64, i64), asked: &Asked) -> Result<Vec<AnomalyMap>> {
+        if asked.vocabulary.suspects.is_empty() || asked.windows.is_some() {
+            return Ok(Vec::new());
+        }
+        let features = vec![features.f_to_kind(Kind::Float)?];
+        let seen = anomaly::Seen { grid, features, score: AnomalyScore::Dense };
+        let scale = self.tag_options.logit_scale;
+        asked.vocabulary.suspects.iter().map(|suspect| seen.map(Some(&suspect.pair), scale, None)).collect()
+    }
+
+    /// The maps of a request, with what is usual in its stream taken off. A picture in windows is looked at whole once more.
+    fn told_anomalies(&self, request: &Request, look: &Look) -> Result<Vec<Anomaly>> {
+        let Request { picture, vocabulary, options } = request;
+        let mut maps = match options.window {
+            None => look.anomalies.clone(),
+            Some(_) => {
+                let seen = self.seen(picture, options.input_size, AnomalyScore::Dense)?;
+                let scale = self.tag_options.logit_scale;
+                let of = |suspect: &Suspect| seen.map(Some(&suspect.pair), scale, None);
+                vocabulary.suspects.iter().map(of).collect::<Result<_>>()?
+            }
+        };
+        if let Some(memory) = &options.anomalies.memory {
+            memory.judge(&mut maps, vocabulary, options.anomalies.baseline);
+        }
+        let labels = vocabulary.suspects.iter().map(|suspect| suspect.label.clone());
+        Ok(labels.zip(maps).map(|(label, map)| Anomaly { label, map }).collect())
+    }
+
     /// How damaged each patch of a picture looks, that is looked at whole: by words, by pictures of sound things, or by both.
     ///
     /// # Errors
@@ -760,6 +814,7 @@ struct Scored {
     logits: Tensor,
     /// Cosines with the class token, `[Q]`, where they were asked for.
     class: Option<Tensor>,
+    anomalies: Vec<AnomalyMap>,
 }
 
 /// What is looked for, and how much the whole picture says about it.

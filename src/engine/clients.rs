@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::{Engine, Weights};
 use crate::gallery::Wanted;
+use crate::model::anomaly::States;
 use crate::model::{Descriptions, Prompts, Templates, Vocabulary};
 
 /// Prompts as they go to the text encoder.
@@ -27,6 +28,9 @@ pub struct Wish {
     pub exemplars: Option<Wanted>,
     /// What enriches the classes, if anything does.
     pub descriptions: Option<Arc<Descriptions>>,
+    /// Names of things that are looked at for damage, and what they are called then.
+    pub anomalies: Vec<String>,
+    pub states: States,
 }
 
 /// What a client's frames are scored with now.
@@ -145,11 +149,18 @@ fn encode(weights: &Arc<Weights>, wish: &Wish) -> Result<Arc<Vocabulary>> {
         (Some(file), None) => weights.vocabulary_from(file, &wish.prompts),
         (None, descriptions) => weights.vocabulary(&wish.prompts, &wish.templates, descriptions.as_deref()),
     };
-    let vocabulary = || {
+    let classes = || {
         let words = words()?;
         match &wish.exemplars {
             Some(wanted) => weights.with_pictures(&words, &wish.prompts.thresholds, wanted),
             None => Ok(words),
+        }
+    };
+    let vocabulary = || {
+        let classes: Arc<Vocabulary> = classes()?;
+        match wish.anomalies.is_empty() {
+            true => Ok(classes),
+            false => weights.with_suspects(&classes, &wish.anomalies, &wish.states),
         }
     };
     match catch_unwind(AssertUnwindSafe(vocabulary)) {

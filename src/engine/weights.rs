@@ -13,11 +13,12 @@ use super::stats::{Counters, Stages, TextCounters};
 use super::{EncodeFn, RunFn};
 use crate::batch::{Answers, Begun};
 use crate::gallery::{Gallery, Wanted};
+use crate::model::anomaly::{Pair, States};
 use crate::model::embeddings::{EmbeddingCache, Embeddings};
 use crate::model::exemplars::Looked;
 use crate::model::{
     Begun as BegunLook, Descriptions, InferOptions, InputSize, Model, ModelInfo, ModelSpec, Picture, Prompts,
-    Request, Segmentation, Segmenter, Templates, Thresholds, Vocabulary,
+    Request, Segmentation, Segmenter, Suspect, Templates, Thresholds, Vocabulary,
 };
 
 /// A loaded checkpoint. Streams hold it for as long as they have frames that are scored with it.
@@ -211,6 +212,32 @@ impl Weights {
         let exemplars =
             self.gallery.lock().exemplars(wanted, &self.info, &mut |picture, size| look(picture, size))?;
         Ok(Arc::new(exemplars.join(words, thresholds, wanted.options)?))
+    }
+
+    /// The vocabulary with things that are looked at for damage.
+    ///
+    /// # Errors
+    /// The model has no text tower, or it fails on a text.
+    pub fn with_suspects(
+        &self,
+        classes: &Vocabulary,
+        names: &[String],
+        states: &States,
+    ) -> Result<Arc<Vocabulary>> {
+        let cache = match &self.cache {
+            Cache::Process => EmbeddingCache::shared(),
+            Cache::Own(cache) => cache,
+        };
+        let dim = self.info.embed_dim;
+        let suspect = |label: &String| {
+            let name = std::slice::from_ref(label);
+            let pair = Pair::new(states, |templates| {
+                cache.features(&self.info.hash, templates, dim, name, &mut |texts| (self.text.lock())(texts))
+            })?;
+            Ok(Suspect { label: label.clone(), pair })
+        };
+        let suspects = names.iter().map(suspect).collect::<Result<_>>()?;
+        Ok(Arc::new(Vocabulary { suspects, ..classes.clone() }))
     }
 
     pub(super) fn begin(&self, requests: Vec<Request>) -> Begun<Arc<Segmentation>> {

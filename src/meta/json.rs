@@ -56,6 +56,9 @@ pub struct Frame {
     /// Every class, where tag scores were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
+    /// Every thing that is looked at for damage: how damaged it looks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anomalies: Vec<Tag>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,6 +128,11 @@ impl Frame {
             rect: Rect { x, y, w, h },
             regions,
             tags: masks.tags.clone(),
+            anomalies: masks
+                .anomalies
+                .iter()
+                .map(|anomaly| Tag { label: anomaly.label.clone(), score: anomaly.score })
+                .collect(),
         })
     }
 
@@ -141,6 +149,7 @@ impl Frame {
             == (other.width, other.height, other.generation, other.rect)
             && self.regions == other.regions
             && self.tags == other.tags
+            && self.anomalies == other.anomalies
     }
 }
 

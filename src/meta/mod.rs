@@ -12,10 +12,12 @@
 //! | `x` `y` `w` `h` | `gdouble` | the rectangle of the frame that the mask covers |
 //! | `regions` | `GstValueArray` | one `GstStructure` named `region` for each class that is present |
 //! | `tags` | `GstValueArray` | only when asked for: one `GstStructure` named `tag` for each class |
+//! | `anomalies` | `GstValueArray` | only when asked for: one `GstStructure` named `anomaly` for each thing |
 //!
 //! Fields of a `region`: `value` (`guint`, as in the mask), `label` (`gchararray`), `score` (`gdouble`, 0..1),
 //! `area` (`gdouble`, share of the frame) and its box `x` `y` `w` `h` (`gdouble`). Of a `tag`: `label` and `score`, how sure it
-//! is that the picture shows the class at all.
+//! is that the picture shows the class at all. Of an `anomaly`: `label`, `score` (`gdouble`, 0..1, how damaged the thing looks in the
+//! picture) and `map` (`GstBuffer`, GRAY8 with its own `GstVideoMeta`, a value a patch, 0 to 255, over the rectangle of the mask).
 //!
 //! Versions: a field is never removed or given another meaning, a new one raises `version`. So a reader of version 1
 //! may read any later version and ignore what it does not know, and that is what [`Masks::from_buffer`] does.
@@ -51,7 +53,7 @@ pub use analytics::attach as attach_analytics;
 pub use labels::LabelFilter;
 pub use roi::attach_regions_of_interest;
 pub use view::{MaskRow, MaskView};
-pub use wire::{region as region_structure, tag as tag_structure};
+pub use wire::{anomaly as anomaly_structure, region as region_structure, tag as tag_structure};
 
 /// Name under which the meta is registered, and of its structure.
 pub const NAME: &str = "GclipSegmentationMeta";
@@ -82,6 +84,16 @@ pub struct Tag {
     pub score: f64,
 }
 
+/// How damaged a thing looks: the structure `anomaly` inside the field `anomalies`.
+#[derive(Clone, Debug)]
+pub struct Anomaly {
+    pub label: String,
+    /// 0..1
+    pub score: f64,
+    /// GRAY8 with its own `GstVideoMeta`, a value a patch.
+    pub map: gst::Buffer,
+}
+
 /// The rectangle of the frame that the mask covers, normalised.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rect {
@@ -110,6 +122,8 @@ pub struct Masks {
     pub regions: Vec<Region>,
     /// Every class; empty where tag scores were not asked for.
     pub tags: Vec<Tag>,
+    /// Every thing that is looked at for damage.
+    pub anomalies: Vec<Anomaly>,
 }
 
 /// Registers the meta with GStreamer; may be called any number of times, after `gst::init`.
@@ -126,7 +140,15 @@ pub fn register() {
 impl Masks {
     /// Masks of the whole frame that carries them, without tags.
     pub fn new(generation: u64, mask: gst::Buffer, regions: Vec<Region>) -> Masks {
-        Masks { generation, age: gst::ClockTime::ZERO, mask, rect: Rect::FULL, regions, tags: Vec::new() }
+        Masks {
+            generation,
+            age: gst::ClockTime::ZERO,
+            mask,
+            rect: Rect::FULL,
+            regions,
+            tags: Vec::new(),
+            anomalies: Vec::new(),
+        }
     }
 
     /// The same masks where they were made from a part of the frame only: the regions' boxes and areas, until now relative to

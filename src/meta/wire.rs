@@ -5,10 +5,11 @@ use glib::value::FromValue;
 use gst::prelude::*;
 
 use super::view::MaskLayout;
-use super::{Masks, Rect, Region, Tag, VERSION};
+use super::{Anomaly, Masks, Rect, Region, Tag, VERSION};
 
 const REGION: &str = "region";
 const TAG: &str = "tag";
+const ANOMALY: &str = "anomaly";
 
 pub fn write(masks: &Masks, structure: &mut gst::StructureRef) {
     structure.set("version", VERSION);
@@ -23,6 +24,10 @@ pub fn write(masks: &Masks, structure: &mut gst::StructureRef) {
         .set("regions", gst::Array::from_values(masks.regions.iter().map(|r| region(r).to_send_value())));
     if !masks.tags.is_empty() {
         structure.set("tags", gst::Array::from_values(masks.tags.iter().map(|t| tag(t).to_send_value())));
+    }
+    if !masks.anomalies.is_empty() {
+        let anomalies = masks.anomalies.iter().map(|a| anomaly(a).to_send_value());
+        structure.set("anomalies", gst::Array::from_values(anomalies));
     }
 }
 
@@ -45,6 +50,15 @@ pub fn tag(tag: &Tag) -> gst::Structure {
     gst::Structure::builder(TAG).field("label", tag.label.as_str()).field("score", tag.score).build()
 }
 
+/// As in the field `anomalies`.
+pub fn anomaly(anomaly: &Anomaly) -> gst::Structure {
+    gst::Structure::builder(ANOMALY)
+        .field("label", anomaly.label.as_str())
+        .field("score", anomaly.score)
+        .field("map", anomaly.map.clone())
+        .build()
+}
+
 /// `None` unless every field of version 1 is there, of its type, and makes sense.
 pub fn read(structure: &gst::StructureRef) -> Option<Masks> {
     if field::<u32>(structure, "version")? < VERSION {
@@ -62,6 +76,10 @@ pub fn read(structure: &gst::StructureRef) -> Option<Masks> {
         regions: regions.as_slice().iter().map(read_region).collect::<Option<_>>()?,
         tags: match structure.get::<gst::ArrayRef>("tags") {
             Ok(tags) => tags.as_slice().iter().map(read_tag).collect::<Option<_>>()?,
+            Err(_) => Vec::new(),
+        },
+        anomalies: match structure.get::<gst::ArrayRef>("anomalies") {
+            Ok(anomalies) => anomalies.as_slice().iter().map(read_anomaly).collect::<Option<_>>()?,
             Err(_) => Vec::new(),
         },
     })
@@ -85,6 +103,13 @@ fn read_region(value: &glib::SendValue) -> Option<Region> {
 fn read_tag(value: &glib::SendValue) -> Option<Tag> {
     let structure = value.get::<gst::Structure>().ok().filter(|s| s.has_name(TAG))?;
     Some(Tag { label: field(&structure, "label")?, score: finite(&structure, "score")? })
+}
+
+fn read_anomaly(value: &glib::SendValue) -> Option<Anomaly> {
+    let structure = value.get::<gst::Structure>().ok().filter(|s| s.has_name(ANOMALY))?;
+    let map = field::<gst::Buffer>(&structure, "map")?;
+    MaskLayout::of(&map)?;
+    Some(Anomaly { label: field(&structure, "label")?, score: finite(&structure, "score")?, map })
 }
 
 fn field<'a, T: FromValue<'a>>(structure: &'a gst::StructureRef, name: &str) -> Option<T> {

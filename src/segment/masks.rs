@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::CAT;
 use super::MetaFlags;
 use crate::frame;
-use crate::meta::{self, Masks, Rect, Region, Tag};
+use crate::meta::{self, Anomaly, Masks, Rect, Region, Tag};
 use crate::model::Segmentation;
 
 /// The masks of the very frame that the model looked at, of the part of it that is shown: left, top, width and
@@ -30,7 +30,12 @@ pub fn masks_of(segmentation: &Arc<Segmentation>, generation: u64, shown: [f64; 
     let masks = Masks::new(generation, frame::mask_buffer(segmentation)?, regions);
     let [x, y, w, h] = shown;
     let masks = masks.of_part(Rect { x, y, w, h });
-    Ok(Masks { tags: segmentation.tags.iter().map(tag).collect(), ..masks })
+    let anomaly = |anomaly: &crate::model::Anomaly| -> Result<Anomaly> {
+        let map = frame::map_buffer(&anomaly.map)?;
+        Ok(Anomaly { label: anomaly.label.clone(), score: anomaly.map.score, map })
+    };
+    let anomalies = segmentation.anomalies.iter().map(anomaly).collect::<Result<_>>()?;
+    Ok(Masks { tags: segmentation.tags.iter().map(tag).collect(), anomalies, ..masks })
 }
 
 /// Puts the masks on a frame of this width and height, in the forms that are asked for.

@@ -41,7 +41,9 @@ pub fn concern(name: &str) -> Concerns {
         | "exemplars"
         | "exemplars-file"
         | "exemplar-score"
-        | "exemplar-neighbours" => Concerns::Prompts,
+        | "exemplar-neighbours"
+        | "anomaly"
+        | "anomaly-states" => Concerns::Prompts,
         "batch-size" | "batch-timeout" | "max-in-flight" | "latency" => Concerns::Limits,
         _ => Concerns::Frames,
     }
@@ -71,6 +73,10 @@ impl Settings {
             "embeddings" => self.embeddings = value.get()?,
             "exemplars" => (self.exemplars, self.exemplars_file) = (not_empty(value)?, None),
             "exemplars-file" => (self.exemplars, self.exemplars_file) = (None, not_empty(value)?),
+            "anomaly" => self.anomaly = not_empty(value)?,
+            "anomaly-states" => self.anomaly_states = not_empty(value)?,
+            "anomaly" => self.anomaly = not_empty(value)?,
+            "anomaly-states" => self.anomaly_states = not_empty(value)?,
             "exemplar-score" => self.exemplar_score = value.get()?,
             "exemplar-neighbours" => self.exemplar_neighbours = value.get()?,
             "descriptions" => self.descriptions = value.get()?,
@@ -92,6 +98,8 @@ impl Settings {
             "logit-scale" => policy.infer.decode.logit_scale = value.get()?,
             "min-area" => policy.infer.decode.min_area = value.get()?,
             "tag-scores" => policy.infer.tags = value.get()?,
+            "anomaly-baseline" => policy.infer.anomalies.baseline = value.get()?,
+            "anomaly-baseline" => policy.infer.anomalies.baseline = value.get()?,
             "absent" => policy.infer.gate.absent = value.get::<Absent>()?.into(),
             "absent-evidence" => policy.infer.gate.evidence = value.get::<Evidence>()?.into(),
             "gate-interval" => policy.infer.gate.interval = value.get()?,
@@ -148,6 +156,10 @@ impl Settings {
             "embeddings" => self.embeddings.to_value(),
             "exemplars" => self.exemplars.to_value(),
             "exemplars-file" => self.exemplars_file.to_value(),
+            "anomaly" => self.anomaly.to_value(),
+            "anomaly-states" => self.anomaly_states.to_value(),
+            "anomaly" => self.anomaly.to_value(),
+            "anomaly-states" => self.anomaly_states.to_value(),
             "exemplar-score" => self.exemplar_score.to_value(),
             "exemplar-neighbours" => self.exemplar_neighbours.to_value(),
             "descriptions" => self.descriptions.to_value(),
@@ -166,6 +178,8 @@ impl Settings {
             "logit-scale" => policy.infer.decode.logit_scale.to_value(),
             "min-area" => policy.infer.decode.min_area.to_value(),
             "tag-scores" => policy.infer.tags.to_value(),
+            "anomaly-baseline" => policy.infer.anomalies.baseline.to_value(),
+            "anomaly-baseline" => policy.infer.anomalies.baseline.to_value(),
             "absent" => Absent::from(policy.infer.gate.absent).to_value(),
             "absent-evidence" => Evidence::from(policy.infer.gate.evidence).to_value(),
             "gate-interval" => policy.infer.gate.interval.to_value(),

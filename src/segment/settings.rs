@@ -15,6 +15,7 @@ use super::{
 use crate::batch::SessionOptions;
 use crate::engine::Wish;
 use crate::gallery::{Source, Wanted};
+use crate::model::anomaly::States;
 use crate::model::{
     self, Descriptions, ExemplarOptions, InferOptions, MethodSpec, ModelSpec, PrecisionChoice, Prior,
     Prompts, Templates, Thresholds, Window,
@@ -50,6 +51,10 @@ pub struct Settings {
     pub exemplars_file: Option<String>,
     pub exemplar_score: ExemplarScore,
     pub exemplar_neighbours: u32,
+
+    /// Things that are looked at for damage, and the file of what they are called then.
+    pub anomaly: Option<String>,
+    pub anomaly_states: Option<String>,
 
     pub policy: Arc<Policy>,
 }
@@ -135,6 +140,8 @@ impl Default for Settings {
             exemplar_neighbours: ExemplarOptions::default().neighbours as u32,
             descriptions: None,
             enrich: Enrich::default(),
+            anomaly: None,
+            anomaly_states: None,
             policy: Arc::new(Policy {
                 infer: InferOptions::default(),
                 context_options: None,
@@ -212,7 +219,23 @@ impl Settings {
             }
         };
         let embeddings = self.embeddings.as_ref().map(PathBuf::from);
-        Ok(Wish { prompts, templates, embeddings, descriptions, exemplars: self.exemplars()? })
+        let states = self.anomaly_states.as_deref().map(|file| States::read(Path::new(file))).transpose()?;
+        let states = states.unwrap_or_default();
+        Ok(Wish {
+            prompts,
+            templates,
+            embeddings,
+            descriptions,
+            exemplars: self.exemplars()?,
+            anomalies: self.anomalies()?,
+            states,
+        })
+    }
+
+    /// Names separated by `;` or `,`, each once.
+    fn anomalies(&self) -> Result<Vec<String>> {
+        let written = self.anomaly.as_deref().unwrap_or_default();
+        Ok(Prompts::parse_background(written).context("in \"anomaly\"")?.background)
     }
 
     fn has_exemplars(&self) -> bool {

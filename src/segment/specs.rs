@@ -146,6 +146,18 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(default.exemplar_neighbours)
             .mutable_playing()
             .build(),
+        text("anomaly")
+            .nick("Anomaly")
+            .blurb("Names of things that are looked at for damage, separated by ';': a map and a score each, beside the masks")
+            .default_value(default.anomaly.as_deref())
+            .mutable_playing()
+            .build(),
+        text("anomaly-states")
+            .nick("Anomaly states")
+            .blurb("File of sentences with {} below [normal] and [abnormal], in the place of WinCLIP's")
+            .default_value(default.anomaly_states.as_deref())
+            .mutable_playing()
+            .build(),
         text("input-size")
             .nick("Input size")
             .blurb("Size at which the model looks: model, native, or a short side in pixels")
@@ -243,6 +255,13 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .nick("Tag scores")
             .blurb("Also score how sure it is that the picture shows each class at all (TagCLIP); about doubles the work")
             .default_value(policy.infer.tags)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("anomaly-baseline")
+            .nick("Anomaly baseline")
+            .blurb("Masks of the stream that say what is usual in it; scores tell how far from that; 0 = off")
+            .maximum(100_000)
+            .default_value(policy.infer.anomalies.baseline)
             .mutable_playing()
             .build(),
         glib::ParamSpecEnum::builder_with_default("absent", Absent::from(gate.absent))

@@ -88,6 +88,11 @@ impl Segment {
                 gst::Array::new(masks.tags.iter().map(meta::tag_structure)),
                 !masks.tags.is_empty(),
             )
+            .field_if(
+                "anomalies",
+                gst::Array::new(masks.anomalies.iter().map(meta::anomaly_structure)),
+                !masks.anomalies.is_empty(),
+            )
             .build();
         self.post_element_message(structure);
     }

@@ -5,6 +5,7 @@
 //! After WinCLIP (Jeong et al., CVPR 2023, arXiv 2303.14814), whose authors published no code; the numbers are those of
 //! `caoyunkang/WinClip` (MIT). The states around a name are in `states`, the windows of few patches in `windows`.
 
+pub mod baseline;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ mod windows;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::{Error, Result, bail, ensure};
 use tch::{Kind, Tensor};
@@ -70,6 +72,32 @@ impl Pair {
         let mut features = encode(&states.normal)?;
         features.extend(encode(&states.abnormal)?);
         Ok(Pair { features })
+    }
+}
+
+/// A thing that a vocabulary looks for damage of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suspect {
+    pub label: String,
+    pub pair: Pair,
+}
+
+/// How a request's anomalies are told.
+#[derive(Clone, Debug, Default)]
+pub struct Anomalies {
+    /// Frames of a stream that say what is usual in it; 0 tells the scores as they are.
+    pub baseline: u32,
+    /// The stream's; `None` has no past.
+    pub memory: Option<Arc<baseline::Memory>>,
+}
+
+impl PartialEq for Anomalies {
+    fn eq(&self, other: &Self) -> bool {
+        let same = match (&self.memory, &other.memory) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (mine, theirs) => mine.is_none() && theirs.is_none(),
+        };
+        same && self.baseline == other.baseline
     }
 }
 

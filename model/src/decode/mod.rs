@@ -16,6 +16,7 @@ mod winner;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
+use super::anomaly::AnomalyMap;
 use super::vocabulary::Vocabulary;
 
 #[cfg(test)]
@@ -113,12 +114,21 @@ pub struct Segmentation {
     pub regions: Vec<Region>,
     /// All classes in the order of the prompts; empty unless [`InferOptions::tags`](super::InferOptions) asked for them.
     pub tags: Vec<Tag>,
+    /// Of each thing that is looked at for damage.
+    pub anomalies: Vec<Anomaly>,
+}
+
+/// How damaged a thing looks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Anomaly {
+    pub label: String,
+    pub map: AnomalyMap,
 }
 
 impl Segmentation {
     /// Without tags.
     pub fn new(width: usize, height: usize, ids: Ids, regions: Vec<Region>) -> Segmentation {
-        Segmentation { width, height, ids, regions, tags: Vec::new() }
+        Segmentation { width, height, ids, regions, tags: Vec::new(), anomalies: Vec::new() }
     }
 
     /// Pixels of these mask values become 0.

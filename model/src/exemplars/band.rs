@@ -54,6 +54,7 @@ impl Exemplars {
             dim: words.dim,
             thresholds: words.thresholds.clone(),
             pictured: words.pictured.clone(),
+            suspects: words.suspects.clone(),
         };
         joined.thresholds.resize(words.labels.len(), None);
         let texts = matrix(&words.features, self.dim)?; // [Q, E]

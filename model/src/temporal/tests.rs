@@ -21,6 +21,7 @@ fn look(shades: [f32; 4], cosines: [f32; 4]) -> Look {
         logits,
         input: input.expand([1, 3, 8, 8], false).contiguous(),
         sizes,
+        anomalies: Vec::new(),
         class: None,
         verdict: Verdict::default(),
     }

@@ -77,7 +77,7 @@ impl Vocabulary {
             true => Vec::new(),
             false => labels.iter().map(|label| prompts.thresholds.of(label)).collect(),
         };
-        Ok(Vocabulary { labels, query_value, features, dim, thresholds, pictured: Vec::new() })
+        Ok(Vocabulary { labels, query_value, features, dim, thresholds, ..Vocabulary::default() })
     }
 
     /// Number of queries: rows of `features`.

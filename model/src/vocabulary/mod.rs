@@ -20,6 +20,8 @@ mod thresholds;
 
 use std::ops::Range;
 
+use crate::anomaly::Suspect;
+
 pub use build::name_features;
 pub use descriptions::Descriptions;
 pub use grammar::MAX_CLASSES;
@@ -61,6 +63,8 @@ pub struct Vocabulary {
     pub thresholds: Vec<Option<f64>>,
     /// Queries that pictures have a part in; see [`exemplars`](crate::exemplars).
     pub pictured: Vec<Pictured>,
+    /// What is looked at for damage, beside the classes.
+    pub suspects: Vec<Suspect>,
 }
 
 /// Queries whose cosines are not the whole score.

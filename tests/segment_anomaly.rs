@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Things that are looked at for damage, on `gclipsegment` and a real checkpoint of random weights.
+
+use gclip_testing::fake::Rig;
+use gclip_testing::workshop::{Workshop, picture, rig};
+use gst::prelude::*;
+use gstgclip::meta::json::{Frame, MaskForm, Times};
+use gstgclip::meta::{MaskView, Masks};
+
+fn next(rig: &mut Rig, number: u64) -> Masks {
+    rig.harness.push(picture(number)).unwrap();
+    Masks::from_buffer(&rig.pull()).unwrap()
+}
+
+/// Pushes pictures until the things that are looked at are so many.
+fn until(rig: &mut Rig, things: usize) -> Masks {
+    for number in 0..5000 {
+        let masks = next(rig, number);
+        if masks.anomalies.len() == things {
+            return masks;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("never {things}");
+}
+
+#[test]
+fn every_thing_has_a_map_and_a_score_beside_the_masks() {
+    let workshop = Workshop::new();
+    let mut rig = rig(&workshop.model(1), None);
+    let before = next(&mut rig, 0);
+    assert!(before.anomalies.is_empty());
+    rig.element.set_property("anomaly", "bottle; cable, bottle");
+    let masks = until(&mut rig, 2);
+    assert_eq!(masks.regions, before.regions, "they take no pixel");
+    assert_eq!(masks.generation, 2);
+    for (anomaly, label) in masks.anomalies.iter().zip(["bottle", "cable"]) {
+        assert_eq!(anomaly.label, label);
+        assert!((0.0..=1.0).contains(&anomaly.score), "{anomaly:?}");
+        let view = MaskView::new(&anomaly.map).unwrap();
+        assert!(view.width() >= 2 && view.height() >= 2, "a value a patch");
+        let most = view.rows().flat_map(|row| (0..row.len()).filter_map(move |x| row.get(x))).max().unwrap();
+        assert!(
+            (f64::from(most) / 255.0 - anomaly.score).abs() < 0.5 / 255.0 + 1e-6,
+            "of four patches the highest counts"
+        );
+    }
+    let frame = Frame::new(&masks, Times::default(), None, MaskForm::None).unwrap();
+    let json = serde_json::to_value(&frame).unwrap();
+    assert_eq!(json["anomalies"].as_array().unwrap().len(), 2);
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../src/meta2json/schema.json")).unwrap();
+    jsonschema::validate(&schema, &json).unwrap();
+    rig.element.set_property("window", 32u32);
+    assert_eq!(next(&mut rig, 1).anomalies.len(), 2, "in windows too");
+    rig.element.set_property("anomaly", None::<&str>);
+    until(&mut rig, 0);
+    rig.element.set_property("anomaly-states", "/no/such/file");
+    assert!(rig.warning_text().contains("/no/such/file"));
+    assert_eq!(rig.stat::<u64>("errors"), 0);
+}
+
+#[test]
+fn what_is_usual_in_a_stream_is_no_anomaly() {
+    let workshop = Workshop::new();
+    let mut rig = rig(&workshop.model(1), None);
+    rig.element.set_property("anomaly-baseline", 5u32);
+    rig.element.set_property("anomaly", "bottle");
+    until(&mut rig, 1);
+    // The same picture over and over: it is learnt, and then nothing about it is unusual.
+    let scores: Vec<f64> = (0..12).map(|number| next(&mut rig, number).anomalies[0].score).collect();
+    assert_eq!(scores[0], 0.0, "{scores:?}");
+    assert!(scores[11] > 0.0 && scores[11] < 0.1, "{scores:?}");
+}
