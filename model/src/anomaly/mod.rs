@@ -19,6 +19,7 @@ use anyhow::{Error, Result, bail, ensure};
 use tch::{Kind, Tensor};
 
 use crate::vocabulary::Templates;
+pub use crate::vocabulary::{Pair, Suspect};
 
 pub use states::States;
 pub(crate) use windows::{WINDOWS, Windows, spread};
@@ -57,12 +58,6 @@ impl fmt::Display for AnomalyScore {
     }
 }
 
-/// A thing in both states, as the text tower gives them: `[2, E]` row-major, sound and damaged, each of unit length.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pair {
-    pub features: Vec<f32>,
-}
-
 impl Pair {
     /// Of a name; `encode` gives the feature of a name in templates, of unit length.
     ///
@@ -73,13 +68,6 @@ impl Pair {
         features.extend(encode(&states.abnormal)?);
         Ok(Pair { features })
     }
-}
-
-/// A thing that a vocabulary looks for damage of.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Suspect {
-    pub label: String,
-    pub pair: Pair,
 }
 
 /// How a request's anomalies are told.

@@ -20,8 +20,6 @@ mod thresholds;
 
 use std::ops::Range;
 
-use crate::anomaly::Suspect;
-
 pub use build::name_features;
 pub use descriptions::Descriptions;
 pub use grammar::MAX_CLASSES;
@@ -65,6 +63,19 @@ pub struct Vocabulary {
     pub pictured: Vec<Pictured>,
     /// What is looked at for damage, beside the classes.
     pub suspects: Vec<Suspect>,
+}
+
+/// A thing that is looked at for damage; see [`anomaly`](crate::anomaly).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suspect {
+    pub label: String,
+    pub pair: Pair,
+}
+
+/// A thing in both states, as the text tower gives them: `[2, E]` row-major, sound and damaged, each of unit length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    pub features: Vec<f32>,
 }
 
 /// Queries whose cosines are not the whole score.
