@@ -63,6 +63,12 @@ impl Frames {
         Ok(Frames { pipeline, bus, frames: Some(frames), ended: false })
     }
 
+    /// How long the video is, where it says so.
+    pub fn seconds(&self) -> Option<f64> {
+        let length = self.pipeline.query_duration::<gst::ClockTime>()?;
+        Some(length.nseconds() as f64 / 1e9)
+    }
+
     /// The next frame; `None` at the end.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Thresholds of classes from a video that shows none of them.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use gstgclip::model::decode::class_probabilities;
 use gstgclip::model::{Request, Thresholds};
@@ -10,24 +12,24 @@ use super::Args;
 use super::histogram::Histogram;
 use crate::frames::Frames;
 use crate::model_args::Ready;
-use crate::progress;
 use crate::say::{complain, say};
+use crate::{progress, segment};
 
 /// A class that wins so much of a video is probably in it.
 const SUSPICIOUS: f64 = 0.05;
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, video: &Path, prompts: &str) -> Result<()> {
     gst::init().context("GStreamer does not start")?;
-    let prompts = args.prompts.parse(&args.words.background)?;
+    let prompts = segment::prompts(prompts, &args.words.background)?;
     let options = args.look.options()?;
     let mut ready = Ready::load(&args.model, &args.words, &prompts, args.look.size)?;
     let labels = ready.vocabulary.labels.clone();
-    let name = args.absent.display();
+    let name = video.display();
 
     let mut counts = vec![Histogram::default(); labels.len()];
     let mut won = vec![0u64; labels.len() + 1];
     let (mut looked, mut places) = (0, 0);
-    let mut frames = Frames::of(&args.absent, args.every as usize)?;
+    let mut frames = Frames::of(video, args.every as usize)?;
     let bar = progress::counter(0)?;
     while let Some(frame) = frames.next().with_context(|| format!("cannot read {name}"))? {
         let request = Request {

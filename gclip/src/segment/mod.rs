@@ -77,6 +77,11 @@ pub struct PromptArgs {
     prompts_file: Option<PathBuf>,
 }
 
+/// Prompts as they are typed, or `@FILE`.
+pub fn prompts(typed: &str, background: &str) -> Result<Prompts> {
+    PromptArgs { prompts: Some(typed.into()), prompts_file: None }.parse(background)
+}
+
 impl PromptArgs {
     /// As [`parse`](Self::parse); with classes by pictures there need be no words.
     fn parse_beside(&self, words: &WordArgs) -> Result<Prompts> {
