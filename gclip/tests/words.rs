@@ -164,3 +164,70 @@ fn classes_that_are_not_there_lose_their_pixels() {
     assert!(share(&gated, "helicopter") + share(&gated, "violin") < 0.01, "{gated:?}");
     assert!(share(&gated, "road") > 0.05, "{gated:?}");
 }
+
+#[test]
+fn damage_is_found_against_a_picture_of_what_is_sound() {
+    let desk = Desk::new();
+    for folder in ["set/images", "set/labels", "sound"] {
+        std::fs::create_dir_all(desk.path(folder)).unwrap();
+    }
+    let sound = image::open(desk.path("first.png")).unwrap().to_rgb8();
+    let (mut broken, mut marks) = (sound.clone(), image::GrayImage::new(sound.width(), sound.height()));
+    for (x, y) in (300..420).flat_map(|x| (100..220).map(move |y| (x, y))) {
+        broken.put_pixel(x, y, image::Rgb([250, 0, 250]));
+        marks.put_pixel(x, y, image::Luma([1]));
+    }
+    sound.save(desk.path("sound/sound.png")).unwrap();
+    sound.save(desk.path("set/images/a.png")).unwrap();
+    broken.save(desk.path("set/images/b.png")).unwrap();
+    image::GrayImage::new(sound.width(), sound.height()).save(desk.path("set/labels/a.png")).unwrap();
+    marks.save(desk.path("set/labels/b.png")).unwrap();
+    let set = [
+        "--images",
+        "set/images",
+        "--labels",
+        "set/labels",
+        "--anomaly",
+        "building",
+        "--json",
+        "report.json",
+    ];
+    for more in [
+        &["--anomaly-normal", "sound", "--anomaly-by", "pictures"][..],
+        &[
+            "--anomaly-normal",
+            "sound",
+            "--anomaly-by",
+            "pictures",
+            "--anomaly-score",
+            "windows",
+            "--size",
+            "112",
+        ],
+    ] {
+        desk.works("eval", &[&set[..], more].concat());
+        let report: Value =
+            serde_json::from_str(&std::fs::read_to_string(desk.path("report.json")).unwrap()).unwrap();
+        assert_eq!(report["picture_auroc"], 1.0, "{report}");
+        assert!(report["pixel_auroc"].as_f64().unwrap() > 0.9, "{report}");
+        assert!(report["pro"].as_f64().unwrap() > 0.5, "{report}");
+    }
+    desk.works("eval", &set);
+    let report: Value =
+        serde_json::from_str(&std::fs::read_to_string(desk.path("report.json")).unwrap()).unwrap();
+    assert!(report["pixel_auroc"].is_number(), "by words alone: {report}");
+    assert!(
+        desk.refusal("eval", &[&set[..], &["--anomaly-by", "both"]].concat()).contains("--anomaly-normal")
+    );
+}
+
+#[test]
+fn a_limit_that_what_is_usual_stays_below() {
+    let desk = Desk::new();
+    let video = Path::new(gclip_testing::DEMO).join("demo.mp4");
+    let normal = ["--normal", video.to_str().unwrap(), "--anomaly", "car", "--every", "25", "--size", "112"];
+    let told = desk.works("calibrate", &[&normal[..], &["--anomaly-baseline", "4"]].concat());
+    assert!(told.contains("0 alarms above"), "ten seconds allow none: {told}");
+    let refused = desk.refusal("calibrate", &[&normal[..], &["--anomaly-baseline", "1000"]].concat());
+    assert!(refused.contains("--anomaly-baseline"), "{refused}");
+}
