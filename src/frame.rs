@@ -34,7 +34,7 @@ use pack::pack;
 
 use crate::model::cuda::{LentPixels, LentPlane};
 use crate::model::preprocess::{ColourMatrix, Transfer, plane_sizes};
-use crate::model::{Colour, Ids, Picture, PixelFormat, Pixels, Segmentation};
+use crate::model::{AnomalyMap, Colour, Ids, Picture, PixelFormat, Pixels, Segmentation};
 
 /// Raw video formats that the model reads without a converter in front.
 pub const FORMATS: [VideoFormat; 14] = [
