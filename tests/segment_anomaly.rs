@@ -4,8 +4,8 @@
 use gclip_testing::fake::Rig;
 use gclip_testing::workshop::{Workshop, picture, rig};
 use gst::prelude::*;
+use gstgclip::meta::Masks;
 use gstgclip::meta::json::{Frame, MaskForm, Times};
-use gstgclip::meta::{MaskView, Masks};
 
 fn next(rig: &mut Rig, number: u64) -> Masks {
     rig.harness.push(picture(number)).unwrap();
@@ -37,7 +37,7 @@ fn every_thing_has_a_map_and_a_score_beside_the_masks() {
     for (anomaly, label) in masks.anomalies.iter().zip(["bottle", "cable"]) {
         assert_eq!(anomaly.label, label);
         assert!((0.0..=1.0).contains(&anomaly.score), "{anomaly:?}");
-        let view = MaskView::new(&anomaly.map).unwrap();
+        let view = anomaly.view().unwrap();
         assert!(view.width() >= 2 && view.height() >= 2, "a value a patch");
         let most = view.rows().flat_map(|row| (0..row.len()).filter_map(move |x| row.get(x))).max().unwrap();
         assert!(

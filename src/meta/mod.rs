@@ -94,6 +94,13 @@ pub struct Anomaly {
     pub map: gst::Buffer,
 }
 
+impl Anomaly {
+    /// Maps the map for reading: 0 to 255 for each patch.
+    pub fn view(&self) -> Option<MaskView<'_>> {
+        MaskView::new(&self.map)
+    }
+}
+
 /// The rectangle of the frame that the mask covers, normalised.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rect {
