@@ -27,7 +27,8 @@
 //! | `generation` | uint64 | generation of the prompts |
 //!
 //! With `messages=all`, `gclip-regions` says what is on a frame, at most `message-rate` times a second: `pts`,
-//! `running-time`, `stream-time`, `generation`, `age`, `regions` and, with `tag-scores`, `tags`, with the fields of the metadata.
+//! `running-time`, `stream-time`, `generation`, `age`, `regions`, with `tag-scores` `tags`, and with `anomaly`
+//! `anomalies`, with the fields of the metadata.
 //!
 //! # Another model while frames pass
 //!

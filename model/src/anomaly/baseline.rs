@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::AnomalyMap;
+use super::map::AnomalyMap;
 use crate::Vocabulary;
 
 /// Steps in which the scores of a patch are counted.

@@ -6,6 +6,7 @@
 //! `caoyunkang/WinClip` (MIT). The states around a name are in `states`, the windows of few patches in `windows`.
 
 pub mod baseline;
+mod map;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -21,11 +22,9 @@ use tch::{Kind, Tensor};
 use crate::vocabulary::Templates;
 pub use crate::vocabulary::{Pair, Suspect};
 
+pub use map::AnomalyMap;
 pub use states::States;
 pub(crate) use windows::{WINDOWS, Windows, spread};
-
-/// Share of the patches, the highest, whose mean is the score of a picture: the highest alone is one noisy patch.
-const TOP: f64 = 0.01;
 
 /// What is looked at for an anomaly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,17 +103,6 @@ pub(crate) struct Seen {
     /// Patches `[h w, E]`, or windows of each size `[n, E]`, rows of unit length, f32.
     pub features: Vec<Tensor>,
     pub score: AnomalyScore,
-}
-
-/// How damaged every patch looks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AnomalyMap {
-    pub rows: usize,
-    pub columns: usize,
-    /// 0 to 1, row by row.
-    pub values: Vec<f32>,
-    /// Of the picture: the mean of the highest hundredth of the values.
-    pub score: f64,
 }
 
 impl Normal {
@@ -222,22 +210,4 @@ fn fused(words: &Tensor, pictures: &Tensor) -> Result<Tensor> {
 
 fn mean_of(maps: Vec<Tensor>) -> Result<Tensor> {
     Ok(Tensor::f_stack(&maps, 0)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?)
-}
-
-impl AnomalyMap {
-    fn of(map: &Tensor, (rows, columns): (i64, i64)) -> Result<AnomalyMap> {
-        let values = Vec::<f32>::try_from(&map.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.f_contiguous()?)?;
-        ensure!(values.iter().all(|value| value.is_finite()), "the model gives values that are not numbers");
-        let score = top_mean(&values, TOP);
-        Ok(AnomalyMap { rows: rows as usize, columns: columns as usize, values, score })
-    }
-}
-
-/// Mean of the highest `share` of the values, one at least; 0 without any.
-fn top_mean(values: &[f32], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-    let count = ((values.len() as f64 * share).round() as usize).clamp(1, values.len().max(1));
-    let top = &sorted[..count.min(sorted.len())];
-    top.iter().map(|&value| f64::from(value)).sum::<f64>() / top.len().max(1) as f64
 }
