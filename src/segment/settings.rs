@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the user has set, and what it means to the model, the batcher and the stream.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -235,7 +236,10 @@ impl Settings {
     /// Names separated by `;` or `,`, each once.
     fn anomalies(&self) -> Result<Vec<String>> {
         let written = self.anomaly.as_deref().unwrap_or_default();
-        Ok(Prompts::parse_background(written).context("in \"anomaly\"")?.background)
+        let mut names = Prompts::parse_background(written).context("in \"anomaly\"")?.background;
+        let mut known = HashSet::new();
+        names.retain(|name| known.insert(name.clone()));
+        Ok(names)
     }
 
     fn has_exemplars(&self) -> bool {
