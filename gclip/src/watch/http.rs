@@ -30,6 +30,8 @@ pub enum Full {
     Answer,
     /// Nothing: it would have to be said in another way than as it is.
     Close,
+    /// Nothing yet: they wait their turn, in the order in which they came.
+    Wait,
 }
 
 /// Listens from now on, on a thread of this name; returns where. At most so many `clients` are there at a time.
@@ -75,7 +77,12 @@ where
             continue;
         };
         limit(&stream, PATIENCE);
-        match (clients.clone().try_acquire_owned(), full) {
+        let place = match full {
+            // The semaphore is never closed. Who comes meanwhile waits with the system.
+            Full::Wait => clients.clone().acquire_owned().await.map_err(|_| ()),
+            Full::Answer | Full::Close => clients.clone().try_acquire_owned().map_err(|_| ()),
+        };
+        match (place, full) {
             (Ok(place), _) => {
                 let conversation = converse(stream, from);
                 tokio::spawn(async move {
@@ -83,7 +90,7 @@ where
                     drop(place);
                 });
             }
-            (Err(_), Full::Answer) => match leaving.clone().try_acquire_owned() {
+            (Err(()), Full::Answer) => match leaving.clone().try_acquire_owned() {
                 Ok(place) => {
                     tokio::spawn(async move {
                         // Who does not listen is not told.
@@ -96,7 +103,7 @@ where
                     let _ = stream.into_std().and_then(|mut stream| stream.write_all(&refusal()));
                 }
             },
-            (Err(_), Full::Close) => {}
+            (Err(()), Full::Close | Full::Wait) => {}
         }
     }
 }

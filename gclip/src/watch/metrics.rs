@@ -118,7 +118,7 @@ impl Board {
 /// # Errors
 /// The address is not free.
 pub fn serve(address: SocketAddr, board: Board) -> Result<()> {
-    http::serve("metrics", address, (CLIENTS, http::Full::Answer), move |stream, _| {
+    http::serve("metrics", address, (CLIENTS, http::Full::Wait), move |stream, _| {
         let board = board.clone();
         async move {
             let answer = service_fn(|request| {
