@@ -19,6 +19,9 @@ const LEAST: f64 = 0.02;
 /// Deviations from the usual at which the score is one half.
 const HALF: f64 = 3.0;
 
+/// Median and median deviation.
+type Usual = (f64, f64);
+
 /// What a stream's frames leave behind for the next. A new one is empty.
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<Option<Baseline>>);
@@ -41,8 +44,8 @@ struct Thing {
     counts: Vec<u32>,
     /// Scores of the pictures.
     scores: Vec<f32>,
-    /// Median and deviation of each patch and of the picture, once all frames have been seen.
-    usual: Option<(Vec<(f64, f64)>, (f64, f64))>,
+    /// Of each patch and of the picture, once all frames have been seen.
+    usual: Option<(Vec<Usual>, Usual)>,
 }
 
 impl Memory {
@@ -108,7 +111,7 @@ fn bin(value: f32) -> usize {
 }
 
 /// One half at three deviations above the median.
-fn unusual(value: f64, (median, deviation): (f64, f64)) -> f64 {
+fn unusual(value: f64, (median, deviation): Usual) -> f64 {
     let distance = (value - median) / (NORMAL * deviation + LEAST);
     1.0 / (1.0 + (HALF - distance).exp())
 }
