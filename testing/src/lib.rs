@@ -7,12 +7,14 @@
 //! * `playing`: pipelines that run to their end; a model that only takes time
 //! * `dice`: chance that comes out the same for the same seed
 //! * `rtsp`: an RTSP server; `browser`: a browser; `python`: other readers of our output
+//! * `nats`: NATS servers
 //! * `usage`: what this process uses
 
 pub mod browser;
 pub mod dice;
 pub mod fake;
 pub mod frames;
+pub mod nats;
 pub mod playing;
 pub mod python;
 pub mod rtsp;

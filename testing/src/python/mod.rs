@@ -28,7 +28,7 @@ pub fn run(script: &str, arguments: &[&str], input: &str) -> Option<String> {
 }
 
 /// Where `scripts/setup.sh --tests` puts them: one folder for each version of Python.
-fn packages() -> Option<PathBuf> {
+pub fn packages() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = variable("GCLIP_HOME").or_else(|| {
         let data = variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
