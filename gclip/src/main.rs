@@ -57,6 +57,8 @@ enum Command {
     Eval(Box<eval::Args>),
     /// Make a file of classes by example pictures, which then need not be there.
     Exemplar(Box<exemplar::Args>),
+    /// Cameras that many machines share: how they are, and which there are.
+    Fleet(fleet::Args),
     /// Describe a checkpoint: architecture, sizes, hash, what the method resolves to, what is missing.
     Info(info::Args),
     /// Write the manual pages into a folder.
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Command::Completions(args) => manual::completions(&args, Cli::command()).map_err(Failure::from),
         Command::Eval(args) => eval::run(&args).map_err(Failure::from),
         Command::Exemplar(args) => exemplar::run(&args).map_err(Failure::from),
+        Command::Fleet(args) => fleet::run(&args).map_err(Failure::from),
         Command::Info(args) => info::run(&args).map_err(Failure::from),
         Command::Man(args) => manual::man(&args, Cli::command()).map_err(Failure::from),
         Command::Pull(args) => pull::run(&args).map_err(Failure::from),

@@ -82,8 +82,10 @@ impl Nats {
         let mut text = format!("listen: \"127.0.0.1:{port}\"\nserver_name: \"n{port}\"\n");
         if jetstream {
             let store = folder.path().join("store");
-            writeln!(text, "jetstream {{ store_dir: \"{}\", sync_interval: always }}", store.display())
-                .unwrap();
+            // What a server has confirmed is on disk; old ones do not know the word.
+            let knows = program.starts_with(python::packages()?.join("bin"));
+            let sync = if knows { ", sync_interval: always" } else { "" };
+            writeln!(text, "jetstream {{ store_dir: \"{}\"{sync} }}", store.display()).unwrap();
         }
         text.push_str(more);
         std::fs::write(&config, text).unwrap();

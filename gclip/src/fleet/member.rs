@@ -44,7 +44,6 @@ pub struct Session {
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub session: Session,
-    pub capacity: u32,
     /// Of a beat.
     pub ttl: Duration,
 }
@@ -123,7 +122,7 @@ pub enum Action {
     Look {
         worker: String,
     },
-    /// Delete this revision of a worker's beat.
+    /// Delete this revision of a worker's beat, then look at it.
     Evict {
         worker: String,
         revision: u64,
@@ -278,6 +277,7 @@ impl Member {
     }
 
     /// The cameras whose lines may be let out before the deadline, with their epochs.
+    #[cfg(test)]
     pub fn open(&self) -> impl Iterator<Item = (&str, u64)> {
         self.playing.iter().filter_map(|(camera, playing)| match playing {
             Playing::On { epoch } => Some((camera.as_str(), *epoch)),
@@ -285,8 +285,9 @@ impl Member {
         })
     }
 
-    pub fn owners(&self) -> impl Iterator<Item = (&str, Option<&Session>)> {
-        self.cameras.iter().map(|camera| (camera.as_str(), self.owner(camera)))
+    /// How many are in the fleet.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     /// Nothing is taken any more. The cameras are to be stopped, then [`farewell`](Self::farewell).
@@ -511,15 +512,10 @@ impl Member {
                 let since = self.contact.map(|contact| contact.max(watched.since));
                 since.is_some_and(|since| now >= since + self.me.ttl) && self.deadline > now
             });
-            match due {
-                Some(watched) => {
-                    let revision = watched.revision;
-                    actions.push(Action::Evict { worker: worker.clone(), revision });
-                    // What has become of it.
-                    actions.push(Action::Look { worker });
-                }
-                None => actions.push(Action::Look { worker }),
-            }
+            actions.push(match due {
+                Some(watched) => Action::Evict { revision: watched.revision, worker },
+                None => Action::Look { worker },
+            });
         }
     }
 

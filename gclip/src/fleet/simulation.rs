@@ -161,7 +161,7 @@ impl World {
         node.starts += 1;
         node.id = format!("{}-{}", node.name, node.starts);
         let session = Session { worker: node.name.clone(), id: node.id.clone() };
-        node.member = Some(Member::new(Identity { session, capacity: 1 + (index as u32 % 2), ttl: TTL }));
+        node.member = Some(Member::new(Identity { session, ttl: TTL }));
         (node.seen, node.leaving, node.frozen_until) = (0, false, 0);
         node.waiting.clear();
     }
@@ -222,7 +222,7 @@ impl World {
             }
             Action::Evict { worker, revision } => {
                 bucket.write(&format!("beat.{worker}"), None, revision);
-                None
+                return self.request(index, starts, Action::Look { worker }, sent);
             }
             Action::Bury { worker, revision } => {
                 bucket.write(&format!("worker.{worker}"), None, revision);

@@ -11,7 +11,9 @@ use crate::address::Address;
 /// The variable that stands for `--server`.
 const VARIABLE: &str = "GCLIP_NATS";
 
+// Commands that take them have an `Args` of their own.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// NATS server, nats://HOST:4222 or tls://HOST:4222, with user:password@ where it asks for them; more than one of a
     /// cluster may be named [environment: GCLIP_NATS, separated by commas]

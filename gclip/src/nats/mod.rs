@@ -48,6 +48,36 @@ pub struct Servers {
     pub ca: Option<PathBuf>,
 }
 
+/// No server answers; one may later.
+#[derive(Debug)]
+pub struct Unreachable(String);
+
+impl std::fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// Runs what is said with servers, on this thread.
+///
+/// # Errors
+/// What it returns, or the system gives no means to wait for the network.
+pub fn run<T>(conversation: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(conversation)
+}
+
+/// A text that nobody else has.
+///
+/// # Errors
+/// The system has no chance to give.
+pub fn random_id() -> Result<String> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 impl std::fmt::Debug for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Servers({})", self.shown())
@@ -119,17 +149,21 @@ impl Servers {
 
     fn explain(&self, kind: ConnectErrorKind, error: &dyn std::fmt::Display) -> Error {
         let shown = self.shown();
+        let what = error.to_string();
         match kind {
+            // TLS fails as input and output do.
+            _ if what.contains("certificate") => {
+                anyhow!(
+                    "NATS at {shown}: its certificate is not trusted ({what}): name who vouches for it with ca"
+                )
+            }
             ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                 anyhow!("NATS at {shown} refuses who comes: user and password, NKey or credentials are wrong")
             }
-            ConnectErrorKind::TimedOut => anyhow!("NATS at {shown} does not answer"),
-            ConnectErrorKind::Dns => anyhow!("NATS at {shown}: the name is not known"),
-            ConnectErrorKind::Tls => anyhow!(
-                "NATS at {shown}: its certificate is not trusted, or it speaks no TLS ({error}); name the \
-                 authority's certificate with ca"
-            ),
-            _ => anyhow!("NATS at {shown} cannot be reached: {error}"),
+            ConnectErrorKind::TimedOut => Unreachable(format!("NATS at {shown} does not answer")).into(),
+            ConnectErrorKind::Dns => Unreachable(format!("NATS at {shown}: the name is not known")).into(),
+            ConnectErrorKind::Tls => anyhow!("NATS at {shown} speaks no TLS as it should: {what}"),
+            _ => Unreachable(format!("NATS at {shown} cannot be reached: {what}")).into(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::config::{Camera, Config, MqttTarget, Output, Target};
 use super::console::Console;
 use super::pipeline;
 use crate::address::Address;
+use crate::nats;
 use crate::say::say;
 use crate::trouble::{first_error, missing_decoder};
 
@@ -168,6 +169,11 @@ fn output_answers(output: &Output) -> Result<String> {
             Ok(format!("{} can be written", path.display()))
         }
         Target::Mqtt(target) => broker_answers(target),
+        Target::Nats(target) => {
+            let servers = &target.servers;
+            nats::run(servers.connect("gclip-check"))?;
+            Ok(format!("{} let us in", servers.shown()))
+        }
         Target::Webhook(target) => {
             let address = &target.address;
             let https = address.location.starts_with("https:");

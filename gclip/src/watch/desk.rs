@@ -3,17 +3,18 @@
 //! checked as the file is, and only then carried out; so it is right as a whole, and can be saved with the comments
 //! that are in the file. Everything here happens on the program's main thread, one after the other.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Error, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, TableLike};
 
 use super::config::{self, Config};
-use super::fleet::{Fleet, Holder};
+use super::roster::{Holder, Roster};
 use super::shard::Shard;
 use crate::output;
 
@@ -70,7 +71,7 @@ impl Bell {
 
 pub struct Desk {
     path: PathBuf,
-    shard: Option<Shard>,
+    part: Part,
     orders: mpsc::Receiver<Order>,
     /// Whether there is a file; what is only tried gets one when it is saved.
     is_in_file: bool,
@@ -82,6 +83,15 @@ pub struct Desk {
     version: u64,
     /// The change that is being made; others wait for it.
     change: Option<Change>,
+}
+
+/// Which of the cameras are this program's.
+#[derive(Clone, Copy)]
+pub enum Part {
+    All,
+    Shard(Shard),
+    /// Those that a fleet gives it; they are changed there.
+    OfFleet,
 }
 
 /// A change that the model is being tried with, on a thread of its own: many words take their time.
@@ -106,10 +116,10 @@ enum Outcome {
 
 impl Desk {
     /// For what was read from a file, or, if it is not there yet, is to be saved at `path`.
-    pub fn new(path: &Path, is_in_file: bool, shard: Option<Shard>, text: String) -> (Desk, Bell) {
+    pub fn new(path: &Path, is_in_file: bool, part: Part, text: String) -> (Desk, Bell) {
         let (bell, orders) = mpsc::sync_channel(WAITING);
         let (path, on_disk) = (path.into(), text.clone());
-        (Desk { path, shard, orders, is_in_file, on_disk, text, version: 1, change: None }, Bell(bell))
+        (Desk { path, part, orders, is_in_file, on_disk, text, version: 1, change: None }, Bell(bell))
     }
 
     pub fn path(&self) -> &Path {
@@ -117,21 +127,21 @@ impl Desk {
     }
 
     /// Does what has been asked for, but waits for nothing. Returns what is to be said of it in the log.
-    pub fn work(&mut self, fleet: &mut Fleet, first: &Config) -> Vec<String> {
+    pub fn work(&mut self, roster: &mut Roster, first: &Config) -> Vec<String> {
         let mut said = Vec::new();
         loop {
             if let Some(change) = self.change.take_if(|change| change.trial.is_finished()) {
-                said.extend(self.finish(change, fleet));
+                said.extend(self.finish(change, roster));
             }
             if self.change.is_some() {
                 return said;
             }
             let Ok(order) = self.orders.try_recv() else { return said };
-            said.extend(self.begin(order, fleet, first));
+            said.extend(self.begin(order, roster, first));
         }
     }
 
-    fn begin(&mut self, order: Order, fleet: &Fleet, first: &Config) -> Option<String> {
+    fn begin(&mut self, order: Order, roster: &Roster, first: &Config) -> Option<String> {
         let Order { wish, version, answer } = order;
         let outcome = match version {
             Some(known) if known != self.version => Outcome::Now(Err(Refusal::Conflict(
@@ -141,7 +151,7 @@ impl Desk {
         };
         let tried = match outcome {
             Outcome::Now(outcome) => return self.reply(answer, outcome),
-            Outcome::Later { text, config, is_of_file } => fleet.trial(&config).and_then(|trial| {
+            Outcome::Later { text, config, is_of_file } => roster.trial(&config).and_then(|trial| {
                 let thread = std::thread::Builder::new().name("trial".into());
                 Ok((text, config, is_of_file, thread.spawn(|| trial.run())?))
             }),
@@ -155,12 +165,12 @@ impl Desk {
         }
     }
 
-    fn finish(&mut self, change: Change, fleet: &mut Fleet) -> Option<String> {
+    fn finish(&mut self, change: Change, roster: &mut Roster) -> Option<String> {
         let Change { text, config, is_of_file, trial, answer } = change;
         let tried = trial.join().unwrap_or_else(|_| Err(anyhow!("the model could not be tried with it")));
         let changes = tried.and_then(|held| {
-            fleet.hold(held);
-            fleet.apply(&config)
+            roster.hold(held);
+            roster.apply(&config)
         });
         let outcome = changes.map(|changes| {
             self.is_watched(text, is_of_file);
@@ -195,6 +205,10 @@ impl Desk {
 
     fn carry_out(&mut self, wish: Wish, first: &Config) -> Result<Outcome, Refusal> {
         let mut document = self.document()?;
+        if let (Part::OfFleet, false) = (self.part, matches!(wish, Wish::Describe(_))) {
+            let what = "the cameras are kept by the fleet's servers: change them with `gclip fleet`";
+            return Err(Refusal::Failed(what.into()));
+        }
         match wish {
             Wish::Describe(name) => {
                 let keys = describe(&document, &name)?;
@@ -253,7 +267,7 @@ impl Desk {
         ] {
             ensure!(!changed, "`{key}` has changed: that takes a new start of the program");
         }
-        if let Some(shard) = self.shard {
+        if let Part::Shard(shard) = self.part {
             shard.keep_own(&mut config.cameras);
         }
         Ok(config)
@@ -263,11 +277,14 @@ impl Desk {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn reload(&mut self, fleet: &mut Fleet, first: &Config) -> Result<String> {
+    pub fn reload(&mut self, roster: &mut Roster, first: &Config) -> Result<String> {
+        if let Part::OfFleet = self.part {
+            bail!("a worker of a fleet reads its file when it starts, and its cameras come from the servers");
+        }
         let text = self.file()?;
         let config = self.own_part(config::parse(&text, &self.path)?, first)?;
-        fleet.check(&config)?;
-        let changes = fleet.apply(&config)?;
+        roster.check(&config)?;
+        let changes = roster.apply(&config)?;
         // What was being changed by others began before it, and is not what is in the file.
         if let Some(Change { answer, .. }) = self.change.take() {
             let why = "the file has been read again meanwhile: look again, then change";
@@ -380,6 +397,43 @@ fn set(table: &mut Table, keys: &Map<String, Value>) -> Result<(), Refusal> {
         table[key] = Item::Value(value);
     }
     Ok(())
+}
+
+/// A camera as a file would have it.
+///
+/// # Errors
+/// A value that no file can hold, or that names a file of this machine.
+pub fn table(name: &str, keys: &Map<String, Value>) -> Result<Table, String> {
+    let mut table = Table::new();
+    table["name"] = toml_edit::value(name);
+    set(&mut table, keys).map_err(|refusal| match refusal {
+        Refusal::Unknown(why) | Refusal::Wrong(why) | Refusal::Conflict(why) | Refusal::Failed(why) => why,
+    })?;
+    Ok(table)
+}
+
+/// The cameras of a file as they are written, with what its defaults say, by name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn cameras_of(text: &str) -> Result<BTreeMap<String, Map<String, Value>>, String> {
+    let mut document: DocumentMut =
+        text.parse().map_err(|error: toml_edit::TomlError| error.message().to_string())?;
+    let keys = |table: &dyn TableLike| -> Map<String, Value> {
+        table.iter().filter_map(|(key, item)| Some((key.to_string(), json_value(item)?))).collect()
+    };
+    let defaults = document.get("defaults").and_then(Item::as_table_like).map(keys).unwrap_or_default();
+    let mut all = BTreeMap::new();
+    let tables = cameras(&mut document).map_err(|refusal| format!("{refusal:?}"))?;
+    for (index, table) in tables.iter().enumerate() {
+        let name = name_of(table).ok_or_else(|| format!("camera[{index}].name: it is missing"))?.to_string();
+        let mut settings = defaults.clone();
+        settings.extend(keys(table).into_iter().filter(|(key, _)| key != "name"));
+        if all.insert(name.clone(), settings).is_some() {
+            return Err(format!("two cameras are called \"{name}\""));
+        }
+    }
+    Ok(all)
 }
 
 fn toml_value(value: &Value) -> Option<toml_edit::Value> {

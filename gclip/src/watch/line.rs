@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The JSON lines. Each begins with `time`, `camera`, `type`, `run` and `event`; what follows depends on the type.
+//! The JSON lines. Each begins with `time`, `camera`, `type`, `run` and `event`, and, from a worker of a fleet, `worker` and
+//! `epoch`; what follows depends on the type.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+
+use crate::fleet::Claim;
 
 /// One run of the program: with its name and a line's number a reader knows each line from all others, and one that
 /// arrives twice.
@@ -35,6 +38,12 @@ struct Head<'a> {
     kind: &'a str,
     run: &'a str,
     event: u64,
+    /// Who has said it, with which claim to the camera, where there are several who could: what has a lower epoch than
+    /// another line of the camera is to be dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
     /// When the picture was taken, by the camera's clock in UTC, where it tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     captured: Option<String>,
@@ -76,6 +85,7 @@ pub struct Connection<'a> {
 pub struct Maker<'a> {
     pub run: &'a Run,
     pub camera: &'a str,
+    pub claim: Option<&'a Claim>,
     /// Nanoseconds since 1970, UTC, when the line is made.
     pub time: u64,
     /// Nanoseconds since 1970 by the camera's clock.
@@ -116,6 +126,8 @@ impl Maker<'_> {
             kind,
             run: &self.run.name,
             event,
+            worker: self.claim.map(|claim| claim.worker.as_ref()),
+            epoch: self.claim.map(|claim| claim.epoch),
             captured,
         }
     }
@@ -175,6 +187,7 @@ mod tests {
         let maker = Maker {
             run: &run,
             camera: "gate",
+            claim: None,
             time: 1_764_399_601_000_001_999,
             captured: Some(1_764_399_600_123_456_789),
         };

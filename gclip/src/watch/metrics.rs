@@ -20,6 +20,7 @@ use parking_lot::RwLock;
 use super::history;
 use super::http;
 use super::state::{COUNTERS, Status};
+use crate::fleet::Standing;
 use crate::usage;
 
 /// A client has this long for its question and our answer; one that says nothing is gone after it.
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub model: Option<gst::Structure>,
     /// `None` where no history is kept on disk.
     pub history: Option<history::Status>,
+    /// `None` where the cameras are this program's alone.
+    pub fleet: Option<Standing>,
 }
 
 /// The newest snapshot, for who asks, and when it was put there.
@@ -74,7 +77,8 @@ pub struct Board(Arc<RwLock<(Snapshot, Option<Instant>)>>);
 
 impl Board {
     pub fn new(started: SystemTime) -> Board {
-        let nothing = Snapshot { started, cameras: vec![], outputs: vec![], model: None, history: None };
+        let nothing =
+            Snapshot { started, cameras: vec![], outputs: vec![], model: None, history: None, fleet: None };
         Board(Arc::new(RwLock::new((nothing, None))))
     }
 
@@ -244,6 +248,7 @@ impl Display for Snapshot {
         self.outputs(&mut page)?;
         self.model(&mut page)?;
         self.history(&mut page)?;
+        self.fleet(&mut page)?;
         self.process(&mut page)
     }
 }
@@ -315,6 +320,28 @@ impl Snapshot {
         Ok(())
     }
 
+    fn fleet(&self, page: &mut Page) -> fmt::Result {
+        let Some(fleet) = &self.fleet else { return Ok(()) };
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        for (name, kind, description, value) in [
+            (
+                "gclip_fleet_member",
+                "gauge",
+                "1 while this worker is in the fleet",
+                u64::from(fleet.is_member),
+            ),
+            ("gclip_fleet_workers", "gauge", "Workers in the fleet", number(fleet.workers)),
+            ("gclip_fleet_cameras", "gauge", "Cameras of the fleet", number(fleet.cameras)),
+            ("gclip_fleet_alone", "gauge", "1 while the servers do not answer", u64::from(fleet.holds)),
+            ("gclip_fleet_taken_total", "counter", "Cameras that this worker has taken", fleet.taken),
+            ("gclip_fleet_lost_total", "counter", "Times that others took over all that it had", fleet.lost),
+        ] {
+            page.about(name, kind, description)?;
+            page.value(name, None, value)?;
+        }
+        Ok(())
+    }
+
     /// By the names that Prometheus' own libraries use.
     fn process(&self, page: &mut Page) -> fmt::Result {
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -356,6 +383,7 @@ mod tests {
                 outputs: vec![],
                 model: None,
                 history: None,
+                fleet: None,
             });
         };
         gate.enter(Phase::Playing);

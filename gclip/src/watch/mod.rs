@@ -4,13 +4,14 @@
 //! ```text
 //! config/    the file: cameras, prompts, outputs; every mistake with file, line and key
 //! shard      which of them are this program's, where several share them
-//! fleet      the cameras that are watched; one is added, changed, removed while the others play
+//! roster     the cameras that are watched; one is added, changed, removed while the others play
 //! camera     one camera's thread: connect, watch, wait, again    retry  how long
 //! pipeline   one connection: rtspsrc ! decodebin ! ... ! gclipsegment    thin  which frames are looked at
 //! local      a video, pictures or a device in the place of a camera in the network
 //! report     what a camera tells    line  as JSON    heap  memory of ended connections
 //! queue      lines on their way; never blocks a camera    output/  stdout, files, brokers, webhooks
 //! state      what is known about a camera -> console (stderr, status lines) and metrics (Prometheus)
+//! membership the cameras that a fleet gives to this program
 //! desk       changes while cameras are watched    web/  the page, and the interface behind it
 //! http       a thread that listens, for the page and the metrics
 //! view       a camera's pictures, for who looks    drawn  as JPEG
@@ -28,12 +29,12 @@ mod connect;
 mod console;
 mod desk;
 mod drawn;
-mod fleet;
 mod heap;
 mod history;
 mod http;
 mod line;
 mod local;
+mod membership;
 mod metrics;
 mod notify;
 mod output;
@@ -42,6 +43,7 @@ mod pipeline;
 mod queue;
 mod report;
 mod retry;
+mod roster;
 mod shard;
 mod state;
 mod stop;
@@ -50,6 +52,7 @@ mod tls;
 mod view;
 mod web;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,14 +61,16 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Error, Result, anyhow};
 
 use crate::failure::Failure;
+use crate::fleet;
 use crate::say::say;
 use config::Config;
 use console::{Console, StatusLines};
-use desk::Desk;
-use fleet::Fleet;
+use desk::{Desk, Part};
 use history::History;
+use membership::Membership;
 use metrics::Board;
 use notify::Service;
+use roster::Roster;
 use shard::Shard;
 use stop::Signals;
 pub use web::Results;
@@ -159,6 +164,29 @@ pub fn try_out(text: String, path: &Path, shown: impl FnOnce(SocketAddr)) -> Res
     Watch::begin(loaded, path, false)?.run(&all, shown)
 }
 
+/// # Errors
+/// What is wrong with a camera's settings, as far as it can be known without the model and the file of a worker.
+pub fn check_camera(name: &str, settings: &fleet::Camera) -> Result<(), String> {
+    start().map_err(|error| format!("{error:#}"))?;
+    let mut table = desk::table(name, settings)?;
+    // Which outputs there are is a worker's own, and perhaps the words.
+    table.remove("outputs");
+    config::camera_of("model = 'any'\n[defaults]\nprompts = 'any'", Path::new(""), table).map(|_| ())
+}
+
+/// The cameras of a config as they are written, with what its defaults say, by name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn cameras_of(text: &str) -> Result<BTreeMap<String, fleet::Camera>, String> {
+    desk::cameras_of(text)
+}
+
+/// Whether a bucket of a fleet may be called so.
+pub fn is_name_of_bucket(name: &str) -> bool {
+    config::is_of_bucket(name)
+}
+
 /// Shows recorded results until a signal. `shown` is called when their page is there.
 pub fn show_results(listen: SocketAddr, results: Results, shown: impl FnOnce(SocketAddr)) -> Result<()> {
     let signals = Signals::catch()?;
@@ -185,7 +213,7 @@ struct Watch {
     console: Arc<Console>,
     signals: Signals,
     history: Arc<History>,
-    fleet: Fleet,
+    roster: Roster,
 }
 
 impl Watch {
@@ -196,9 +224,9 @@ impl Watch {
         // Before the model, which takes its time: who stops the program meanwhile is heeded.
         let signals = Signals::catch()?;
         let history = Arc::new(History::new(config.history.as_ref(), &console)?);
-        let mut fleet = Fleet::new(&config.model, &console, &history);
+        let mut roster = Roster::new(&config.model, &console, &history);
         let place = |error: Error| if is_in_file { error.context(path.display().to_string()) } else { error };
-        fleet.check(&config).map_err(|error| Failure::of_config(place(error)))?;
+        roster.check(&config).map_err(|error| Failure::of_config(place(error)))?;
         Ok(Watch {
             started,
             config,
@@ -209,42 +237,54 @@ impl Watch {
             console,
             signals,
             history,
-            fleet,
+            roster,
         })
     }
 
     /// Until it is time to stop. `shown` is called when the page is there.
     fn run(self, all: &str, shown: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
-        let Watch { started, config, text, path, is_in_file, shard, console, signals, history, mut fleet } =
+        let Watch { started, config, text, path, is_in_file, shard, console, signals, history, mut roster } =
             self;
         let board = Board::new(SystemTime::now());
         if let Some(address) = config.metrics {
             metrics::serve(address, board.clone())?;
         }
-        let (mut desk, bell) = Desk::new(&path, is_in_file, shard, text);
+        let part = match (&config.fleet, shard) {
+            (Some(_), _) => Part::OfFleet,
+            (None, Some(shard)) => Part::Shard(shard),
+            (None, None) => Part::All,
+        };
+        let (mut desk, bell) = Desk::new(&path, is_in_file, part, text.clone());
         if let Some(web) = &config.web {
-            let house = web::House::new(bell, &board, &fleet, &history, !is_in_file);
+            let house = web::House::new(bell, &board, &roster, &history, !is_in_file);
             let place = web::serve(web, house, &console)?;
             let scheme = if web.tls.is_some() { "https" } else { "http" };
             console.log("gclip", &format!("the cameras are shown at {scheme}://{place}"));
             shown(place);
         }
-        fleet.apply(&config)?;
-        console.log("gclip", &format!("cameras: {all}, run {}", fleet.run_name()));
+        roster.apply(&config)?;
+        console.log("gclip", &format!("cameras: {all}, run {}", roster.run_name()));
+        let membership =
+            config.fleet.clone().map(|fleet| Membership::join(fleet, &path, &text)).transpose()?;
         let mut service = Service::ready();
         if let Err(error) = &service {
             let what = format!("the service manager cannot be told that cameras are watched: {error}");
             console.log("gclip", &what);
         }
-        let mut changes = Changes { fleet: &mut fleet, desk: &mut desk, config: &config };
+        let mut changes = Changes { roster: &mut roster, desk: &mut desk, config: &config, membership };
         let why = stay(&mut changes, &console, &signals, &board, service.as_mut().ok())?;
+        let membership = changes.membership;
 
         if let Ok(service) = &service {
             service.stopping();
         }
         console.log("gclip", &format!("stopping: {why}"));
-        let unheard = fleet.is_unheard();
-        fleet.close();
+        let unheard = roster.is_unheard();
+        membership.iter().for_each(Membership::leave);
+        roster.close();
+        if let Some(membership) = membership {
+            membership.farewell();
+        }
         let seconds = started.elapsed().as_secs();
         console.log("gclip", &format!("stopped after {} h {} min: {why}", seconds / 3600, seconds / 60 % 60));
         if unheard {
@@ -271,7 +311,7 @@ fn stay(
         if let Some(signal) = signals.stop() {
             break signal.to_string();
         }
-        if changes.fleet.is_unheard() {
+        if changes.roster.is_unheard() {
             break "nobody reads any output any more".to_string();
         }
         // A GPU that has failed stays so for this process: its service manager is to start another.
@@ -282,10 +322,15 @@ fn stay(
             changes.reload(console);
         }
         changes.wished(console);
-        let fleet = &mut *changes.fleet;
+        changes.ordered(console)?;
+        let roster = &mut *changes.roster;
         if refreshed.is_none_or(|at| at.elapsed() >= REFRESH) {
             refreshed = Some(Instant::now());
-            let snapshot = fleet.snapshot();
+            let mut snapshot = roster.snapshot();
+            if let Some(membership) = &changes.membership {
+                membership.report(&snapshot.cameras);
+                snapshot.fleet = Some(membership.standing());
+            }
             if let Some(lines) = &mut lines {
                 lines.refresh(console, &snapshot.cameras);
             }
@@ -295,7 +340,7 @@ fn stay(
                 service.alive(Instant::now(), model("batches"), model("queue-level"));
             }
             board.put(snapshot);
-            fleet.tell_losses();
+            roster.tell_losses();
         }
         std::thread::sleep(LOOK);
     };
@@ -307,16 +352,17 @@ fn stay(
 
 /// What changes while cameras are watched.
 struct Changes<'a> {
-    fleet: &'a mut Fleet,
+    roster: &'a mut Roster,
     desk: &'a mut Desk,
     /// As the program was started.
     config: &'a Config,
+    membership: Option<Membership>,
 }
 
 impl Changes<'_> {
     fn reload(&mut self, console: &Console) {
         let path = self.desk.path().display().to_string();
-        match self.desk.reload(self.fleet, self.config) {
+        match self.desk.reload(self.roster, self.config) {
             Ok(changes) => console.log("gclip", &format!("{path} read again: {changes}")),
             Err(error) => {
                 let why = console.hide(&format!("{error:#}"));
@@ -325,8 +371,14 @@ impl Changes<'_> {
         }
     }
 
+    /// What the fleet says, if there is one.
+    fn ordered(&mut self, console: &Console) -> Result<()> {
+        let Some(membership) = &mut self.membership else { return Ok(()) };
+        membership.work(self.roster, self.config, console)
+    }
+
     fn wished(&mut self, console: &Console) {
-        for done in self.desk.work(self.fleet, self.config) {
+        for done in self.desk.work(self.roster, self.config) {
             console.log("gclip", &format!("by the web: {done}"));
         }
     }

@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::fleet::{Claim, Gate};
+
 /// How soon a sender that waits sees that the program is ending.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How soon a line that is held goes out when it may.
+const GATE: Duration = Duration::from_millis(20);
 
 /// What a line is about, for outputs that do more than pass it on.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,14 +32,27 @@ pub enum About {
 }
 
 /// One line of JSON, with its newline.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Line {
     pub camera: Arc<str>,
     pub bytes: Arc<[u8]>,
     pub about: About,
+    /// Whether it may go out, where somebody else could have the camera.
+    pub claim: Option<Arc<Claim>>,
+}
+
+impl PartialEq for Line {
+    fn eq(&self, other: &Line) -> bool {
+        (&self.camera, &self.bytes, &self.about) == (&other.camera, &other.bytes, &other.about)
+    }
 }
 
 impl Line {
+    /// Whether it may go out.
+    pub fn gate(&self) -> Gate {
+        self.claim.as_ref().map_or(Gate::Open, |claim| claim.gate())
+    }
+
     /// For who sends one line at a time and needs nothing between them.
     pub fn without_newline(&self) -> &[u8] {
         self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes)
@@ -45,7 +62,7 @@ impl Line {
 #[cfg(test)]
 impl Line {
     pub fn new(camera: &str, bytes: Vec<u8>) -> Line {
-        Line { camera: camera.into(), bytes: bytes.into(), about: About::Frame }
+        Line { camera: camera.into(), bytes: bytes.into(), about: About::Frame, claim: None }
     }
 }
 
@@ -109,19 +126,39 @@ impl Queue {
         }
     }
 
-    /// The oldest line; waits for one, but no longer than this. `None` when there is none.
+    /// The oldest line that may go out; waits for one, but no longer than this. `None` when there is none. Those that
+    /// never may again are dropped.
     pub fn take(&self, patience: Duration) -> Option<Line> {
+        let deadline = Instant::now() + patience;
         let mut state = self.state.lock();
-        if state.lines.is_empty() && !state.closed {
-            self.changed.wait_for(&mut state, patience);
+        loop {
+            let gate = state.lines.front().map(Line::gate);
+            match gate {
+                Some(Gate::Open) => return state.lines.pop_front(),
+                Some(Gate::Over) => {
+                    state.lines.pop_front();
+                    self.count_dropped();
+                    continue;
+                }
+                // Nobody tells when it opens.
+                Some(Gate::Held) => drop(self.changed.wait_for(&mut state, GATE.min(patience))),
+                None if state.closed => return None,
+                None => drop(self.changed.wait_until(&mut state, deadline)),
+            }
+            if state.lines.front().map(Line::gate) != Some(Gate::Open) && Instant::now() >= deadline {
+                return None;
+            }
         }
-        state.lines.pop_front()
     }
 
     /// No line comes in any more; those that wait can still be taken.
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_all();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.state.lock().lines.is_empty()
     }
 
     pub fn is_closed(&self) -> bool {

@@ -13,6 +13,7 @@ use super::line::{Connection, Maker, Presence, Run, now};
 use super::queue::{About, Line, Queue};
 use super::state::{CameraState, Count};
 use super::view::Viewfinder;
+use crate::fleet::Claim;
 
 /// An output's queue, and what it gets.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct Reporter {
     camera: Arc<str>,
     run: Arc<Run>,
     routes: RwLock<Vec<Route>>,
+    /// Where several could say what this one says.
+    claim: RwLock<Option<Arc<Claim>>>,
     /// A time of the stream, and the camera's clock at it in nanoseconds since 1970.
     clock: Mutex<Option<(gst::ClockTime, u64)>>,
 }
@@ -55,6 +58,7 @@ impl Reporter {
             camera,
             run,
             routes: RwLock::new(routes),
+            claim: RwLock::default(),
             clock: Mutex::new(None),
         }
     }
@@ -62,6 +66,11 @@ impl Reporter {
     /// Lines go here from now on.
     pub fn set_routes(&self, routes: Vec<Route>) {
         *self.routes.write() = routes;
+    }
+
+    /// What is said from now on is said by this claim to the camera.
+    pub fn set_claim(&self, claim: Option<Arc<Claim>>) {
+        *self.claim.write() = claim;
     }
 
     /// Whether any output takes a line for every frame.
@@ -107,17 +116,19 @@ impl Reporter {
 
     /// A line of gclipmeta2json, on its streaming thread.
     pub fn line(&self, json: &[u8], pts: Option<gst::ClockTime>) {
-        let maker = self.maker(pts);
-        self.put(maker.frame(json), &About::Frame, maker.time);
+        let claim = self.claim.read().clone();
+        let maker = self.maker(pts, claim.as_deref());
+        self.put(maker.frame(json), &About::Frame, maker.time, claim.as_ref());
     }
 
     pub fn change(&self, change: &Presence) {
         self.state.count(Count::Changes);
         let pts = change.pts.map(gst::ClockTime::from_nseconds);
-        let maker = self.maker(pts);
+        let claim = self.claim.read().clone();
+        let maker = self.maker(pts, claim.as_deref());
         let entered = change.state == "entered";
         let about = About::Presence { label: change.label.clone(), zone: change.zone.clone(), entered };
-        let number = self.put(maker.presence(change), &about, maker.time);
+        let number = self.put(maker.presence(change), &about, maker.time, claim.as_ref());
         if let Some(number) = number.filter(|_| entered && self.history.takes_snapshots())
             && let Some(moment) = self.moments.want(number, pts)
         {
@@ -127,28 +138,40 @@ impl Reporter {
 
     /// The camera has come or gone.
     pub fn connection(&self, state: &str, reason: Option<&str>) {
-        let maker = self.maker(None);
+        let claim = self.claim.read().clone();
+        let maker = self.maker(None, claim.as_deref());
         let line = maker.connection(&Connection { state, reason });
-        self.put(line, &About::Camera { up: state == "connected" }, maker.time);
+        self.put(line, &About::Camera { up: state == "connected" }, maker.time, claim.as_ref());
     }
 
-    fn maker(&self, pts: Option<gst::ClockTime>) -> Maker<'_> {
+    fn maker<'a>(&'a self, pts: Option<gst::ClockTime>, claim: Option<&'a Claim>) -> Maker<'a> {
         let captured = (*self.clock.lock()).zip(pts).and_then(|((at, shown), pts)| {
             let (at, pts) = (i128::from(at.nseconds()), i128::from(pts.nseconds()));
             u64::try_from(i128::from(shown) + pts - at).ok()
         });
-        Maker { run: &self.run, camera: &self.camera, time: now(), captured }
+        Maker { run: &self.run, camera: &self.camera, claim, time: now(), captured }
     }
 
     /// Returns the number of what has happened, if it is to be kept.
-    fn put(&self, line: Option<Vec<u8>>, about: &About, time: u64) -> Option<u64> {
+    fn put(
+        &self,
+        line: Option<Vec<u8>>,
+        about: &About,
+        time: u64,
+        claim: Option<&Arc<Claim>>,
+    ) -> Option<u64> {
         let line = line?;
         let bytes: Arc<[u8]> = line.into();
         let everything = *about == About::Frame;
         let micros = i64::try_from(time / 1000).unwrap_or(i64::MAX);
         let number = (!everything).then(|| self.history.put(&self.camera, about, micros, &bytes));
         for route in self.routes.read().iter().filter(|route| !everything || route.what == What::All) {
-            let line = Line { camera: self.camera.clone(), bytes: bytes.clone(), about: about.clone() };
+            let line = Line {
+                camera: self.camera.clone(),
+                bytes: bytes.clone(),
+                about: about.clone(),
+                claim: claim.cloned(),
+            };
             route.queue.put(line);
         }
         number

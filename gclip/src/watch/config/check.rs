@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::camera::Written;
+use super::nats;
 use super::output::{BUFFER, output};
 use super::raw::{self, File, Mistake, What};
 use super::values::properties;
@@ -26,11 +27,18 @@ const SNAPSHOT_DAYS: u32 = 7;
 const SNAPSHOT_MEGABYTES: u32 = 1000;
 const DAY: u64 = 86_400;
 
-pub fn config(file: File, folder: &Path) -> Result<Config, Mistake> {
+/// With a fleet a file names no camera; `with_camera`: but one of the fleet's was put in.
+pub fn config(file: File, folder: &Path, with_camera: bool) -> Result<Config, Mistake> {
     let mut secrets = Secrets::default();
+    let fleet = file.fleet.as_ref().map(|fleet| nats::fleet(fleet, folder, &mut secrets)).transpose()?;
+    if let (Some(_), Some(camera), false) = (&fleet, file.camera.first(), with_camera) {
+        let what = "with [fleet] the cameras are kept by the servers: `gclip fleet import` takes them there";
+        return Err(Mistake::new(camera.span(), "camera[0]", what));
+    }
+    let of_fleet = fleet.as_ref().map(|fleet| &fleet.servers);
     let mut outputs: Vec<Output> = Vec::new();
     for (name, written) in &file.output {
-        let checked = output(name, written, folder, &mut secrets)?;
+        let checked = output(name, written, folder, of_fleet, &mut secrets)?;
         let same = |other: &&Output| match (&other.target, &checked.target) {
             (Target::Stdout, Target::Stdout) => true,
             (Target::File(one), Target::File(other)) => resolved(one) == resolved(other),
@@ -77,14 +85,24 @@ pub fn config(file: File, folder: &Path) -> Result<Config, Mistake> {
         checked.segment = shared.iter().chain(&of_defaults).cloned().chain(own).collect();
         cameras.push(checked);
     }
-    if cameras.is_empty() && file.web.is_none() {
+    if cameras.is_empty() && file.web.is_none() && fleet.is_none() {
         let what = "there is no [[camera]]: write at least one, with name, url and prompts, or [web] to add them later";
         return Err(Mistake { at: None, key: String::new(), what: what.into() });
     }
     let web = file.web.as_ref().map(|written| web(written, folder, &mut secrets)).transpose()?;
     let history = file.history.as_ref().map(|written| history(written, folder)).transpose()?;
     let model = model(&file.model, folder)?;
-    Ok(Config { model, metrics: file.metrics, web, history, segment: shared, outputs, cameras, secrets })
+    Ok(Config {
+        model,
+        metrics: file.metrics,
+        web,
+        history,
+        fleet,
+        segment: shared,
+        outputs,
+        cameras,
+        secrets,
+    })
 }
 
 fn history(written: &raw::History, folder: &Path) -> Result<History, Mistake> {

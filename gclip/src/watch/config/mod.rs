@@ -4,6 +4,7 @@
 
 mod camera;
 mod check;
+mod nats;
 mod output;
 mod raw;
 mod source;
@@ -18,10 +19,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+pub use nats::is_of_bucket;
 pub use raw::{Certificate, Decode, Masks, Protocols, What};
 pub use source::{PICTURES, Source};
 
 use crate::address::Address;
+use crate::fleet;
+use crate::nats::Servers;
 use crate::redact::Secrets;
 use crate::watch::tls;
 use gstgclip::model::Thresholds;
@@ -35,6 +39,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     pub web: Option<Web>,
     pub history: Option<History>,
+    /// Where the cameras come from, if not from the file.
+    pub fleet: Option<fleet::Settings>,
     /// Properties of gclipsegment that all cameras share, as `name=value`.
     pub segment: Vec<String>,
     pub outputs: Vec<Output>,
@@ -88,6 +94,7 @@ pub enum Target {
     Stdout,
     File(PathBuf),
     Mqtt(MqttTarget),
+    Nats(NatsTarget),
     Webhook(WebhookTarget),
 }
 
@@ -104,6 +111,15 @@ pub struct MqttTarget {
     pub retain_presence: bool,
     /// Where Home Assistant looks for what there is.
     pub discovery: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct NatsTarget {
+    pub servers: Servers,
+    /// Which keeps the lines; made where it is not there.
+    pub stream: String,
+    /// What the subjects of the lines begin with.
+    pub subject: String,
 }
 
 #[derive(Clone, PartialEq)]
@@ -205,7 +221,22 @@ pub fn read(path: &Path) -> Result<String> {
 /// # Errors
 /// One sentence with file, line and key.
 pub fn parse(text: &str, path: &Path) -> Result<Config> {
-    checked(text, path).map_err(|mistake| anyhow!("{}", mistake.describe(&path.display().to_string(), text)))
+    checked(text, path, false)
+        .map_err(|mistake| anyhow!("{}", mistake.describe(&path.display().to_string(), text)))
+}
+
+/// One camera of those that a file does not name, by its settings there. `text` is all that the file says.
+///
+/// # Errors
+/// One sentence with the key.
+pub fn camera_of(text: &str, path: &Path, camera: toml_edit::Table) -> Result<Camera, String> {
+    let mut document: toml_edit::DocumentMut =
+        text.parse().map_err(|error| format!("the file cannot be read: {error}"))?;
+    let mut cameras = toml_edit::ArrayOfTables::new();
+    cameras.push(camera);
+    document.insert("camera", toml_edit::Item::ArrayOfTables(cameras));
+    let config = checked(&document.to_string(), path, true).map_err(|mistake| mistake.of_key())?;
+    config.cameras.into_iter().next().ok_or_else(|| "there is no camera".into())
 }
 
 /// What the file would say after a change that is not in it yet.
@@ -213,10 +244,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Config> {
 /// # Errors
 /// One sentence with the key.
 pub fn parse_change(text: &str, path: &Path) -> Result<Config, String> {
-    checked(text, path).map_err(|mistake| mistake.of_key())
+    checked(text, path, false).map_err(|mistake| mistake.of_key())
 }
 
-fn checked(text: &str, path: &Path) -> Result<Config, raw::Mistake> {
+fn checked(text: &str, path: &Path, with_camera: bool) -> Result<Config, raw::Mistake> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    raw::parse(text).and_then(|file| check::config(file, folder))
+    raw::parse(text).and_then(|file| check::config(file, folder, with_camera))
 }

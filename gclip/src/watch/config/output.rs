@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
+use super::nats::{self, is_of_bucket};
 use super::raw::{self, Kind, Mistake};
 use super::values::address;
-use super::{MqttTarget, Output, Target, WebhookTarget};
+use super::{MqttTarget, NatsTarget, Output, Target, WebhookTarget};
 use crate::address::Address;
+use crate::nats::Servers;
 use crate::redact::Secrets;
 
 /// Lines that wait in front of an output that does not take them, unless its `buffer` says otherwise.
@@ -30,10 +32,12 @@ struct Written<'a> {
     folder: &'a Path,
 }
 
+/// `fleet` are the servers that are named already, for an output that names none.
 pub fn output(
     name: &str,
     output: &Spanned<raw::Output>,
     folder: &Path,
+    fleet: Option<&Servers>,
     secrets: &mut Secrets,
 ) -> Result<Output, Mistake> {
     let written = Written { name, at: output.span(), own: output.get_ref(), folder };
@@ -47,6 +51,7 @@ pub fn output(
             Target::File(written.file(path)?)
         }
         Kind::Mqtt => Target::Mqtt(written.mqtt(secrets)?),
+        Kind::Nats => Target::Nats(written.nats(fleet, secrets)?),
         Kind::Webhook => Target::Webhook(written.webhook(secrets)?),
     };
     let buffer = own.buffer.as_ref().map_or(BUFFER, |buffer| *buffer.get_ref());
@@ -83,20 +88,24 @@ impl Written<'_> {
     /// Keys of another type of output are a mistake.
     fn only_means_something(&self) -> Result<(), Mistake> {
         let own = self.own;
-        let texts: [(Kind, &str, Found); 9] = [
+        let of_nats = own.servers.as_ref().map(|servers| (Kind::Nats, "servers", servers.span()));
+        let texts: [(Kind, &str, Found); 12] = [
             (Kind::File, "path", own.path.as_ref()),
             (Kind::Mqtt, "broker", own.broker.as_ref()),
             (Kind::Mqtt, "topic", own.topic.as_ref()),
-            (Kind::Mqtt, "ca", own.ca.as_ref()),
+            (if own.kind == Kind::Nats { Kind::Nats } else { Kind::Mqtt }, "ca", own.ca.as_ref()),
             (Kind::Mqtt, "availability", own.availability.as_ref()),
             (Kind::Mqtt, "discovery", own.discovery.as_ref()),
+            (Kind::Nats, "credentials", own.credentials.as_ref()),
+            (Kind::Nats, "nkey", own.nkey.as_ref()),
+            (Kind::Nats, "stream", own.stream.as_ref()),
             (Kind::Webhook, "url", own.url.as_ref()),
             (Kind::Webhook, "secret", own.secret.as_ref()),
             (Kind::Webhook, "authorization", own.authorization.as_ref()),
         ];
         let flags = own.retain_presence.as_ref().map(|flag| (Kind::Mqtt, "retain-presence", flag.span()));
         let texts = texts.into_iter().filter_map(|(kind, key, text)| Some((kind, key, text?.span())));
-        match texts.chain(flags).find(|(kind, ..)| *kind != own.kind) {
+        match texts.chain(flags).chain(of_nats).find(|(kind, ..)| *kind != own.kind) {
             None => Ok(()),
             Some((kind, key, span)) => {
                 let kind = format!("{kind:?}").to_lowercase();
@@ -154,6 +163,29 @@ impl Written<'_> {
             }
             topic => Ok(topic.map(|topic| topic.get_ref().clone())),
         }
+    }
+
+    fn nats(&self, fleet: Option<&Servers>, secrets: &mut Secrets) -> Result<NatsTarget, Mistake> {
+        let own = self.own;
+        let stream = own.stream.as_ref().map_or("gclip", |stream| stream.get_ref().as_str());
+        if let Some(written) = own.stream.as_ref().filter(|_| !is_of_bucket(stream)) {
+            let what = "it has letters, digits, `-` and `_` of ASCII only";
+            return Err(Mistake::new(written.span(), self.key("stream"), what));
+        }
+        let servers = match (&own.servers, fleet) {
+            (Some(named), _) => {
+                let written = nats::Written {
+                    servers: named,
+                    credentials: own.credentials.as_ref(),
+                    nkey: own.nkey.as_ref(),
+                    ca: own.ca.as_ref(),
+                };
+                nats::servers(&written, &format!("output.{}", self.name), self.folder, secrets)?
+            }
+            (None, Some(fleet)) => fleet.clone(),
+            (None, None) => return Err(self.missing("servers", "servers = \"nats://localhost:4222\"")),
+        };
+        Ok(NatsTarget { servers, stream: stream.into(), subject: stream.into() })
     }
 
     fn webhook(&self, secrets: &mut Secrets) -> Result<WebhookTarget, Mistake> {

@@ -17,6 +17,7 @@ pub struct File {
     pub metrics: Option<SocketAddr>,
     pub web: Option<Spanned<Web>>,
     pub history: Option<History>,
+    pub fleet: Option<Spanned<Fleet>>,
     /// Properties of gclipsegment, for all cameras.
     #[serde(default)]
     pub segment: Properties,
@@ -52,6 +53,47 @@ pub struct History {
     pub megabytes: Option<Spanned<u32>>,
     pub snapshot_days: Option<Spanned<u32>>,
     pub snapshot_megabytes: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Fleet {
+    pub servers: Option<Spanned<Texts>>,
+    pub credentials: Option<Spanned<String>>,
+    pub nkey: Option<Spanned<String>>,
+    pub ca: Option<Spanned<String>>,
+    pub bucket: Option<Spanned<String>>,
+    pub name: Option<Spanned<String>>,
+    pub capacity: Option<Spanned<u32>>,
+    /// Seconds.
+    pub ttl: Option<Spanned<f64>>,
+    #[serde(default)]
+    pub when_alone: WhenAlone,
+}
+
+/// One text, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum Texts {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Texts {
+    pub fn all(&self) -> &[String] {
+        match self {
+            Texts::One(text) => std::slice::from_ref(text),
+            Texts::Several(texts) => texts,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenAlone {
+    #[default]
+    Hold,
+    GoOn,
 }
 
 pub type Properties = BTreeMap<String, Spanned<toml::Value>>;
@@ -150,6 +192,10 @@ pub struct Output {
     pub url: Option<Spanned<String>>,
     pub secret: Option<Spanned<String>>,
     pub authorization: Option<Spanned<String>>,
+    pub servers: Option<Spanned<Texts>>,
+    pub credentials: Option<Spanned<String>>,
+    pub nkey: Option<Spanned<String>>,
+    pub stream: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
@@ -158,6 +204,7 @@ pub enum Kind {
     Stdout,
     File,
     Mqtt,
+    Nats,
     Webhook,
 }
 

@@ -3,13 +3,15 @@
 //! the cameras nor the other outputs.
 //!
 //! ```text
-//! stdout, file   line after line (sink)    mqtt  a broker (topics: what else it is told)    webhook  HTTP POST
+//! stdout, file   line after line (sink)    mqtt  a broker (topics: what else it is told)
+//! nats           a stream of JetStream     webhook  HTTP POST
 //! doubt          which line a receiver cannot bear
 //! ```
 
 mod doubt;
 mod file;
 mod mqtt;
+mod nats;
 mod sink;
 mod stdout;
 mod topics;
@@ -56,7 +58,7 @@ impl Ready {
                         format!("output.{}: cannot write {}", output.name, path.display())
                     })?)
                 }
-                Target::Stdout | Target::Mqtt(_) | Target::Webhook(_) => None,
+                Target::Stdout | Target::Mqtt(_) | Target::Nats(_) | Target::Webhook(_) => None,
             };
         Ok(Ready { output: output.clone(), file })
     }
@@ -75,6 +77,10 @@ impl Ready {
             (Target::Mqtt(target), _) => {
                 let (target, inventory) = (target.clone(), inventory.clone());
                 let publisher = Publisher { target, queue: lines, console, who, inventory };
+                Box::new(move || publisher.run())
+            }
+            (Target::Nats(target), _) => {
+                let publisher = nats::Publisher { target: target.clone(), queue: lines, console, who };
                 Box::new(move || publisher.run())
             }
             (Target::Webhook(target), _) => {

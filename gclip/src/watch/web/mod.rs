@@ -36,10 +36,10 @@ use tokio_rustls::TlsAcceptor;
 use super::config::Web;
 use super::console::Console;
 use super::desk::Bell;
-use super::fleet::{Directory, Fleet};
 use super::history::History;
 use super::http::{self, Full};
 use super::metrics::Board;
+use super::roster::{Directory, Roster};
 use super::tls::Renewed;
 use guard::{Ask, Guard};
 use pace::Pace;
@@ -72,9 +72,9 @@ pub struct House {
 }
 
 impl House {
-    pub fn new(bell: Bell, board: &Board, fleet: &Fleet, history: &Arc<History>, is_tried: bool) -> House {
+    pub fn new(bell: Bell, board: &Board, roster: &Roster, history: &Arc<History>, is_tried: bool) -> House {
         let (board, history) = (board.clone(), history.clone());
-        House { bell, board, directory: fleet.directory(), history, is_tried }
+        House { bell, board, directory: roster.directory(), history, is_tried }
     }
 }
 

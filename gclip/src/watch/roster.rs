@@ -2,6 +2,7 @@
 //! The cameras that are watched and where their lines go. One is added, changed or removed while the others play on;
 //! it begins with none.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,13 +22,14 @@ use super::pipeline;
 use super::report::{Reporter, Route};
 use super::state::{CameraState, Phase, Status};
 use super::stop::Stop;
+use crate::fleet::Claim;
 
 /// Cameras and outputs may take this long to end, each.
 const GRACE: Duration = Duration::from_secs(4);
 /// How often it is looked whether one has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
-pub struct Fleet {
+pub struct Roster {
     model: String,
     console: Arc<Console>,
     run: Arc<Run>,
@@ -37,6 +39,8 @@ pub struct Fleet {
     members: Vec<Member>,
     directory: Arc<Directory>,
     history: Arc<History>,
+    /// By camera, where others could have it.
+    claims: BTreeMap<String, Arc<Claim>>,
     /// The model stays loaded while no camera is there.
     holder: Option<Holder>,
 }
@@ -92,9 +96,9 @@ impl Running {
     }
 }
 
-impl Fleet {
-    pub fn new(model: &str, console: &Arc<Console>, history: &Arc<History>) -> Fleet {
-        Fleet {
+impl Roster {
+    pub fn new(model: &str, console: &Arc<Console>, history: &Arc<History>) -> Roster {
+        Roster {
             model: model.into(),
             console: console.clone(),
             run: Arc::new(Run::begin()),
@@ -104,12 +108,18 @@ impl Fleet {
             members: vec![],
             directory: Arc::default(),
             history: history.clone(),
+            claims: BTreeMap::new(),
             holder: None,
         }
     }
 
     pub fn run_name(&self) -> &str {
         self.run.name()
+    }
+
+    /// What cameras say is said by these claims, from the next [`apply`](Self::apply) on.
+    pub fn set_claims(&mut self, claims: BTreeMap<String, Arc<Claim>>) {
+        self.claims = claims;
     }
 
     /// Whether the model takes the cameras that a config adds or changes; loads it if it is not there yet.
@@ -201,6 +211,7 @@ impl Fleet {
                     added += 1;
                 }
                 Some(member) => {
+                    member.reporter.set_claim(self.claims.get(&camera.name).cloned());
                     let wanted_frames = member.reporter.wants_frames();
                     member.reporter.set_routes(routes);
                     let same_lines = wanted_frames == member.reporter.wants_frames();
@@ -242,6 +253,7 @@ impl Fleet {
         let routes = self.routes(&camera);
         let (console, run) = (self.console.clone(), self.run.clone());
         let reporter = Arc::new(Reporter::new(state, console, run, routes, self.history.clone()));
+        reporter.set_claim(self.claims.get(&camera.name).cloned());
         tell_doubts(&camera, &reporter);
         let member = self.member(camera, reporter, None)?;
         self.members.push(member);
@@ -322,6 +334,11 @@ impl Fleet {
         self.outputs.iter().for_each(|output| output.tell_losses(&self.console));
     }
 
+    /// Whether everything that was said has arrived.
+    pub fn is_delivered(&self) -> bool {
+        self.outputs.iter().all(|output| output.queue.undelivered() == 0)
+    }
+
     /// Whether there is nobody left to whom anything could be told.
     pub fn is_unheard(&self) -> bool {
         !self.outputs.is_empty() && self.outputs.iter().all(Output::is_broken)
@@ -336,7 +353,14 @@ impl Fleet {
             waiting: output.queue.undelivered(),
         });
         let (outputs, model) = (outputs.collect(), self.statistics());
-        Snapshot { started: self.started, cameras, outputs, model, history: self.history.status() }
+        Snapshot {
+            started: self.started,
+            cameras,
+            outputs,
+            model,
+            history: self.history.status(),
+            fleet: None,
+        }
     }
 
     /// Statistics of any element: those of the model are the same in all.
