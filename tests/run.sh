@@ -6,6 +6,7 @@
 #        tests/run.sh --debian-13     the latter in a tree of Debian 13, GStreamer 1.26 (as root; see scripts/debian-tree.sh)
 #        tests/run.sh --debian-next   the same in a tree of Debian's next release, GStreamer 1.28
 #        tests/run.sh --random-camera [SECONDS]   gclip watch beside a camera that changes everything it says at random (3600)
+#        tests/run.sh --fleet [TIMES]   what a fleet does when workers, servers and networks fail, each so often (10); 5,000 histories
 #        tests/run.sh --soak [SECONDS]   eight streams through random faults, under the leaks tracer (3600); GCLIP_SOAK_SEED repeats
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,12 +25,18 @@ case ${1:-} in
     export G_DEBUG=fatal_warnings OMP_WAIT_POLICY=passive GCLIP_RANDOM_CAMERA=${2:-3600}
     exec cargo test --workspace --test watch random -- --ignored --nocapture
     ;;
+  --fleet)
+    bash scripts/setup.sh --tests
+    export G_DEBUG=fatal_warnings OMP_WAIT_POLICY=passive GCLIP_FLEET_TIMES=${2:-10} GCLIP_SCHEDULES=5000
+    cargo test --workspace --bin gclip fleet::
+    exec cargo test --workspace --test fleet -- --include-ignored --nocapture --test-threads 1
+    ;;
   --soak)
     bash scripts/setup.sh --tests
     export G_DEBUG=fatal_warnings OMP_WAIT_POLICY=passive GCLIP_SOAK=${2:-3600}
     exec cargo test --workspace --test soak_streams -- --ignored --nocapture
     ;;
-  -h | --help) sed -n '3,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "run.sh: unknown option $1 (see tests/run.sh --help)" >&2; exit 2 ;;
 esac
 

@@ -2,6 +2,8 @@
 //! Workers that share cameras by way of real NATS servers: each in a process of its own, killed, frozen, asked to end,
 //! cut off from servers that go and come, while a reader of the stream of results looks at every line.
 
+#[path = "fleet/deployments.rs"]
+mod deployments;
 #[path = "watch/harness.rs"]
 mod harness;
 #[path = "fleet/measure.rs"]
@@ -30,6 +32,23 @@ pub fn worker(name: &str, servers: &str, more: &str) -> Watch {
     )))
 }
 
+/// One whose lines are nobody's.
+pub fn worker_without_bus(name: &str, servers: &str) -> Watch {
+    Watch::start(&config(&format!(
+        "[fleet]\nservers = {servers}\nname = '{name}'\ncapacity = 4\n\
+         [output.lines]\ntype = 'file'\npath = '/dev/null'\nwhat = 'all'"
+    )))
+}
+
+/// One in a network namespace of its own, which also shows all its lines.
+pub fn worker_in(network: &str, name: &str, servers: &str, more: &str) -> Watch {
+    let text = config(&format!(
+        "[fleet]\nservers = {servers}\nname = '{name}'\ncapacity = 4\n{more}\n\
+         [output.bus]\ntype = 'nats'\nwhat = 'all'\n[output.lines]\ntype = 'stdout'\nwhat = 'all'"
+    ));
+    Watch::start_in(network, &text)
+}
+
 /// `gclip fleet` with these arguments; whether it went well, and what it said.
 pub fn fleet(url: &str, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_gclip"))
@@ -46,8 +65,12 @@ pub fn cameras(url: &str, names: &[&str], fps: u32) -> Option<Server> {
     let mut server = Server::start()?;
     for name in names {
         server.serve(name, (160, 90), fps);
-        let (done, said) = fleet(url, &["add", name, &format!("url={}", server.url(name)), "masks=none"]);
-        assert!(done, "{said}");
+        let add = ["add", name, &format!("url={}", server.url(name)), "masks=none"];
+        // A cluster has to find itself first.
+        let begun = Instant::now();
+        while let (false, said) = fleet(url, &add) {
+            assert!(begun.elapsed() < PATIENCE && !said.contains("already"), "{said}");
+        }
     }
     Some(server)
 }

@@ -52,6 +52,12 @@ impl Nats {
         Nats::with(program()?, free_port(), more, true)
     }
 
+    /// One that listens on all addresses of this machine, for clients in networks of their own.
+    pub fn start_everywhere() -> Option<Nats> {
+        let port = free_port();
+        Nats::with(program()?, port, &format!("listen: \"0.0.0.0:{port}\"\n"), true)
+    }
+
     pub fn start_old() -> Option<Nats> {
         Nats::with(old_program()?, free_port(), "", true)
     }
@@ -79,7 +85,10 @@ impl Nats {
     fn with(program: PathBuf, port: u16, more: &str, jetstream: bool) -> Option<Nats> {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("nats.conf");
-        let mut text = format!("listen: \"127.0.0.1:{port}\"\nserver_name: \"n{port}\"\n");
+        let mut text = format!("server_name: \"n{port}\"\n");
+        if !more.contains("listen: \"0.0.0.0") {
+            writeln!(text, "listen: \"127.0.0.1:{port}\"").unwrap();
+        }
         if jetstream {
             let store = folder.path().join("store");
             // What a server has confirmed is on disk; old ones do not know the word.

@@ -56,14 +56,26 @@ pub fn plan(places: &[Place], cameras: &[Standing]) -> Plan {
     let mut free: Vec<(u64, &str)> =
         cameras.iter().filter(|(_, place)| place.is_none()).map(|(name, _)| (number(name), *name)).collect();
     free.sort_unstable();
+    // Of places with the same capacity the highest number wins; logarithms are only needed between capacities.
+    let mut groups: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (index, place) in places.iter().enumerate().filter(|(index, _)| loads[*index] < shares[*index]) {
+        groups.entry(place.capacity).or_default().push(index);
+    }
     for (camera, name) in free {
-        let with_room = (0..places.len()).filter(|&place| loads[place] < shares[place]);
-        let best = with_room.max_by_key(|&place| {
-            (Draw::new(camera, of_places[place], places[place].capacity), &places[place].name)
+        let drawn = |place: usize| (mixed(camera, of_places[place]), &places[place].name);
+        let of_groups = groups.iter().filter_map(|(capacity, places)| {
+            let best = places.iter().copied().max_by_key(|&place| drawn(place))?;
+            Some((Draw::new(camera, of_places[best], *capacity), best))
         });
-        if let Some(place) = best {
-            loads[place] += 1;
-            plan.take.push((name.to_string(), place));
+        let Some((_, place)) = of_groups.max_by_key(|(draw, place)| (*draw, &places[*place].name)) else {
+            break;
+        };
+        loads[place] += 1;
+        plan.take.push((name.to_string(), place));
+        if loads[place] >= shares[place]
+            && let Some(group) = groups.get_mut(&places[place].capacity)
+        {
+            group.retain(|other| *other != place);
         }
     }
     plan

@@ -13,7 +13,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use async_nats::jetstream::{self, context::CreateKeyValueErrorKind, context::KeyValueErrorKind, kv};
+use async_nats::jetstream::{
+    self,
+    context::{AccountErrorKind, CreateKeyValueErrorKind, KeyValueErrorKind},
+    kv,
+};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 
 use crate::address::Address;
@@ -111,11 +115,15 @@ impl Servers {
             OLDEST.1
         );
         let account = jetstream::new(client.clone()).query_account().await;
-        account.map_err(|error| {
-            anyhow!(
+        account.map_err(|error| match error.kind() {
+            AccountErrorKind::TimedOut => Error::from(Unreachable(format!(
+                "JetStream of NATS at {} does not answer: its servers may be too few to agree",
+                self.shown()
+            ))),
+            _ => anyhow!(
                 "NATS at {} has no JetStream for this user: start the server with -js, or allow it ({error})",
                 self.shown()
-            )
+            ),
         })?;
         Ok(client)
     }

@@ -3,7 +3,7 @@
 
 use gclip_testing::nats::Nats;
 
-use crate::harness::{Watch, certificate, command, config};
+use crate::harness::{Watch, camera, certificate, command, config};
 use crate::{fleet, worker};
 
 /// What is said of a fleet by its command.
@@ -142,7 +142,7 @@ fn cameras_that_cannot_be_are_told() {
     assert_eq!((&list["yard"]["prompts"], &list["tür.1"]["prompts"]), (&"dog".into(), &"dog".into()));
 
     // In a file, with a fleet, there are none; and what a worker cannot watch does not keep it from the others.
-    let text = config(&format!("[fleet]\nservers = '{url}'")) + "[[camera]]\nname = 'x'\nurl = 'rtsp://x'\n";
+    let text = config(&format!("[fleet]\nservers = '{url}'")) + &camera("x", "rtsp://x", "");
     let path = folder.path().join("watch.toml");
     std::fs::write(&path, text).unwrap();
     let said = command(&path).output().unwrap();

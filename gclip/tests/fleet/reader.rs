@@ -22,6 +22,8 @@ pub struct Line {
     pub run: String,
     pub event: u64,
     pub state: String,
+    /// When it was made, in seconds of the day.
+    pub made: f64,
     pub came: Instant,
 }
 
@@ -89,8 +91,12 @@ impl Reader {
     /// Waits until nothing more comes.
     pub fn until_quiet(&self) {
         let mut count = usize::MAX;
-        while std::mem::replace(&mut count, self.lines().len()) != count {
-            std::thread::sleep(Duration::from_millis(500));
+        loop {
+            let now = self.lines().len();
+            if std::mem::replace(&mut count, now) == now {
+                return;
+            }
+            std::thread::sleep(Duration::from_secs(1));
         }
     }
 
@@ -139,6 +145,12 @@ impl Drop for Reader {
     }
 }
 
+/// When a line was made, in seconds of the day.
+pub fn seconds(line: &Value) -> f64 {
+    let time = line["time"].as_str().and_then(|time| time.get(11..26)).expect("a line has a time");
+    time.split(':').fold(0.0, |sum, part| 60.0 * sum + part.parse::<f64>().unwrap())
+}
+
 async fn read(urls: &[String], lines: &Mutex<Vec<Line>>, stop: &AtomicBool) {
     let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
     let client = options.connect(urls.to_vec()).await.unwrap();
@@ -171,6 +183,7 @@ async fn read(urls: &[String], lines: &Mutex<Vec<Line>>, stop: &AtomicBool) {
                 run: text("run"),
                 event: value["event"].as_u64().unwrap(),
                 state: text("state"),
+                made: seconds(&value),
                 came: Instant::now(),
             });
         }

@@ -51,14 +51,24 @@ impl Watch {
     }
 
     pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Watch {
+        Watch::start_as(config, |command| command.envs(environment.iter().copied()).spawn())
+    }
+
+    /// In a network namespace.
+    pub fn start_in(network: &str, config: &str) -> Watch {
+        Watch::start_as(config, |command| {
+            let mut inside = Command::new("ip");
+            inside.args(["netns", "exec", network]).arg(command.get_program()).args(command.get_args());
+            inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            inside.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        })
+    }
+
+    fn start_as(config: &str, spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>) -> Watch {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("cameras.toml"), config).unwrap();
-        let mut process = command(&folder.path().join("cameras.toml"))
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = command(&folder.path().join("cameras.toml"));
+        let mut process = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).unwrap();
         let (sender, lines) = mpsc::channel();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let of_stdout = std::thread::spawn(move || {
@@ -138,6 +148,12 @@ impl Watch {
             frame = self.until(&format!("a frame of {name}"), wanted);
         }
         frame
+    }
+
+    /// All lines of stdout that have come so far.
+    pub fn lines_so_far(&mut self) -> &[String] {
+        self.seen.extend(self.lines.try_iter());
+        &self.seen
     }
 
     /// Waits until the log says something.

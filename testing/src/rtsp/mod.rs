@@ -81,16 +81,24 @@ impl Server {
         Some(server)
     }
 
+    /// On a port of 127.0.0.1 in a network namespace.
+    pub fn start_in(network: &str, port: u16) -> Option<Server> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", network]).arg(PROGRAM.as_ref()?);
+        let mut server = Server::run(command.arg(port.to_string()));
+        server.port = server.answer().strip_prefix("ready ")?.parse().ok()?;
+        Some(server)
+    }
+
     fn spawn(arguments: &[&str]) -> Option<Server> {
-        let mut process = Command::new(PROGRAM.as_ref()?)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Some(Server::run(Command::new(PROGRAM.as_ref()?).args(arguments)))
+    }
+
+    fn run(command: &mut Command) -> Server {
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let commands = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().unwrap());
-        Some(Server { port: 0, process, commands, answers })
+        Server { port: 0, process, commands, answers }
     }
 
     /// A camera of this name that shows the demo video.
