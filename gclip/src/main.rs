@@ -3,6 +3,8 @@
 
 // Printing may fail: `say` is for that.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+// What only `watch` takes of the rest is no mistake.
+#![cfg_attr(not(feature = "watch"), allow(dead_code))]
 
 mod address;
 mod calibrate;
@@ -10,11 +12,13 @@ mod cameras;
 mod eval;
 mod exemplar;
 mod failure;
+#[cfg(feature = "watch")]
 mod fleet;
 mod frames;
 mod info;
 mod manual;
 mod model_args;
+#[cfg(feature = "watch")]
 mod nats;
 mod output;
 mod progress;
@@ -26,9 +30,11 @@ mod say;
 mod segment;
 mod text;
 mod trouble;
+#[cfg(feature = "watch")]
 mod try_out;
 mod usage;
 mod video;
+#[cfg(feature = "watch")]
 mod watch;
 
 use std::process::ExitCode;
@@ -58,6 +64,7 @@ enum Command {
     /// Make a file of classes by example pictures, which then need not be there.
     Exemplar(Box<exemplar::Args>),
     /// Cameras that many machines share: how they are, and which there are.
+    #[cfg(feature = "watch")]
     Fleet(fleet::Args),
     /// Describe a checkpoint: architecture, sizes, hash, what the method resolves to, what is missing.
     Info(info::Args),
@@ -71,10 +78,12 @@ enum Command {
     /// Encode prompts into a file of text embeddings.
     Text(text::Args),
     /// Try words on a video, pictures or a camera while looking at it, on a page in the browser; without a config.
+    #[cfg(feature = "watch")]
     Try(try_out::Args),
     /// Segment a video, an RTSP stream or a camera; write the overlay as video and picture, the masks as JSON.
     Video(video::Args),
     /// Watch RTSP cameras for months: one model, prompts per camera, results as JSON lines.
+    #[cfg(feature = "watch")]
     Watch(watch::Args),
 }
 
@@ -85,14 +94,17 @@ fn main() -> ExitCode {
         Command::Completions(args) => manual::completions(&args, Cli::command()).map_err(Failure::from),
         Command::Eval(args) => eval::run(&args).map_err(Failure::from),
         Command::Exemplar(args) => exemplar::run(&args).map_err(Failure::from),
+        #[cfg(feature = "watch")]
         Command::Fleet(args) => fleet::run(&args).map_err(Failure::from),
         Command::Info(args) => info::run(&args).map_err(Failure::from),
         Command::Man(args) => manual::man(&args, Cli::command()).map_err(Failure::from),
         Command::Pull(args) => pull::run(&args).map_err(Failure::from),
         Command::Segment(args) => segment::run(&args).map_err(Failure::from),
         Command::Text(args) => text::run(&args).map_err(Failure::from),
+        #[cfg(feature = "watch")]
         Command::Try(args) => try_out::run(&args),
         Command::Video(args) => video::run(&args).map_err(Failure::from),
+        #[cfg(feature = "watch")]
         Command::Watch(args) => watch::run(&args),
     };
     match result.and_then(|()| say::finish().map_err(Failure::from)) {
