@@ -21,14 +21,6 @@ fn have(elements: &[&str]) -> bool {
     missing.is_none()
 }
 
-/// `gclipsegment` on a fake model, as text.
-fn segment(fake: &Fake) -> String {
-    format!(
-        "gclipsegment model=fake model-instance-id={} prompts=\"a; b\" prompt-template=none late-policy=wait",
-        fake.id
-    )
-}
-
 fn demo() -> String {
     format!("file://{}", std::fs::canonicalize(gclip_testing::DEMO).unwrap().join("demo.mp4").display())
 }
@@ -99,7 +91,7 @@ fn splitmuxsink_records_every_frame_in_parts() {
     let pipeline = gst::parse::launch(&format!(
         "videotestsrc num-buffers=40 ! video/x-raw,format=I420,width=64,height=48,framerate=10/1 ! {} ! gclipoverlay ! videoconvert \
          ! x264enc key-int-max=10 bframes=0 ! h264parse ! splitmuxsink max-size-time=1000000000 location={}/part%02d.mp4",
-        segment(&fake),
+        fake.description(),
         folder.path().display()
     ));
     play(&pipeline.unwrap());
@@ -120,7 +112,7 @@ fn hlssink2_writes_a_playlist_of_every_frame() {
         "videotestsrc num-buffers=40 ! video/x-raw,format=I420,width=64,height=48,framerate=10/1 ! {} ! gclipoverlay ! videoconvert \
          ! x264enc key-int-max=10 bframes=0 ! h264parse ! hlssink2 target-duration=1 max-files=0 playlist-length=0 \
          location={at}/part%02d.ts playlist-location={at}/list.m3u8",
-        segment(&fake)
+        fake.description()
     ));
     play(&pipeline.unwrap());
     let parts = files(folder.path(), "ts");
@@ -133,7 +125,7 @@ fn hlssink2_writes_a_playlist_of_every_frame() {
 #[test]
 fn playbin_takes_our_elements_as_its_video_filter() {
     let fake = Fake::install();
-    let filter = format!("videoconvert ! {} ! gclipoverlay name=draw", segment(&fake));
+    let filter = format!("videoconvert ! {} ! gclipoverlay name=draw", fake.description());
     let filter = gst::parse::bin_from_description(&filter, true).unwrap();
     let masks = count(&filter.by_name("draw").unwrap().static_pad("src").unwrap());
     let sink =
@@ -154,7 +146,7 @@ fn uridecodebin3_feeds_us() {
     let description = format!(
         "uridecodebin3 uri={} ! videoconvert ! {} name=s ! identity eos-after=12 ! fakesink",
         demo(),
-        segment(&fake)
+        fake.description()
     );
     let pipeline = gst::parse::launch(&description).unwrap();
     let element = pipeline.downcast_ref::<gst::Bin>().unwrap().by_name("s").unwrap();
@@ -189,7 +181,7 @@ fn webrtcbin_sends_what_we_draw() {
         "videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=120,framerate=15/1 ! {} ! gclipoverlay \
          ! videoconvert ! queue ! vp8enc deadline=1 ! rtpvp8pay \
          ! application/x-rtp,media=video,encoding-name=VP8,payload=96 ! webrtcbin name=peer bundle-policy=max-bundle",
-        segment(&fake)
+        fake.description()
     ));
     let sender = sender.unwrap().downcast::<gst::Pipeline>().unwrap();
     let receiver = gst::Pipeline::new();

@@ -366,10 +366,7 @@ fn outcome(elements: &str, (name, run): &Scenario) -> Outcome {
 fn no_element_breaks_a_rule_that_identity_keeps() {
     gclip_testing::fake::init();
     let fake = Fake::install();
-    let segment = format!(
-        "gclipsegment model=fake model-instance-id={} prompts=\"a; b\" prompt-template=none late-policy=wait",
-        fake.id
-    );
+    let segment = fake.description();
     let tried = [
         segment.clone(),
         format!("{segment} batch-size=4 batch-timeout=40000000"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, Suspect, WINDOWS, Windows};
+use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, WINDOWS, Windows};
 use super::cuda::clock::{Clock, Mark};
 use super::decode::{Anomaly, Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::exemplars::{self, Ready};
@@ -340,52 +340,56 @@ impl Segmenter {
     pub fn logits(&mut self, input: &Tensor, vocabularies: &[&Arc<Vocabulary>]) -> Result<Vec<Tensor>> {
         tch::no_grad(|| {
             let trunk = self.tower.trunk(input, &self.method.wanted())?;
+            let features = self.method.features(&self.tower, &trunk)?;
             let plain = Prior::default();
             let questions: Vec<Question> =
                 vocabularies.iter().map(|vocabulary| (*vocabulary, plain)).collect();
-            self.logits_of(&trunk, &questions)
+            self.logits_of(&trunk, &features, None, &questions)
         })
     }
 
-    /// The last block of each picture, and its patches' cosines.
-    fn logits_of(&mut self, trunk: &Trunk, questions: &[Question]) -> Result<Vec<Tensor>> {
-        let features = self.method.features(&self.tower, trunk)?; // [N, h w, E]
+    /// The cosines of each picture's patches, of their features `[N, h w, E]`, and of those of the class tokens, `[N, E]`, where
+    /// a question has a prior.
+    fn logits_of(
+        &mut self,
+        trunk: &Trunk,
+        features: &Tensor,
+        classes: Option<&Tensor>,
+        questions: &[Question],
+    ) -> Result<Vec<Tensor>> {
         if let [(first, _), others @ ..] = questions
             && self.method.compares_patches()
             && others.iter().all(|(other, _)| Arc::ptr_eq(other, first))
             && questions.iter().all(|(_, prior)| !prior.is_on())
         {
             let grid = self.method.grid(trunk)?;
-            let logits = cosines_of_all(&features, &self.queries(first)?, grid)?; // [N, Q, h, w]
-            let logits = self.rescored(logits, &features, first)?;
+            let logits = cosines_of_all(features, &self.queries(first)?, grid)?; // [N, Q, h, w]
+            let logits = self.rescored(logits, features, first)?;
             return Ok(logits.f_unbind(0)?);
         }
-        let any = questions.iter().any(|(_, prior)| prior.is_on());
-        let classes = any.then(|| self.tower.class_features(trunk)).transpose()?; // [N, E]
         let mut logits = Vec::with_capacity(questions.len());
         for (n, question) in (0..).zip(questions) {
-            let class = classes.as_ref().map(|classes| classes.f_select(0, n)).transpose()?;
-            logits.push(self.logits_of_one(trunk, &features, n, *question, class.as_ref())?);
+            logits.push(self.logits_of_one(trunk, features, classes, n, *question)?);
         }
         Ok(logits)
     }
 
-    /// Of picture `n` of the batch, with the features of its patches and of its class token, `[E]`.
+    /// As [`logits_of`](Self::logits_of), of picture `n` of the batch alone.
     fn logits_of_one(
         &mut self,
         trunk: &Trunk,
         features: &Tensor,
+        classes: Option<&Tensor>,
         n: i64,
         (vocabulary, prior): Question,
-        class: Option<&Tensor>,
     ) -> Result<Tensor> {
         let queries = self.queries(vocabulary)?; // [Q, E]
         let own = features.f_select(0, n)?; // [h w, E]
-        let Some(class) = class.filter(|_| prior.is_on()) else {
+        let Some(classes) = classes.filter(|_| prior.is_on()) else {
             let cosines = self.method.logits(&self.tower, trunk, features, n, &queries)?;
             return self.rescored(cosines, &own, vocabulary);
         };
-        let whole = queries.f_mv(class)?; // [Q]
+        let whole = queries.f_mv(&classes.f_select(0, n)?)?; // [Q]
         let nudged = match prior.nudge > 0.0 {
             false => queries,
             true => {
@@ -416,10 +420,12 @@ impl Segmenter {
                     trunk.helper_saw = self.helper_saw(&part, &members)?;
                     let questions: Vec<Question> =
                         members.iter().map(|asked| (asked.vocabulary, asked.prior)).collect();
-                    let logits = self.logits_of(&trunk, &questions)?;
-                    let classes = self.class_cosines(&trunk, &members)?;
-                    let anomalies = self.suspects_of_all(&trunk, &members)?;
-                    let scored = logits.into_iter().zip(classes).zip(anomalies);
+                    let features = self.method.features(&self.tower, &trunk)?; // [N, h w, E]
+                    let classes = self.class_features(&trunk, &members)?;
+                    let logits = self.logits_of(&trunk, &features, classes.as_ref(), &questions)?;
+                    let cosines = self.class_cosines(classes.as_ref(), &members)?;
+                    let anomalies = self.suspects(&features, self.method.grid(&trunk)?, &members)?;
+                    let scored = logits.into_iter().zip(cosines).zip(anomalies);
                     scored.map(|((logits, class), anomalies)| Scored { logits, class, anomalies }).collect()
                 }
                 true => self.logits_of_changes(&part, &round.members, asked)?,
@@ -471,14 +477,13 @@ impl Segmenter {
         let mut logits = Vec::with_capacity(members.len());
         for ((trunk, picture), &member) in trunks.iter().zip(&mut pictures).zip(members) {
             let features = reuse::features(&self.tower, &*self.method, trunk, picture)?; // [1, h w, E]
-            let Asked { vocabulary, prior, .. } = asked[member];
-            let class = match prior.is_on() {
-                true => Some(self.tower.class_features(trunk)?.f_select(0, 0)?),
-                false => None,
-            };
-            let of_picture = self.logits_of_one(trunk, &features, 0, (vocabulary, prior), class.as_ref())?;
-            let class = self.class_cosines(trunk, &[&asked[member]])?.pop().flatten();
-            let anomalies = self.suspects(&features, self.method.grid(trunk)?, &asked[member])?;
+            let asked = &asked[member];
+            let classes = self.class_features(trunk, &[asked])?;
+            let question = (asked.vocabulary, asked.prior);
+            let of_picture = self.logits_of_one(trunk, &features, classes.as_ref(), 0, question)?;
+            let class = self.class_cosines(classes.as_ref(), &[asked])?.pop().flatten();
+            let anomalies = self.suspects(&features, self.method.grid(trunk)?, &[asked])?;
+            let anomalies = anomalies.into_iter().flatten().collect();
             logits.push(Scored { logits: of_picture, class, anomalies });
         }
         let work: Vec<(u64, bool)> =
@@ -562,17 +567,17 @@ impl Segmenter {
         }
     }
 
-    /// Cosines of each query with the class token of each picture that was asked so, `[Q]`.
-    fn class_cosines(&mut self, trunk: &Trunk, asked: &[&Asked]) -> Result<Vec<Option<Tensor>>> {
-        if !asked.iter().any(|asked| asked.with_class) {
-            return Ok(asked.iter().map(|_| None).collect());
-        }
-        let features = self.tower.class_features(trunk)?; // [N, E]
+    /// Features of the class tokens, `[N, E]`, where any picture is asked about its own.
+    fn class_features(&self, trunk: &Trunk, asked: &[&Asked]) -> Result<Option<Tensor>> {
+        let any = asked.iter().any(|asked| asked.with_class || asked.prior.is_on());
+        any.then(|| self.tower.class_features(trunk)).transpose()
+    }
+
+    /// Cosines of each query with the class token of each picture that was asked so, `[Q]`, of the tokens' features `[N, E]`.
+    fn class_cosines(&mut self, classes: Option<&Tensor>, asked: &[&Asked]) -> Result<Vec<Option<Tensor>>> {
         let cosines = (0..).zip(asked).map(|(n, asked)| {
-            if !asked.with_class {
-                return Ok(None);
-            }
-            Ok(Some(self.queries(asked.vocabulary)?.f_mv(&features.f_select(0, n)?)?))
+            let Some(classes) = classes.filter(|_| asked.with_class) else { return Ok(None) };
+            Ok(Some(self.queries(asked.vocabulary)?.f_mv(&classes.f_select(0, n)?)?))
         });
         cosines.collect()
     }
@@ -588,7 +593,10 @@ impl Segmenter {
             None => look.logits.patches().shallow_clone(),
             Some(_) => {
                 let trunk = self.tower.trunk(&input, &self.method.wanted())?;
-                self.logits_of(&trunk, &[(vocabulary, options.prior)])?
+                let features = self.method.features(&self.tower, &trunk)?;
+                let classes = options.prior.is_on().then(|| self.tower.class_features(&trunk)).transpose()?;
+                let question = (vocabulary, options.prior);
+                self.logits_of(&trunk, &features, classes.as_ref(), &[question])?
                     .pop()
                     .context("a picture without logits")?
             }
@@ -677,14 +685,17 @@ impl Segmenter {
     }
 
     /// Cosines `[..., Q, h, w]` of features `[..., h w, E]` with what pictures say of the vocabulary's classes.
-    fn rescored(&self, cosines: Tensor, features: &Tensor, vocabulary: &Arc<Vocabulary>) -> Result<Tensor> {
+    fn rescored(
+        &mut self,
+        cosines: Tensor,
+        features: &Tensor,
+        vocabulary: &Arc<Vocabulary>,
+    ) -> Result<Tensor> {
         if vocabulary.pictured.is_empty() {
             return Ok(cosines);
         }
         self.check_compares_patches()?;
-        let same = |known: &&Known| std::ptr::eq(known.vocabulary.as_ptr(), Arc::as_ptr(vocabulary));
-        let known = self.known.iter().find(same).context("a vocabulary without its queries")?;
-        known.pictured.rescore(cosines, features)
+        self.known(vocabulary)?.pictured.rescore(cosines, features)
     }
 
     fn check_compares_patches(&self) -> Result<()> {
@@ -698,25 +709,27 @@ impl Segmenter {
         )
     }
 
-    /// As [`suspects`](Self::suspects), of each picture of a batch. The last block is computed once more where there are some.
-    fn suspects_of_all(&self, trunk: &Trunk, asked: &[&Asked]) -> Result<Vec<Vec<AnomalyMap>>> {
-        if asked.iter().all(|asked| asked.vocabulary.suspects.is_empty() || asked.windows.is_some()) {
-            return Ok(asked.iter().map(|_| Vec::new()).collect());
-        }
-        let features = self.method.features(&self.tower, trunk)?; // [N, h w, E]
-        let grid = self.method.grid(trunk)?;
-        (0..).zip(asked).map(|(n, asked)| self.suspects(&features.f_select(0, n)?, grid, asked)).collect()
+    /// How damaged the suspects of each picture's vocabulary look, of its patches' features `[N, h w, E]`. Windows tell nothing.
+    fn suspects(
+        &self,
+        features: &Tensor,
+        grid: (i64, i64),
+        asked: &[&Asked],
+    ) -> Result<Vec<Vec<AnomalyMap>>> {
+        let maps = (0..).zip(asked).map(|(n, asked)| {
+            if asked.vocabulary.suspects.is_empty() || asked.windows.is_some() {
+                return Ok(Vec::new());
+            }
+            let features = vec![features.f_select(0, n)?.f_to_kind(Kind::Float)?];
+            let seen = anomaly::Seen { grid, features, score: AnomalyScore::Dense };
+            self.suspects_in(&seen, asked.vocabulary)
+        });
+        maps.collect()
     }
 
-    /// How damaged the suspects of a picture's vocabulary look, of its patches' features `[h w, E]`.
-    fn suspects(&self, features: &Tensor, grid: (i64, i64), asked: &Asked) -> Result<Vec<AnomalyMap>> {
-        if asked.vocabulary.suspects.is_empty() || asked.windows.is_some() {
-            return Ok(Vec::new());
-        }
-        let features = vec![features.f_to_kind(Kind::Float)?];
-        let seen = anomaly::Seen { grid, features, score: AnomalyScore::Dense };
+    fn suspects_in(&self, seen: &anomaly::Seen, vocabulary: &Vocabulary) -> Result<Vec<AnomalyMap>> {
         let scale = self.tag_options.logit_scale;
-        asked.vocabulary.suspects.iter().map(|suspect| seen.map(Some(&suspect.pair), scale, None)).collect()
+        vocabulary.suspects.iter().map(|suspect| seen.map(Some(&suspect.pair), scale, None)).collect()
     }
 
     /// The maps of a request, with what is usual in its stream taken off. A picture in windows is looked at whole once more.
@@ -726,9 +739,7 @@ impl Segmenter {
             None => look.anomalies.clone(),
             Some(_) => {
                 let seen = self.seen(picture, options.input_size, AnomalyScore::Dense)?;
-                let scale = self.tag_options.logit_scale;
-                let of = |suspect: &Suspect| seen.map(Some(&suspect.pair), scale, None);
-                vocabulary.suspects.iter().map(of).collect::<Result<_>>()?
+                self.suspects_in(&seen, vocabulary)?
             }
         };
         if let Some(memory) = &options.anomalies.memory {

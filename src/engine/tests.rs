@@ -9,6 +9,7 @@ use anyhow::anyhow;
 
 use super::careful::Careful;
 use super::*;
+use crate::model::anomaly::States;
 use crate::model::{InferOptions, MethodSpec, Picture, PixelFormat, Prompts, Templates};
 
 /// What torch says when a CPU tensor does not fit: asked of torch itself.
@@ -277,6 +278,11 @@ fn names_are_encoded_once_and_counted() {
     let stats = engine.stats();
     assert_eq!((stats.cache_misses, stats.texts_encoded, stats.cache_hits), (3, 6, 3));
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+    // A thing that is looked at for damage is asked for twice: sound and damaged.
+    let states = States { normal: two, abnormal: Templates::Custom(vec!["a broken {}".into()]) };
+    engine.weights().with_suspects(&first, &["cat".into(), "cup".into()], &states).unwrap();
+    let stats = engine.stats();
+    assert_eq!((stats.cache_misses, stats.texts_encoded, stats.cache_hits), (6, 10, 4));
 }
 
 #[test]

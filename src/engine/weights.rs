@@ -161,26 +161,28 @@ impl Weights {
         templates: &Templates,
         descriptions: Option<&Descriptions>,
     ) -> Result<Arc<Vocabulary>> {
+        let dim = self.info.embed_dim;
+        let mut vocabulary = Vocabulary::from_names(prompts, dim, |names| self.features(names, templates))?;
+        if let Some(descriptions) = descriptions {
+            let sentences = |sentences: &[String]| self.features(sentences, &Templates::None);
+            descriptions.enrich(&mut vocabulary, prompts, sentences)?;
+        }
+        Ok(Arc::new(vocabulary))
+    }
+
+    /// Of names in templates, each of unit length, from the cache where they are there; counted.
+    fn features(&self, names: &[String], templates: &Templates) -> Result<Vec<f32>> {
         let cache = match &self.cache {
             Cache::Process => EmbeddingCache::shared(),
             Cache::Own(cache) => cache,
         };
-        let dim = self.info.embed_dim;
-        let features = |names: &[String], templates: &Templates| {
-            let mut texts_encoded = 0;
-            let features = cache.features(&self.info.hash, templates, dim, names, &mut |texts| {
-                texts_encoded += texts.len();
-                (self.text.lock())(texts)
-            });
-            self.text_counters.count(names.len(), texts_encoded, templates.len());
-            features
-        };
-        let mut vocabulary = Vocabulary::from_names(prompts, dim, |names| features(names, templates))?;
-        if let Some(descriptions) = descriptions {
-            let sentences = |sentences: &[String]| features(sentences, &Templates::None);
-            descriptions.enrich(&mut vocabulary, prompts, sentences)?;
-        }
-        Ok(Arc::new(vocabulary))
+        let mut texts_encoded = 0;
+        let features = cache.features(&self.info.hash, templates, self.info.embed_dim, names, &mut |texts| {
+            texts_encoded += texts.len();
+            (self.text.lock())(texts)
+        });
+        self.text_counters.count(names.len(), texts_encoded, templates.len());
+        features
     }
 
     /// The vocabulary of prompts whose features a file holds; needs no text tower.
@@ -224,16 +226,9 @@ impl Weights {
         names: &[String],
         states: &States,
     ) -> Result<Arc<Vocabulary>> {
-        let cache = match &self.cache {
-            Cache::Process => EmbeddingCache::shared(),
-            Cache::Own(cache) => cache,
-        };
-        let dim = self.info.embed_dim;
         let suspect = |label: &String| {
             let name = std::slice::from_ref(label);
-            let pair = Pair::new(states, |templates| {
-                cache.features(&self.info.hash, templates, dim, name, &mut |texts| (self.text.lock())(texts))
-            })?;
+            let pair = Pair::new(states, |templates| self.features(name, templates))?;
             Ok(Suspect { label: label.clone(), pair })
         };
         let suspects = names.iter().map(suspect).collect::<Result<_>>()?;

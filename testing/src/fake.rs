@@ -174,6 +174,14 @@ impl Fake {
             .unwrap()
     }
 
+    /// As [`element`](Self::element), as text for a pipeline in which every frame is looked at, however late it is.
+    pub fn description(&self) -> String {
+        format!(
+            "gclipsegment model=fake model-instance-id={} prompts=\"a; b\" prompt-template=none late-policy=wait",
+            self.id
+        )
+    }
+
     pub fn rig(&self) -> Rig {
         self.rig_with(|_| ())
     }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use cairo::{Context as Cairo, Format, ImageSurface};
-use gstgclip::model::{Region, Segmentation};
+use gstgclip::model::Segmentation;
 use gstgclip::overlay::palette;
 
 use crate::eval::values;
@@ -16,9 +16,29 @@ pub fn colour(value: u32) -> [u8; 3] {
 
 /// The picture with every class in its colour, `opacity` 0 to 1, and a legend. The mask has the picture's size.
 pub fn paint(image: &RgbImage, answer: &Segmentation, opacity: f64) -> Result<RgbImage> {
+    let classes = answer.regions.iter().map(|region| (region.value, region.label.as_str(), region.area));
+    paint_ids(image, &values(&answer.ids), classes, opacity)
+}
+
+/// As [`paint`], of the values of the pixels, and of each class its value, label and share of the picture.
+pub fn paint_ids<'a>(
+    image: &RgbImage,
+    ids: &[u16],
+    classes: impl Iterator<Item = (u32, &'a str, f64)>,
+    opacity: f64,
+) -> Result<RgbImage> {
     let mut painted = image.clone();
-    tint(&mut painted, &values(&answer.ids), opacity);
-    legend(painted, &answer.regions)
+    tint(&mut painted, ids, opacity);
+    let entries: Vec<Entry> = classes.map(|(value, label, area)| Entry { value, label, area }).collect();
+    legend(painted, &entries)
+}
+
+/// A line of the legend.
+struct Entry<'a> {
+    value: u32,
+    label: &'a str,
+    /// 0..1
+    area: f64,
 }
 
 /// Lays the colours over the pixels; the border of a class is twice as strong.
@@ -37,24 +57,24 @@ fn tint(image: &mut RgbImage, ids: &[u16], opacity: f64) {
 }
 
 /// A box at the lower left: a swatch, the label and the share of each class, largest first, as many as fit.
-fn legend(image: RgbImage, regions: &[Region]) -> Result<RgbImage> {
+fn legend(image: RgbImage, entries: &[Entry]) -> Result<RgbImage> {
     let (width, height) = (i32::try_from(image.width())?, i32::try_from(image.height())?);
     let line = f64::from(height.min(width) / 24).clamp(12.0, 40.0);
-    let rows = ((f64::from(height) / line) as usize).saturating_sub(2).min(regions.len());
+    let rows = ((f64::from(height) / line) as usize).saturating_sub(2).min(entries.len());
     if rows == 0 {
         return Ok(image);
     }
     let mut surface = to_surface(&image, width, height)?;
     {
         let cairo = Cairo::new(&surface)?;
-        let layouts = regions[..rows].iter().map(|region| {
+        let layouts = entries[..rows].iter().map(|entry| {
             let layout = pangocairo::functions::create_layout(&cairo);
             let mut font = pango::FontDescription::from_string("Sans");
             font.set_absolute_size(line * 0.7 * f64::from(pango::SCALE));
             layout.set_font_description(Some(&font));
             // Right-to-left labels stand beside their swatches too, not at the far end of the width that they may have.
             layout.set_auto_dir(false);
-            layout.set_text(&format!("{}  {:.1} %", region.label, 100.0 * region.area));
+            layout.set_text(&format!("{}  {:.1} %", entry.label, 100.0 * entry.area));
             // A label of a thousand characters does not push the box out of the picture.
             layout.set_width((f64::from(width) * 0.6) as i32 * pango::SCALE);
             layout.set_ellipsize(pango::EllipsizeMode::End);
@@ -68,9 +88,9 @@ fn legend(image: RgbImage, regions: &[Region]) -> Result<RgbImage> {
         cairo.set_source_rgba(0.0, 0.0, 0.0, 0.6);
         cairo.rectangle(left, top, f64::from(widest) + line * 2.0, box_height);
         cairo.fill()?;
-        for (row, (layout, region)) in layouts.iter().zip(regions).enumerate() {
+        for (row, (layout, entry)) in layouts.iter().zip(entries).enumerate() {
             let y = top + line * (row as f64 + 0.25);
-            let [r, g, b] = colour(region.value).map(|channel| f64::from(channel) / 255.0);
+            let [r, g, b] = colour(entry.value).map(|channel| f64::from(channel) / 255.0);
             cairo.set_source_rgb(r, g, b);
             cairo.rectangle(left + line * 0.4, y + line * 0.15, line * 0.7, line * 0.7);
             cairo.fill()?;
@@ -113,7 +133,7 @@ fn from_surface(surface: &mut ImageSurface, mut image: RgbImage) -> Result<RgbIm
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gstgclip::model::Ids;
+    use gstgclip::model::{Ids, Region};
 
     fn answer(width: usize, ids: Vec<u8>, labels: &[&str]) -> Segmentation {
         let region = |(index, label): (usize, &&str)| Region {

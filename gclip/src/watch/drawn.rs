@@ -3,7 +3,6 @@
 
 use anyhow::{Context, Result};
 use gstgclip::meta::{MaskView, Masks, Rect};
-use gstgclip::model::{Ids, Region, Segmentation};
 
 use crate::segment::paint;
 use gstgclip::picture::RgbImage;
@@ -32,24 +31,14 @@ pub fn with_masks(sample: &gst::Sample, masks: &Masks, widest: Option<u32>) -> R
     let image = rgb(sample, widest)?;
     let (width, height) = (image.width(), image.height());
     let ids = masks.with_ids(|view| stretched(view, masks.rect, width, height));
-    let regions = masks.regions.iter().map(|region| Region {
-        value: region.value,
-        label: region.label.clone(),
-        score: region.score,
-        area: region.area,
-        x: region.x,
-        y: region.y,
-        w: region.w,
-        h: region.h,
-    });
-    let ids = Ids::U16(ids.context("the mask cannot be read")?);
-    let answer = Segmentation::new(width, height, ids, regions.collect());
+    let ids = ids.context("the mask cannot be read")?;
+    let classes = masks.regions.iter().map(|region| (region.value, region.label.as_str(), region.area));
     // Given RGB, the encoder would write that, which few expect in a JPEG: they expect the colours of JFIF, of the whole range.
     let jfif = gst_video::VideoCapsBuilder::new()
         .format(gst_video::VideoFormat::I420)
         .field("colorimetry", "1:4:0:0")
         .build();
-    let painted = sample_of(&paint::paint(&image, &answer, OPACITY)?)?;
+    let painted = sample_of(&paint::paint_ids(&image, &ids, classes, OPACITY)?)?;
     plain(&gst_video::convert_sample(&painted, &jfif, Some(PATIENCE))?)
 }
 

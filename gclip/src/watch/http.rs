@@ -79,18 +79,18 @@ where
         limit(&stream, PATIENCE);
         let place = match full {
             // The semaphore is never closed. Who comes meanwhile waits with the system.
-            Full::Wait => clients.clone().acquire_owned().await.map_err(|_| ()),
-            Full::Answer | Full::Close => clients.clone().try_acquire_owned().map_err(|_| ()),
+            Full::Wait => clients.clone().acquire_owned().await.ok(),
+            Full::Answer | Full::Close => clients.clone().try_acquire_owned().ok(),
         };
         match (place, full) {
-            (Ok(place), _) => {
+            (Some(place), _) => {
                 let conversation = converse(stream, from);
                 tokio::spawn(async move {
                     conversation.await;
                     drop(place);
                 });
             }
-            (Err(()), Full::Answer) => match leaving.clone().try_acquire_owned() {
+            (None, Full::Answer) => match leaving.clone().try_acquire_owned() {
                 Ok(place) => {
                     tokio::spawn(async move {
                         // Who does not listen is not told.
@@ -103,7 +103,7 @@ where
                     let _ = stream.into_std().and_then(|mut stream| stream.write_all(&refusal()));
                 }
             },
-            (Err(()), Full::Close | Full::Wait) => {}
+            (None, Full::Close | Full::Wait) => {}
         }
     }
 }

@@ -24,8 +24,16 @@ fn street(port: u16, web: &str, cameras: &str) -> String {
     )
 }
 
-fn url(port: u16) -> String {
-    format!("http://localhost:{port}/")
+/// A street of one camera, `gate`, once it is connected, and the address of its page. `web` and `own` are lines of the page and
+/// of the camera, `more` what else the file says.
+fn gate(web: &str, own: &str, more: &str) -> Option<(Server, Watch, String)> {
+    let mut server = Server::start()?;
+    server.serve("gate", (640, 360), 10);
+    let port = free_port();
+    let cameras = camera("gate", &server.url("gate"), own) + more;
+    let mut watch = Watch::start(&street(port, web, &cameras));
+    watch.until_camera("gate", "connected");
+    Some((server, watch, format!("http://localhost:{port}/")))
 }
 
 pub fn shot(browser: &Browser, name: &str) {
@@ -66,13 +74,8 @@ pub fn until_regions(browser: &Browser, labels: &[&str]) {
 #[test]
 fn words_are_tried_while_looking_at_the_picture() {
     let Some(browser) = Browser::start(DESKTOP) else { return };
-    let Some(mut server) = Server::start() else { return };
-    server.serve("gate", (640, 360), 10);
-    let port = free_port();
-    let file = street(port, "", &camera("gate", &server.url("gate"), "# as it is"));
-    let mut watch = Watch::start(&file);
-    watch.until_camera("gate", "connected");
-    browser.open(&url(port));
+    let Some((_server, mut watch, url)) = gate("", "# as it is", "") else { return };
+    browser.open(&url);
     picture_moves(&browser);
     let loaded = browser.run(
         "const parts = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]\
@@ -129,13 +132,9 @@ fn words_are_tried_while_looking_at_the_picture() {
 #[test]
 fn a_wrong_token_is_refused() {
     let Some(browser) = Browser::start(PHONE) else { return };
-    let Some(mut server) = Server::start() else { return };
-    server.serve("gate", (640, 360), 10);
-    let port = free_port();
     let token = "token = 'correct horse battery staple'";
-    let mut watch = Watch::start(&street(port, token, &camera("gate", &server.url("gate"), "")));
-    watch.until_camera("gate", "connected");
-    browser.open(&url(port));
+    let Some((_server, mut watch, url)) = gate(token, "", "") else { return };
+    browser.open(&url);
     browser.find("#token").fill("correct horse battery");
     browser.find("#login button").click();
     browser.until("it is refused", "return document.querySelector('#notice').textContent.includes('wrong')");
@@ -154,13 +153,9 @@ fn a_wrong_token_is_refused() {
 #[test]
 fn user_and_password_let_in() {
     let Some(browser) = Browser::start(PHONE) else { return };
-    let Some(mut server) = Server::start() else { return };
-    server.serve("gate", (640, 360), 10);
-    let port = free_port();
     let login = format!("user = 'anna'\n{}", hashed("correct horse\n").unwrap());
-    let mut watch = Watch::start(&street(port, &login, &camera("gate", &server.url("gate"), "")));
-    watch.until_camera("gate", "connected");
-    browser.open(&url(port));
+    let Some((_server, mut watch, url)) = gate(&login, "", "") else { return };
+    browser.open(&url);
     browser.until("it asks for the user", "return !document.querySelector('#user-part').hidden");
     browser.find("#user").fill("anna");
     browser.find("#token").fill("correct horsf");
@@ -175,13 +170,9 @@ fn user_and_password_let_in() {
 #[test]
 fn the_page_is_dark_where_that_is_wished() {
     let Some(browser) = Browser::start(Screen { is_dark: true, ..DESKTOP }) else { return };
-    let Some(mut server) = Server::start() else { return };
-    server.serve("gate", (640, 360), 10);
-    let port = free_port();
     let away = camera("yard", &format!("rtsp://127.0.0.1:{}/yard", free_port()), "");
-    let mut watch = Watch::start(&street(port, "", &(camera("gate", &server.url("gate"), "") + &away)));
-    watch.until_cameras(&["gate"], "connected");
-    browser.open(&url(port));
+    let Some((_server, mut watch, url)) = gate("", "", &away) else { return };
+    browser.open(&url);
     picture_moves(&browser);
     browser.until(
         "one is away",
@@ -228,12 +219,8 @@ fn until_zones(browser: &Browser, expected: &str) {
 #[test]
 fn zones_are_drawn_on_the_picture() {
     let Some(browser) = Browser::start(DESKTOP) else { return };
-    let Some(mut server) = Server::start() else { return };
-    server.serve("gate", (640, 360), 10);
-    let port = free_port();
-    let mut watch = Watch::start(&street(port, "", &camera("gate", &server.url("gate"), "")));
-    watch.until_camera("gate", "connected");
-    browser.open(&format!("{}#/camera/gate", url(port)));
+    let Some((_server, mut watch, url)) = gate("", "", "") else { return };
+    browser.open(&format!("{url}#/camera/gate"));
     picture_moves(&browser);
 
     // Its corners are clicked, and stick to the border of the picture; then it is named.
@@ -286,13 +273,9 @@ fn zones_are_drawn_on_the_picture() {
 #[test]
 fn two_who_change_the_same_are_told() {
     let (Some(one), Some(other)) = (Browser::start(DESKTOP), Browser::start(DESKTOP)) else { return };
-    let Some(mut server) = Server::start() else { return };
-    server.serve("gate", (640, 360), 10);
-    let port = free_port();
-    let mut watch = Watch::start(&street(port, "", &camera("gate", &server.url("gate"), "")));
-    watch.until_camera("gate", "connected");
+    let Some((_server, mut watch, url)) = gate("", "", "") else { return };
     for browser in [&one, &other] {
-        browser.open(&format!("{}#/camera/gate", url(port)));
+        browser.open(&format!("{url}#/camera/gate"));
         until_regions(browser, &["car", "road", "sky", "tree"]);
     }
     one.find("#prompts").fill("sky; road");
@@ -322,12 +305,8 @@ fn two_who_change_the_same_are_told() {
 #[test]
 fn a_class_can_be_asked_to_be_surer() {
     let Some(browser) = Browser::start(DESKTOP) else { return };
-    let Some(mut server) = Server::start() else { return };
-    server.serve("gate", (640, 360), 10);
-    let port = free_port();
-    let mut watch = Watch::start(&street(port, "", &camera("gate", &server.url("gate"), "")));
-    watch.until_camera("gate", "connected");
-    browser.open(&format!("{}#/camera/gate", url(port)));
+    let Some((_server, mut watch, url)) = gate("", "", "") else { return };
+    browser.open(&format!("{url}#/camera/gate"));
     until_regions(&browser, &["car", "road", "sky", "tree"]);
     let in_force = |key: &str| {
         let camera = browser.run("return fetch('/api/cameras/gate').then((answer) => answer.json())");
@@ -365,18 +344,14 @@ fn a_class_can_be_asked_to_be_surer() {
 #[test]
 fn what_has_happened_is_listed_with_its_pictures() {
     let Some(browser) = Browser::start(DESKTOP) else { return };
-    let Some(mut server) = Server::start() else { return };
-    server.serve("gate", (640, 360), 10);
-    let port = free_port();
-    let file = street(port, "", &camera("gate", &server.url("gate"), "")) + "[history]\nfolder = 'history'\n";
-    let mut watch = Watch::start(&file);
-    watch.until_camera("gate", "connected");
+    let history = "[history]\nfolder = 'history'\n";
+    let Some((_server, mut watch, url)) = gate("", "", history) else { return };
     let mut missing = vec!["road", "sky"];
     while !missing.is_empty() {
         let line = watch.until("road and sky enter", |line| line["type"] == "presence");
         missing.retain(|label| line["label"] != *label);
     }
-    browser.open(&url(port));
+    browser.open(&url);
     browser.find("nav a[href='#/events']").click();
     let pictures = "const pictures = [...document.querySelectorAll('#found img')];\
                     return pictures.length >= 2 && pictures.every((picture) => picture.naturalWidth > 0)";

@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::{Hints, Transformer};
 use super::preprocess::Normalisation;
 use super::transformer::{Block, LayerNorm, Loader};
-use super::weights::{Files, Folder, Weights, locate};
+use super::weights::{Files, Folder, Weights, agree, locate, patch_grid};
 use config::{Family, Stated};
 
 /// What DINO models want their pictures' mean and deviation to be where no preprocessor file says so: ImageNet's.
@@ -219,30 +219,9 @@ fn check(weights: &Weights, stated: &Stated) -> Result<(Transformer, i64, (i64, 
     if patch_size < 1 || stated.heads < 1 || width % stated.heads != 0 {
         bail!("a width of {width} does not divide into {} attention heads", stated.heads);
     }
-    let patches = tokens - 1;
-    let grid = match stated.image_size {
-        Some((height, width)) => (height / patch_size, width / patch_size),
-        None => {
-            let side = (patches as f64).sqrt().round() as i64;
-            (side, side)
-        }
-    };
-    if grid.0 < 1 || grid.1 < 1 || grid.0.checked_mul(grid.1) != Some(patches) {
-        bail!(
-            "its positional embedding covers {patches} patches, the config's image_size needs {} x {}",
-            grid.0,
-            grid.1
-        );
-    }
+    let grid = patch_grid(tokens - 1, stated.image_size, patch_size)?;
     let Stated { heads, activation, eps, .. } = *stated;
     Ok((Transformer { width, layers, heads, mlp_width, activation, eps }, patch_size, grid))
-}
-
-fn agree(what: &str, stated: Option<i64>, found: i64) -> Result<()> {
-    match stated {
-        Some(stated) if stated != found => bail!("the config says {what} {stated}, the weights have {found}"),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

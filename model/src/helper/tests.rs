@@ -112,7 +112,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let width = with(&|small| small.config["hidden_size"] = 16.into());
     assert!(width.contains("the config says hidden_size 16, the weights have 8"), "{width}");
     let grid = with(&|small| small.config["image_size"] = 16.into());
-    assert!(grid.contains("covers 4 patches, the config's image_size needs 4 x 4"), "{grid}");
+    assert!(grid.contains("covers 4 patches, the config's image size needs 4 x 4"), "{grid}");
     let scales = with(&|small| {
         small.tensors.insert("encoder.layer.0.layer_scale1.lambda1".into(), Tensor::ones([4], CPU));
     });

@@ -56,21 +56,7 @@ fn vision(weights: &Weights, hints: &Hints) -> Result<VisionConfig> {
         bail!("the patch size is 0");
     }
     let [positions, _] = matrix(weights, "visual.positional_embedding")?;
-    let patches = positions - 1;
-    let grid = match hints.image_size {
-        Some((height, width)) => (height / patch_size, width / patch_size),
-        None => {
-            let side = (patches as f64).sqrt().round() as i64;
-            (side, side)
-        }
-    };
-    if grid.0 < 1 || grid.1 < 1 || grid.0.checked_mul(grid.1) != Some(patches) {
-        bail!(
-            "its positional embedding covers {patches} patches, the config's image size needs {} x {}",
-            grid.0,
-            grid.1
-        );
-    }
+    let grid = patch_grid(positions - 1, hints.image_size, patch_size)?;
     let transformer = transformer(weights, "visual.transformer.resblocks.", width, &hints.vision)?;
     let short_side = hints.short_side.unwrap_or(grid.0.min(grid.1) * patch_size);
     if !(1..=MAX_SHORT_SIDE).contains(&short_side) {
@@ -124,7 +110,28 @@ fn matrix(weights: &Weights, name: &str) -> Result<[i64; 2]> {
     }
 }
 
-fn agree(what: &str, stated: Option<i64>, found: i64) -> Result<()> {
+/// Rows and columns of the patches that a positional embedding was trained on: of pictures of this height and width, or of
+/// square ones. A patch has at least one pixel.
+pub fn patch_grid(patches: i64, image_size: Option<(i64, i64)>, patch_size: i64) -> Result<(i64, i64)> {
+    let grid = match image_size {
+        Some((height, width)) => (height / patch_size, width / patch_size),
+        None => {
+            let side = (patches as f64).sqrt().round() as i64;
+            (side, side)
+        }
+    };
+    if grid.0 < 1 || grid.1 < 1 || grid.0.checked_mul(grid.1) != Some(patches) {
+        bail!(
+            "its positional embedding covers {patches} patches, the config's image size needs {} x {}",
+            grid.0,
+            grid.1
+        );
+    }
+    Ok(grid)
+}
+
+/// Whether the weights are as the config says, if it says anything.
+pub fn agree(what: &str, stated: Option<i64>, found: i64) -> Result<()> {
     match stated {
         Some(stated) if stated != found => {
             bail!("the config says {what} {stated}, the weights have {found}")

@@ -18,6 +18,7 @@ use tch::{CModule, Device, Kind, Tensor};
 
 use super::config::{self, Architecture, Hints};
 use super::preprocess::Normalisation;
+pub(super) use architecture::{agree, patch_grid};
 use digest::Digester;
 pub use folder::Folder;
 pub use locate::{Files, hub_cache, locate};

@@ -252,8 +252,7 @@ impl Segment {
         // A frame in the memory of a GPU is looked at there, so it is a picture already; to bring one from the host there is
         // what a repeated frame is spared.
         let bring = || importer.picture(&cargo.buffer, &cargo.info);
-        let there = importer.is_on_device(&cargo.buffer).then(bring).transpose();
-        let mut there = match there {
+        let there = match importer.is_on_device(&cargo.buffer).then(bring).transpose() {
             Ok(there) => there,
             Err(error) => return failed(format!("{error:#}")),
         };
@@ -263,7 +262,7 @@ impl Segment {
         {
             return (Asked::Repeats(of), None, Vec::new());
         }
-        let picture = match there.take().map_or_else(bring, Ok) {
+        let picture = match there.map_or_else(bring, Ok) {
             Ok(picture) => picture,
             Err(error) => return failed(format!("{error:#}")),
         };

@@ -16,12 +16,13 @@ macro_rules! files {
 const CAMERAS: (&str, &str, &str) = files! { "/" "index.html" "text/html", }[0];
 const RESULTS: (&str, &str, &str) = files! { "/" "player.html" "text/html", }[0];
 
-const FILES: [(&str, &str, &str); 19] = files! {
+const FILES: [(&str, &str, &str); 20] = files! {
     "/style.css" "style.css" "text/css",
     "/app.js" "app.js" "text/javascript",
     "/camera.js" "camera.js" "text/javascript",
     "/classes.js" "classes.js" "text/javascript",
     "/dom.js" "dom.js" "text/javascript",
+    "/drawing.js" "drawing.js" "text/javascript",
     "/events.js" "events.js" "text/javascript",
     "/health.js" "health.js" "text/javascript",
     "/history.js" "history.js" "text/javascript",

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // The page of `gclip watch`. It knows nothing that the interface (docs/control.md) does not tell.
 import * as camera from "/camera.js";
-import { byId, pause, remember, remembered } from "/dom.js";
+import { byId, pause } from "/dom.js";
+import { drawnBy } from "/drawing.js";
 import { follow } from "/events.js";
 import * as health from "/health.js";
 import * as history from "/history.js";
 import { ask, door } from "/interface.js";
-import { style } from "/stage.js";
 import { TEXT } from "/text.js";
 import * as wall from "/wall.js";
 
@@ -73,21 +73,10 @@ window.addEventListener("hashchange", route);
 
 // How pictures are drawn.
 
-function restyle() {
-  style.opacity = byId("opacity").value / 100;
-  style.outline = byId("outline").checked;
-  style.labels = byId("labels").checked;
-  remember("style", { opacity: byId("opacity").value, outline: style.outline, labels: style.labels });
+drawnBy(() => {
   wall.redraw();
   camera.redraw();
-}
-
-const kept = remembered("style", {});
-byId("opacity").value = kept.opacity ?? byId("opacity").value;
-byId("outline").checked = kept.outline ?? false;
-byId("labels").checked = kept.labels ?? true;
-for (const id of ["opacity", "outline", "labels"]) byId(id).addEventListener("input", restyle);
-restyle();
+});
 
 // How the cameras are.
 

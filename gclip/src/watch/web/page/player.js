@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Recorded results: a video or pictures with the masks that were found then, drawn anew.
 import * as classes from "/classes.js";
-import { byId, make, remember, remembered } from "/dom.js";
+import { byId, make } from "/dom.js";
+import { drawnBy } from "/drawing.js";
 import { ask } from "/interface.js";
 import { labelsIn, lineAt, masksOf } from "/recorded.js";
-import { Stage, style } from "/stage.js";
+import { Stage } from "/stage.js";
 import { TEXT } from "/text.js";
 
 for (const element of document.querySelectorAll("[data-text]")) element.textContent = TEXT[element.dataset.text];
@@ -111,20 +112,7 @@ byId("play").addEventListener("click", () => chosen?.toggle());
 byId("position").addEventListener("input", () => chosen?.seek(byId("position").value));
 byId("position").setAttribute("aria-label", TEXT.positionOf);
 
-function restyle() {
-  style.opacity = byId("opacity").value / 100;
-  style.outline = byId("outline").checked;
-  style.labels = byId("labels").checked;
-  remember("style", { opacity: byId("opacity").value, outline: style.outline, labels: style.labels });
-  stage.draw();
-}
-
-const kept = remembered("style", {});
-byId("opacity").value = kept.opacity ?? byId("opacity").value;
-byId("outline").checked = kept.outline ?? false;
-byId("labels").checked = kept.labels ?? true;
-for (const id of ["opacity", "outline", "labels"]) byId(id).addEventListener("input", restyle);
-restyle();
+drawnBy(() => stage.draw());
 
 ask("/api/results").then(({ folder, results }) => {
   byId("title").textContent = folder;
