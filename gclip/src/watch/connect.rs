@@ -38,6 +38,10 @@ pub fn try_all(config: &Config, console: &Arc<Console>) -> Result<()> {
             say!("{what}.{name}: NOT REACHED: {}", console.hide(&format!("{error:#}")));
         }
     };
+    if let Some(fleet) = &config.fleet {
+        let connected = nats::run(fleet.servers.connect("gclip-check"));
+        tell("fleet", &fleet.fleet, connected.map(|_| format!("{} let us in", fleet.servers.shown())));
+    }
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE.min(config.cameras.len()) {
             scope.spawn(|| {
@@ -51,7 +55,8 @@ pub fn try_all(config: &Config, console: &Arc<Console>) -> Result<()> {
     for output in &config.outputs {
         tell("output", &output.name, output_answers(output));
     }
-    let (failed, all) = (failed.into_inner(), config.cameras.len() + config.outputs.len());
+    let own = config.cameras.len() + config.outputs.len() + usize::from(config.fleet.is_some());
+    let (failed, all) = (failed.into_inner(), own);
     ensure!(failed == 0, "{failed} of {all} cameras and outputs were not reached");
     Ok(())
 }

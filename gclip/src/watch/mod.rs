@@ -272,8 +272,9 @@ impl Watch {
             console.log("gclip", &what);
         }
         let mut changes = Changes { roster: &mut roster, desk: &mut desk, config: &config, membership };
-        let why = stay(&mut changes, &console, &signals, &board, service.as_mut().ok())?;
+        let stayed = stay(&mut changes, &console, &signals, &board, service.as_mut().ok());
         let membership = changes.membership;
+        let why = stayed.as_ref().map_or_else(|error| console.hide(&format!("{error:#}")), String::clone);
 
         if let Ok(service) = &service {
             service.stopping();
@@ -287,6 +288,7 @@ impl Watch {
         }
         let seconds = started.elapsed().as_secs();
         console.log("gclip", &format!("stopped after {} h {} min: {why}", seconds / 3600, seconds / 60 % 60));
+        stayed?;
         if unheard {
             return Err(Failure::of_output(anyhow!("stopped: {why}")));
         }
