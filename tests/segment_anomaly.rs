@@ -72,3 +72,51 @@ fn what_is_usual_in_a_stream_is_no_anomaly() {
     assert_eq!(scores[0], 0.0, "{scores:?}");
     assert!(scores[11] > 0.0 && scores[11] < 0.1, "{scores:?}");
 }
+
+/// Messages `gclip-anomaly` that are on the bus: label and state, with the score.
+fn told(bus: &gst::Bus) -> Vec<(String, String, f64)> {
+    let of = |message: gst::Message| {
+        let structure = message.structure().filter(|structure| structure.name() == "gclip-anomaly")?;
+        assert_eq!(structure.get::<u64>("generation").unwrap(), 2);
+        assert!(structure.has_field("running-time") && structure.has_field("pts"), "{structure}");
+        Some((
+            structure.get("label").unwrap(),
+            structure.get("state").unwrap(),
+            structure.get("score").unwrap(),
+        ))
+    };
+    std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Element])).filter_map(of).collect()
+}
+
+#[test]
+fn damage_is_told_once_and_so_is_its_end() {
+    let workshop = Workshop::new();
+    let mut rig = rig(&workshop.model(1), None);
+    let bus = gst::Bus::new();
+    rig.element.set_bus(Some(&bus));
+    rig.element.set_property_from_str("messages", "changes");
+    rig.element.set_property("enter-frames", 2u32);
+    rig.element.set_property("leave-frames", 2u32);
+    rig.element.set_property("anomaly", "bottle");
+    let score = until(&mut rig, 1).anomalies[0].score;
+    assert!(score > 0.0, "{score}");
+    (0..4).for_each(|number| drop(next(&mut rig, number)));
+    assert!(told(&bus).is_empty(), "without a threshold nothing is told");
+    // Pictures of one kind, so that each has about this score.
+    let same = |rig: &mut Rig| (0..6).map(|_| next(rig, 3).anomalies[0].score).fold(0.0, f64::max);
+    let score = same(&mut rig);
+    told(&bus);
+    rig.element.set_property("anomaly-threshold", 0.5 * score);
+    same(&mut rig);
+    let messages = told(&bus);
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    let (label, state, told_score) = &messages[0];
+    assert_eq!((label.as_str(), state.as_str()), ("bottle", "damaged"));
+    assert!((told_score - score).abs() < 1e-6, "{told_score} {score}");
+    // A higher one is below nine tenths now.
+    rig.element.set_property("anomaly-threshold", (2.0 * score).min(1.0));
+    same(&mut rig);
+    let messages = told(&bus);
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert_eq!(messages[0].1, "sound");
+}

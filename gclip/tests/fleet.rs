@@ -4,6 +4,8 @@
 
 #[path = "fleet/deployments.rs"]
 mod deployments;
+// Those of one program take more of it.
+#[allow(dead_code)]
 #[path = "watch/harness.rs"]
 mod harness;
 #[path = "fleet/measure.rs"]

@@ -13,6 +13,8 @@ mod client;
 mod control;
 #[path = "watch/endless.rs"]
 mod endless;
+// The tests of a fleet take more of it.
+#[allow(dead_code)]
 #[path = "watch/harness.rs"]
 mod harness;
 #[path = "watch/history.rs"]

@@ -10,6 +10,7 @@
 //!
 //! # Messages
 //!
+//! With `messages=changes` and an `anomaly-threshold` an element message `gclip-anomaly` says that a thing looks damaged, or sound again.
 //! With `messages=changes` an element message `gclip-presence` says that a prompt has entered the picture or a zone
 //! of it, or has left. It has entered when it covers at least `enter-area` of the place in `enter-frames` masks in a
 //! row, and left when it covers less than `leave-area` in `leave-frames`. Masks that a frame carries over from an

@@ -93,6 +93,8 @@ pub struct Events {
     pub zones_text: Option<String>,
     pub zones: Arc<Zones>,
     pub hysteresis: Hysteresis,
+    /// Score from which on a thing counts as damaged; 0: never.
+    pub anomaly_threshold: f64,
     /// `gclip-regions` messages a second; 0 sets no limit.
     pub message_rate: f64,
 }
@@ -103,12 +105,25 @@ impl Default for Events {
             zones_text: None,
             zones: Arc::default(),
             hysteresis: Hysteresis::default(),
+            anomaly_threshold: 0.0,
             message_rate: 10.0,
         }
     }
 }
 
+/// A thing is sound again below this share of the score from which on it is damaged.
+const SOUND_AGAIN: f64 = 0.9;
+
 impl Events {
+    /// What it takes to be told that a thing is damaged, or sound again; `None`: it is not told. Scores take the place of
+    /// areas.
+    pub fn of_anomalies(&self) -> Option<Hysteresis> {
+        let threshold = self.anomaly_threshold;
+        let rule =
+            Hysteresis { enter_area: threshold, leave_area: SOUND_AGAIN * threshold, ..self.hysteresis };
+        (threshold > 0.0).then_some(rule)
+    }
+
     /// Takes zones over if they mean something; `None` is none.
     pub fn set_zones(&mut self, text: Option<String>) -> Result<()> {
         let zones: Zones = text.as_deref().unwrap_or_default().parse()?;

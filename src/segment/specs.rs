@@ -264,6 +264,14 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(policy.infer.anomalies.baseline)
             .mutable_playing()
             .build(),
+        glib::ParamSpecDouble::builder("anomaly-threshold")
+            .nick("Anomaly threshold")
+            .blurb("Score from which on messages tell that a thing is damaged, below nine tenths of it that it is sound; 0 = never")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(policy.events.anomaly_threshold)
+            .mutable_playing()
+            .build(),
         glib::ParamSpecEnum::builder_with_default("absent", Absent::from(gate.absent))
             .nick("Absent")
             .blurb("What becomes of classes that are not in the picture")

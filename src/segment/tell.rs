@@ -12,7 +12,7 @@ use super::imp::Segment;
 use super::settings::Policy;
 use super::stream::{Cargo, Times};
 use crate::meta::{self, Masks};
-use crate::presence::Change;
+use crate::presence::{Change, Presence};
 
 impl Segment {
     /// The element messages that are asked for, for the masks of a frame.
@@ -97,25 +97,37 @@ impl Segment {
         self.post_element_message(structure);
     }
 
-    /// The element messages `gclip-presence`, when they are asked for and something has changed.
+    /// The element messages `gclip-presence` and `gclip-anomaly`, when they are asked for and something has changed.
     fn post_changes(&self, cargo: &Cargo, masks: &Masks, confirmed: bool, policy: &Policy) {
         let changes = self.with_told(|told| told.watched.observe(masks, confirmed, &policy.events));
         let Cargo { buffer, times, .. } = cargo;
-        for (zone, Change { label, presence, area }) in changes {
-            let of_label = masks.regions.iter().filter(|region| region.label == label);
-            let score = of_label.map(|region| region.score).fold(0.0, f64::max);
-            let structure = gst::Structure::builder("gclip-presence")
-                .field("label", label)
-                .field("zone", zone)
-                .field("state", presence.as_str())
-                .field("area", area)
-                .field("score", score)
+        let when = |message: gst::structure::Builder| {
+            message
                 .field_if_some("running-time", times.running)
                 .field_if_some("stream-time", times.stream)
                 .field_if_some("pts", buffer.pts())
                 .field("generation", masks.generation)
-                .build();
-            self.post_element_message(structure);
+                .build()
+        };
+        for Change { label, presence, area: score } in changes.things {
+            let state = if presence == Presence::Entered { "damaged" } else { "sound" };
+            let message = gst::Structure::builder("gclip-anomaly")
+                .field("label", label)
+                .field("state", state)
+                .field("score", score)
+                .field("threshold", policy.events.anomaly_threshold);
+            self.post_element_message(when(message));
+        }
+        for (zone, Change { label, presence, area }) in changes.places {
+            let of_label = masks.regions.iter().filter(|region| region.label == label);
+            let score = of_label.map(|region| region.score).fold(0.0, f64::max);
+            let message = gst::Structure::builder("gclip-presence")
+                .field("label", label)
+                .field("zone", zone)
+                .field("state", presence.as_str())
+                .field("area", area)
+                .field("score", score);
+            self.post_element_message(when(message));
         }
     }
 

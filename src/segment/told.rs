@@ -21,9 +21,20 @@ pub struct Watched {
     /// The mask that was counted last; held, so that its address is not given to another.
     counted: Option<gst::Buffer>,
     picture: Tracker,
+    /// Things that are looked at for damage, with scores in the place of areas.
+    things: Tracker,
     /// One each, in the order of `of`.
     zones: Vec<WatchedZone>,
     of: Arc<Zones>,
+}
+
+/// What a frame has changed.
+#[derive(Default)]
+pub struct Changes {
+    /// Each with the name of its zone; `None`: the whole picture.
+    pub places: Vec<(Option<String>, Change)>,
+    /// Things that are damaged, or sound again.
+    pub things: Vec<Change>,
 }
 
 /// Width and height of masks, and the part of the picture that they cover.
@@ -38,18 +49,24 @@ struct WatchedZone {
 
 impl Watched {
     /// Takes in the masks of one frame. `confirmed` masks count even if they have been counted before: the picture
-    /// is known to be the same. Returns what has changed, each with the name of its zone.
-    pub fn observe(
-        &mut self,
-        masks: &Masks,
-        confirmed: bool,
-        events: &Events,
-    ) -> Vec<(Option<String>, Change)> {
+    /// is known to be the same.
+    pub fn observe(&mut self, masks: &Masks, confirmed: bool, events: &Events) -> Changes {
         let again = self.counted.as_ref().is_some_and(|counted| counted.as_ptr() == masks.mask.as_ptr());
         if again && !confirmed {
-            return Vec::new();
+            return Changes::default();
         }
         self.counted = Some(masks.mask.clone());
+        let things = match events.of_anomalies() {
+            Some(rule) => {
+                let scores = masks.anomalies.iter().map(|thing| (thing.label.as_str(), thing.score));
+                self.things.observe(scores, &rule)
+            }
+            None => Vec::new(),
+        };
+        Changes { places: self.observe_places(masks, events), things }
+    }
+
+    fn observe_places(&mut self, masks: &Masks, events: &Events) -> Vec<(Option<String>, Change)> {
         self.follow(&events.zones);
         let rule = &events.hysteresis;
         let regions = || masks.regions.iter().map(|region| (region.label.as_str(), region.area));

@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::config::{Camera, Source};
 use super::heap;
-use super::line::Presence;
+use super::line::{Anomaly, Presence};
 use super::local;
 use super::pipeline::{self, Connection};
 use super::report::Reporter;
@@ -170,6 +170,11 @@ impl Watcher {
             && let Some(change) = Presence::from_structure(structure)
         {
             self.reporter.change(&change);
+        }
+        if structure.name() == "gclip-anomaly"
+            && let Some(change) = Anomaly::from_structure(structure)
+        {
+            self.reporter.anomaly(&change);
         }
         match crate::trouble::missing_decoder(structure) {
             Some(what) => Err(anyhow!("{what}")),

@@ -73,6 +73,21 @@ pub struct Presence {
     pub running_time: Option<u64>,
 }
 
+/// A thing that is looked at for damage has become damaged, or sound again.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Anomaly {
+    /// `damaged` or `sound`.
+    pub state: String,
+    pub label: String,
+    /// 0..1, and from which on it is damaged.
+    pub score: f64,
+    pub threshold: f64,
+    pub generation: u64,
+    pub pts: Option<u64>,
+    pub stream_time: Option<u64>,
+    pub running_time: Option<u64>,
+}
+
 /// The camera has come or gone.
 #[derive(Serialize)]
 pub struct Connection<'a> {
@@ -105,6 +120,10 @@ impl Maker<'_> {
 
     pub fn presence(&self, change: &Presence) -> Option<Vec<u8>> {
         self.whole("presence", change)
+    }
+
+    pub fn anomaly(&self, change: &Anomaly) -> Option<Vec<u8>> {
+        self.whole("anomaly", change)
     }
 
     pub fn connection(&self, connection: &Connection) -> Option<Vec<u8>> {
@@ -158,11 +177,30 @@ fn utc(nanoseconds: u64) -> Option<String> {
     Some(format!("{text}.{:06}Z", nanoseconds / 1000 % 1_000_000))
 }
 
+/// A time of an element message.
+fn nanoseconds(structure: &gst::StructureRef, name: &str) -> Option<u64> {
+    structure.get::<Option<gst::ClockTime>>(name).ok().flatten().map(gst::ClockTime::nseconds)
+}
+
+impl Anomaly {
+    /// From the element message `gclip-anomaly`; `None` if a field is missing.
+    pub fn from_structure(structure: &gst::StructureRef) -> Option<Anomaly> {
+        Some(Anomaly {
+            state: structure.get("state").ok()?,
+            label: structure.get("label").ok()?,
+            score: structure.get("score").ok()?,
+            threshold: structure.get("threshold").ok()?,
+            generation: structure.get("generation").ok()?,
+            pts: nanoseconds(structure, "pts"),
+            stream_time: nanoseconds(structure, "stream-time"),
+            running_time: nanoseconds(structure, "running-time"),
+        })
+    }
+}
+
 impl Presence {
     /// From the element message `gclip-presence`; `None` if a field is missing.
     pub fn from_structure(structure: &gst::StructureRef) -> Option<Presence> {
-        let time = |name| structure.get::<Option<gst::ClockTime>>(name).ok().flatten();
-        let nanoseconds = |name| time(name).map(gst::ClockTime::nseconds);
         Some(Presence {
             state: structure.get("state").ok()?,
             label: structure.get("label").ok()?,
@@ -170,9 +208,9 @@ impl Presence {
             area: structure.get("area").ok()?,
             score: structure.get("score").ok()?,
             generation: structure.get("generation").ok()?,
-            pts: nanoseconds("pts"),
-            stream_time: nanoseconds("stream-time"),
-            running_time: nanoseconds("running-time"),
+            pts: nanoseconds(structure, "pts"),
+            stream_time: nanoseconds(structure, "stream-time"),
+            running_time: nanoseconds(structure, "running-time"),
         })
     }
 }

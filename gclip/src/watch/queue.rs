@@ -26,6 +26,11 @@ pub enum About {
         zone: Option<String>,
         entered: bool,
     },
+    /// A thing that is looked at for damage.
+    Anomaly {
+        label: String,
+        damaged: bool,
+    },
     Camera {
         up: bool,
     },

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use super::config::What;
 use super::console::Console;
 use super::history::{History, Moments, Tally};
-use super::line::{Connection, Maker, Presence, Run, now};
+use super::line::{Anomaly, Connection, Maker, Presence, Run, now};
 use super::queue::{About, Line, Queue};
 use super::state::{CameraState, Count};
 use super::view::Viewfinder;
@@ -134,6 +134,14 @@ impl Reporter {
         {
             self.history.picture(moment, vec![number]);
         }
+    }
+
+    /// A thing is damaged, or sound again.
+    pub fn anomaly(&self, change: &Anomaly) {
+        let claim = self.claim.read().clone();
+        let maker = self.maker(change.pts.map(gst::ClockTime::from_nseconds), claim.as_deref());
+        let about = About::Anomaly { label: change.label.clone(), damaged: change.state == "damaged" };
+        self.put(maker.anomaly(change), &about, maker.time, claim.as_ref());
     }
 
     /// The camera has come or gone.

@@ -248,3 +248,29 @@ fn a_damaged_database_is_put_aside() {
     let kept = std::fs::read_to_string(place.join(&aside[0])).unwrap();
     assert!(kept.starts_with("no database"));
 }
+
+#[test]
+fn damage_is_a_line_and_an_event() {
+    let Some(mut server) = Server::start() else { return };
+    server.serve("gate", (160, 90), 10);
+    let port = free_port();
+    let here = Browser { port, head: String::new() };
+    let own = "segment = { anomaly = 'bottle', anomaly-threshold = 0.001, enter-frames = 1 }";
+    let page = format!("web = {{ listen = '127.0.0.1:{port}' }}\n[history]\nfolder = 'history'");
+    let mut watch = Watch::start(&(config(&page) + &camera("gate", &server.url("gate"), own)));
+    let line = watch.until("damage", |line| line["type"] == "anomaly");
+    assert_eq!((&line["state"], &line["label"]), (&"damaged".into(), &"bottle".into()));
+    assert!(line["score"].as_f64() >= line["threshold"].as_f64() && line["pts"].is_u64(), "{line}");
+    let has = |events: &Value| {
+        events["events"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|event| event["line"]["type"] == "anomaly"))
+    };
+    here.until("/api/events?label=bottle", "the event of it", has);
+    watch.stop();
+    // And after a new start, from the disk.
+    let store = rusqlite::Connection::open(watch.path("history/events.db")).unwrap();
+    let kept: u32 =
+        store.query_row("SELECT count(*) FROM events WHERE state = 'damaged'", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 1);
+}

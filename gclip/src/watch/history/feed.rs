@@ -48,6 +48,7 @@ impl Wanted {
             About::Presence { label, zone, .. } => {
                 (Some(label.as_str()), Some(zone.as_deref().unwrap_or("")))
             }
+            About::Anomaly { label, .. } => (Some(label.as_str()), None),
             About::Camera { .. } | About::Frame => (None, None),
         };
         happening.number > self.since

@@ -223,6 +223,9 @@ fn write_events(transaction: &Transaction, events: &[Happening]) -> Result<()> {
             About::Presence { label, zone, entered } => {
                 (if *entered { "entered" } else { "left" }, Some(label), zone.as_ref())
             }
+            About::Anomaly { label, damaged } => {
+                (if *damaged { "damaged" } else { "sound" }, Some(label), None)
+            }
             About::Camera { up } => (if *up { "connected" } else { "lost" }, None, None),
             About::Frame => continue,
         };
@@ -251,6 +254,9 @@ fn write_minutes(transaction: &Transaction, minutes: &[(Arc<str>, i64, Sums)]) -
 fn happening(row: &Row) -> rusqlite::Result<Happening> {
     let state: String = row.get(3)?;
     let about = match row.get::<_, Option<String>>(4)? {
+        Some(label) if ["damaged", "sound"].contains(&state.as_str()) => {
+            About::Anomaly { label, damaged: state == "damaged" }
+        }
         Some(label) => About::Presence { label, zone: row.get(5)?, entered: state == "entered" },
         None => About::Camera { up: state == "connected" },
     };

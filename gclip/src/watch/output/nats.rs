@@ -347,6 +347,7 @@ fn subject(target: &NatsTarget, line: &Line) -> String {
     let kind = match line.about {
         About::Frame => "frame",
         About::Presence { .. } => "presence",
+        About::Anomaly { .. } => "anomaly",
         About::Camera { .. } => "camera",
     };
     format!("{}.{}.{kind}", target.subject, token(&line.camera))

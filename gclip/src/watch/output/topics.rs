@@ -62,7 +62,7 @@ pub fn program(target: &MqttTarget, state: &str) -> Option<Kept> {
 /// To be said beside a line.
 pub fn beside(target: &MqttTarget, inventory: &[Watched], camera: &str, about: &About) -> Vec<Kept> {
     match about {
-        About::Frame => vec![],
+        About::Frame | About::Anomaly { .. } => vec![],
         About::Presence { label, zone, entered } if target.retain_presence => {
             let topic = presence(target, camera, label, zone.as_deref());
             vec![Kept { topic, payload: if *entered { ON } else { OFF }.to_string() }]

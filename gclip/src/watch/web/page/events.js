@@ -6,6 +6,7 @@ import { TEXT } from "/text.js";
 const SHOWN = 200;
 
 export function tell(line) {
+  if (line.type === "anomaly") return (line.state === "damaged" ? TEXT.damaged : TEXT.sound)(line.label, line.score);
   if (line.type === "presence") return (line.state === "entered" ? TEXT.entered : TEXT.left)(line.label, line.zone);
   return line.state === "connected" ? TEXT.connected : TEXT.lost(line.reason ?? "");
 }

@@ -85,6 +85,8 @@ export const TEXT = {
   nextTry: (ms) => `next try in ${Math.ceil(ms / 1000)} s`,
   region: (label, share, score) => `${label}: ${percent(share)} of the picture, score ${score.toFixed(2)}`,
   share: (share, score) => `${percent(share)}, score ${score.toFixed(2)}`,
+  damaged: (label, score) => `${label} looks damaged (${score.toFixed(2)})`,
+  sound: (label, score) => `${label} looks sound again (${score.toFixed(2)})`,
   entered: (label, zone) => `${label} has entered${zone ? ` zone ${zone}` : ""}`,
   left: (label, zone) => `${label} has left${zone ? ` zone ${zone}` : ""}`,
   connected: "connected",
