@@ -23,10 +23,6 @@ const CALM: u64 = 30_000;
 /// What was asked for and not answered is given up.
 const TIMEOUT: u64 = 1000;
 
-fn ms(time: u64) -> Time {
-    Duration::from_millis(time)
-}
-
 #[derive(Clone, Debug)]
 enum Value {
     Worker(String, u32),
@@ -449,7 +445,7 @@ impl World {
 
 /// How many histories: more where the environment says so.
 fn histories() -> u64 {
-    std::env::var("GCLIP_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
+    std::env::var("GCLIP_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(120)
 }
 
 #[test]
@@ -480,6 +476,11 @@ fn servers_that_go_and_come_move_no_camera() {
             if tick * TICK == 20_000 {
                 moves = world.moves;
                 world.servers_down_until = world.now + outage;
+            }
+            // Some find them again later than others.
+            for index in 0..WORKERS {
+                let back = 20_000 + outage + 400 * index as u64;
+                world.nodes[index].is_cut_off = (20_000..back).contains(&(tick * TICK));
             }
             while world.queue.peek().is_some_and(|Reverse((at, _))| *at <= tick * TICK) {
                 let Some(Reverse((at, count))) = world.queue.pop() else { break };
