@@ -13,6 +13,7 @@ mod failure;
 mod fleet;
 mod frames;
 mod info;
+mod jobs;
 mod manual;
 mod model_args;
 mod nats;
@@ -59,6 +60,8 @@ enum Command {
     Exemplar(Box<exemplar::Args>),
     /// Describe a checkpoint: architecture, sizes, hash, what the method resolves to, what is missing.
     Info(info::Args),
+    /// Look at an archive of files with many workers, or on this machine; each file's result once and whole.
+    Jobs(Box<jobs::Args>),
     /// Write the manual pages into a folder.
     #[command(hide = true)]
     Man(manual::ManArgs),
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args).map_err(Failure::from),
         Command::Exemplar(args) => exemplar::run(&args).map_err(Failure::from),
         Command::Info(args) => info::run(&args).map_err(Failure::from),
+        Command::Jobs(args) => jobs::run(&args).map_err(Failure::from),
         Command::Man(args) => manual::man(&args, Cli::command()).map_err(Failure::from),
         Command::Pull(args) => pull::run(&args).map_err(Failure::from),
         Command::Segment(args) => segment::run(&args).map_err(Failure::from),

@@ -24,7 +24,7 @@ use crate::say::complain;
 use crate::{progress, redact};
 pub use picture::Showcase;
 pub use pipeline::{Files, Look, UPRIGHT, build, launch, part, uri_of};
-pub use play::{End, Fault, Moment, Of, is_live, play};
+pub use play::{End, Fault, Moment, Of, play};
 use report::Report;
 pub use timestamps::make_rise;
 

@@ -116,7 +116,7 @@ pub fn play(
 }
 
 /// Whether what is lost is lost for ever.
-pub fn is_live(source: &str) -> bool {
+fn is_live(source: &str) -> bool {
     source.starts_with("rtsp") && source.contains("://") || source.starts_with("/dev/video")
 }
 
