@@ -82,8 +82,13 @@ impl Nats {
         let mut text = format!("listen: \"127.0.0.1:{port}\"\nserver_name: \"n{port}\"\n");
         if jetstream {
             let store = folder.path().join("store");
-            writeln!(text, "jetstream {{ store_dir: \"{}\", sync_interval: always }}", store.display())
-                .unwrap();
+            // The old one does not know it.
+            let sync = if program.iter().any(|part| part == "nats-server-2.9") {
+                ""
+            } else {
+                ", sync_interval: always"
+            };
+            writeln!(text, "jetstream {{ store_dir: \"{}\"{sync} }}", store.display()).unwrap();
         }
         text.push_str(more);
         std::fs::write(&config, text).unwrap();

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Id, Job};
-use super::queue::{Back, Counts, End, Queue, Record, Taken};
+use super::queue::{Back, Counts, End, Handle, Queue, Record, Taken};
 
 pub struct Local {
     path: PathBuf,
@@ -157,7 +157,7 @@ impl Queue for Local {
         }
         state.running += 1;
         let delivery = state.known.begun.get(&id).copied().unwrap_or(1);
-        Ok(Some(Taken { id, job, delivery, handle: String::new() }))
+        Ok(Some(Taken { id, job, delivery, handle: Handle::default() }))
     }
 
     fn hold(&self, _: &Taken) -> Result<bool> {

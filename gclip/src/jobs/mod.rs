@@ -27,6 +27,8 @@ mod policy;
 mod queue;
 mod reactor;
 mod remote;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod store;
 mod work;
@@ -231,7 +233,7 @@ fn submit(args: &SubmitArgs) -> Result<()> {
     let bar = progress::counter(jobs.len())?;
     let handed_in = queue.hand_in(&jobs, args.priority, args.files.again, &|count| bar.inc(count))?;
     bar.finish_and_clear();
-    say!("{} files handed in", handed_in.new);
+    say!("{} handed in", files(handed_in.new));
     if handed_in.known > 0 {
         let hint = if args.files.again { "" } else { " (--again: those that have ended once more)" };
         say!("{} were there already{hint}", handed_in.known);
@@ -259,7 +261,7 @@ fn cancel(args: &CancelArgs) -> Result<()> {
     };
     let sources = args.files.iter().map(known).collect::<Result<Vec<String>>>()?;
     let cancelled = args.queue.open()?.cancel((!args.all).then_some(&sources))?;
-    say!("{cancelled} files cancelled");
+    say!("{} cancelled", files(cancelled));
     Ok(())
 }
 
@@ -288,7 +290,7 @@ fn run_here(args: &RunArgs) -> Result<()> {
     let goes_on = format!("{} of {} files are done; the same command goes on", counts.done, counts.total());
     worked.with_context(|| goes_on.clone())?;
     ensure!(counts.is_over(), "stopped: {goes_on}");
-    say!("{} files done", counts.done);
+    say!("{} done", files(usize::try_from(counts.done).unwrap_or(usize::MAX)));
     ensure!(counts.set_aside == 0, "{} of {} files were set aside", counts.set_aside, counts.total());
     Ok(())
 }
@@ -327,6 +329,10 @@ impl Teller for Lines<'_> {
     fn remark(&self, text: &str) {
         self.tell(|| complain!("gclip: {text}"));
     }
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".into() } else { format!("{count} files") }
 }
 
 /// This process, as others are told of it.

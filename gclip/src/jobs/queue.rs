@@ -36,8 +36,16 @@ pub struct Taken {
     pub job: Job,
     /// How often it was handed out, this time included.
     pub delivery: u64,
-    /// What the queue knows it by.
-    pub handle: String,
+    pub handle: Handle,
+}
+
+/// What the queue knows a job by that it has handed out.
+#[derive(Clone, Debug, Default)]
+pub struct Handle {
+    /// Where it is told of the job.
+    pub reply: String,
+    /// Which time it was handed in.
+    pub round: String,
 }
 
 /// How a job ended. It ends once.

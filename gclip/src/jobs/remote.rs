@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Id, Job};
 use super::place;
-use super::queue::{Back, Counts, End, Priority, Queue, Record, Taken};
+use super::queue::{Back, Counts, End, Handle, Priority, Queue, Record, Taken};
 use super::reactor::Reactor;
 use super::worker;
 use crate::nats::Servers;
@@ -68,6 +68,9 @@ struct Names {
 #[derive(Serialize, Deserialize)]
 struct Ticket {
     job: Job,
+    /// Which time it was handed in: another time it may end once more.
+    #[serde(default)]
+    round: String,
     /// Runs that counted before it was given back.
     #[serde(default)]
     tried: u64,
@@ -195,10 +198,9 @@ impl Remote {
                 if has_ended {
                     self.ends.purge().filter(self.names.end("*", &id.to_string())).await?;
                 }
-                let ticket = Ticket { job: job.clone(), tried: 0, given_back: 0 };
-                // Handed in again it is not what was handed in a minute ago.
-                let message = if again { format!("{id}.{}", place::token()?) } else { id.to_string() };
-                self.publish_job(priority.name(), &id, &ticket, &message).await?;
+                let round = if again { place::token()? } else { String::new() };
+                let ticket = Ticket { job: job.clone(), round, tried: 0, given_back: 0 };
+                self.publish_job(priority.name(), &id, &ticket).await?;
                 progress(1);
                 Ok::<(), Error>(())
             });
@@ -207,9 +209,11 @@ impl Remote {
         })
     }
 
-    async fn publish_job(&self, priority: &str, id: &Id, ticket: &Ticket, message: &str) -> Result<()> {
+    async fn publish_job(&self, priority: &str, id: &Id, ticket: &Ticket) -> Result<()> {
         let payload = serde_json::to_vec(ticket)?;
-        let publish = PublishMessage::build().message_id(message).payload(payload.into());
+        // Two who hand the same in at a time hand it in once.
+        let name = format!("{id}.{}.{}", ticket.round, ticket.given_back);
+        let publish = PublishMessage::build().message_id(name).payload(payload.into());
         let sent = self.context.send_publish(self.names.job(priority, &id.to_string()), publish);
         let refused = || format!("the queue {} does not take a job", self.names.queue);
         sent.await.with_context(refused)?.await.with_context(refused)?;
@@ -227,12 +231,12 @@ impl Remote {
             }
             let cancelling = ids.into_iter().map(|id| async move {
                 let subject = self.names.job("*", &id.to_string());
-                let source = match self.work.get_last_raw_message_by_subject(&subject).await {
-                    Ok(message) => serde_json::from_slice::<Ticket>(&message.payload)?.job.source,
+                let ticket = match self.work.get_last_raw_message_by_subject(&subject).await {
+                    Ok(message) => serde_json::from_slice::<Ticket>(&message.payload)?,
                     // It has just been done.
                     Err(_) => return Ok(0),
                 };
-                let first = self.write_end(&id, &source, End::Cancelled).await?;
+                let first = self.write_end(&id, &ticket.round, &ticket.job.source, End::Cancelled).await?;
                 self.work.purge().filter(subject).await?;
                 Ok::<usize, Error>(usize::from(first))
             });
@@ -289,7 +293,7 @@ impl Remote {
     }
 
     /// Whether it is the end of this job: another may have come first.
-    async fn write_end(&self, id: &Id, source: &str, end: End) -> Result<bool> {
+    async fn write_end(&self, id: &Id, round: &str, source: &str, end: End) -> Result<bool> {
         // It may be this worker's: written, and not acknowledged then.
         if let Some(record) = self.end_of(id).await? {
             return Ok(record.worker == self.worker);
@@ -297,7 +301,7 @@ impl Remote {
         let kind = kind(&end);
         let record = Record { id: id.clone(), source: source.into(), worker: self.worker.clone(), end };
         let payload = serde_json::to_vec(&record)?;
-        let publish = PublishMessage::build().message_id(id.to_string()).payload(payload.into());
+        let publish = PublishMessage::build().message_id(format!("{id}.{round}")).payload(payload.into());
         let sent = self.context.send_publish(self.names.end(kind, &id.to_string()), publish).await?;
         if sent.await?.duplicate {
             return Ok(self.end_of(id).await?.is_some_and(|record| record.worker == self.worker));
@@ -332,7 +336,7 @@ impl Remote {
                 let delivered = u64::try_from(delivered).unwrap_or(1);
                 let Ok(ticket) = serde_json::from_slice::<Ticket>(&message.payload) else {
                     let why = "it was handed in by another version of this program".to_string();
-                    self.write_end(&id, "", End::SetAside { why }).await?;
+                    self.write_end(&id, "", "", End::SetAside { why }).await?;
                     self.answer(&handle, "+TERM").await?;
                     continue;
                 };
@@ -341,6 +345,7 @@ impl Remote {
                     self.answer(&handle, "+ACK").await?;
                     continue;
                 }
+                let handle = Handle { reply: handle, round: ticket.round };
                 return Ok(Some(Taken { id, job: ticket.job, delivery, handle }));
             }
         }
@@ -359,10 +364,9 @@ impl Remote {
         ticket.tried = taken.delivery.saturating_sub(1);
         ticket.given_back += 1;
         let priority = message.subject.split('.').nth(3).unwrap_or(Priority::Normal.name()).to_string();
-        let name = format!("{}.{}.{}", taken.id, ticket.given_back, place::token()?);
         // The new one first: of two one is known to be done, of none nobody knows.
-        self.publish_job(&priority, &taken.id, &ticket, &name).await?;
-        self.answer(&taken.handle, "+ACK").await
+        self.publish_job(&priority, &taken.id, &ticket).await?;
+        self.answer(&taken.handle.reply, "+ACK").await
     }
 }
 
@@ -455,7 +459,7 @@ impl Queue for Remote {
 
     fn hold(&self, taken: &Taken) -> Result<bool> {
         self.reactor.wait(async {
-            self.answer(&taken.handle, "+WPI").await?;
+            self.answer(&taken.handle.reply, "+WPI").await?;
             Ok(self.end_of(&taken.id).await?.is_none())
         })
     }
@@ -467,8 +471,8 @@ impl Queue for Remote {
     fn settle(&self, taken: &Taken, end: End) -> Result<bool> {
         self.reactor.wait(async {
             let word = if matches!(end, End::SetAside { .. }) { "+TERM" } else { "+ACK" };
-            let first = self.write_end(&taken.id, &taken.job.source, end).await?;
-            self.answer(&taken.handle, word).await?;
+            let first = self.write_end(&taken.id, &taken.handle.round, &taken.job.source, end).await?;
+            self.answer(&taken.handle.reply, word).await?;
             Ok(first)
         })
     }
@@ -479,7 +483,7 @@ impl Queue for Remote {
                 Back::Untried => self.return_untried(taken).await,
                 Back::Later(pause) => {
                     let word = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
-                    self.client.request(taken.handle.clone(), word.into()).await?;
+                    self.client.request(taken.handle.reply.clone(), word.into()).await?;
                     Ok(())
                 }
             }
