@@ -3,7 +3,7 @@
 //!
 //! While one runs alone none is even taken: whatever is in the hands of a worker that goes down is counted.
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 #[derive(Default)]
 pub struct Gate {
@@ -16,59 +16,60 @@ struct State {
     /// Somebody asks the queue.
     taking: bool,
     running: usize,
-    /// One wants to run alone, or does.
+    /// One runs alone.
     alone: bool,
 }
 
 /// A job may run as long as this is there.
 pub struct Pass<'a> {
     gate: &'a Gate,
-    alone: bool,
 }
 
 impl Gate {
-    /// Waits until something may be taken, and takes it; `take` also says whether it is to run alone. Then waits for
-    /// the others to end.
+    /// Waits until something may be taken, and takes it; `take` also says whether it is to run alone. If others run then,
+    /// it is given back, and something is taken when they have ended: waiting in the hands of a worker, it would be counted
+    /// if one of them brought the worker down.
     pub fn take<T, E>(
         &self,
-        take: impl FnOnce() -> Result<Option<(T, bool)>, E>,
+        mut take: impl FnMut() -> Result<Option<(T, bool)>, E>,
+        give_back: impl FnOnce(T),
     ) -> Result<Option<(T, Pass<'_>)>, E> {
-        let mut state = self.state.lock();
-        while state.taking || state.alone {
-            self.changed.wait(&mut state);
+        self.wait_until(|state| !state.taking && !state.alone).taking = true;
+        let mut taken = take();
+        if matches!(taken, Ok(Some((_, true)))) && self.state.lock().running > 0 {
+            if let Ok(Some((job, _))) = taken {
+                give_back(job);
+            }
+            drop(self.wait_until(|state| state.running == 0));
+            taken = take();
         }
-        state.taking = true;
-        drop(state);
-        let taken = take();
         let mut state = self.state.lock();
         state.taking = false;
-        let outcome = match taken {
-            Ok(Some((taken, true))) => {
-                state.alone = true;
-                while state.running > 0 {
-                    self.changed.wait(&mut state);
-                }
-                Ok(Some((taken, Pass { gate: self, alone: true })))
-            }
-            Ok(Some((taken, false))) => {
-                state.running += 1;
-                Ok(Some((taken, Pass { gate: self, alone: false })))
-            }
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
+        let outcome = taken.map(|taken| {
+            let (job, alone) = taken?;
+            state.alone = alone;
+            state.running += 1;
+            Some((job, Pass { gate: self }))
+        });
         self.changed.notify_all();
         outcome
+    }
+
+    fn wait_until(&self, is_so: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        while !is_so(&state) {
+            self.changed.wait(&mut state);
+        }
+        state
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.state.lock();
-        match self.alone {
-            true => state.alone = false,
-            false => state.running -= 1,
-        }
+        state.running -= 1;
+        // Whoever ran alone was the only one.
+        state.alone = false;
         self.gate.changed.notify_all();
     }
 }
@@ -84,15 +85,23 @@ mod tests {
     fn one_that_runs_alone_has_nobody_beside_it() {
         let (gate, now, most) =
             (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
-        let left = Mutex::new(60usize);
+        let (left, given_back) = (Mutex::new(60usize), AtomicUsize::new(0));
+        let again = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     loop {
-                        let taken = gate.take(|| {
+                        let next = || {
                             let mut left = left.lock();
-                            *left = left.saturating_sub(1);
-                            Ok::<_, ()>(Some((*left, *left % 7 == 3)))
+                            let job = again.lock().pop().unwrap_or_else(|| {
+                                *left = left.saturating_sub(1);
+                                *left
+                            });
+                            Ok::<_, ()>(Some((job, job % 7 == 3)))
+                        };
+                        let taken = gate.take(next, |job| {
+                            given_back.fetch_add(1, Ordering::SeqCst);
+                            again.lock().push(job);
                         });
                         let (job, _pass) = taken.unwrap().unwrap();
                         if job == 0 {
@@ -109,5 +118,6 @@ mod tests {
             }
         });
         assert!(most.load(Ordering::SeqCst) > 1, "the others run beside each other");
+        assert!(given_back.load(Ordering::SeqCst) > 0);
     }
 }

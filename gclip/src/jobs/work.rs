@@ -104,19 +104,22 @@ impl Shared<'_> {
 
     fn run(&self) {
         while !self.is_ending() {
-            let taken = self.gate.take(|| {
+            let take = || {
                 // Others may have been waited for.
                 if self.is_ending() {
                     return Ok(None);
                 }
                 let Some(taken) = self.work.queue.take()? else { return Ok(None) };
                 let start = policy::start(taken.delivery);
-                // It is held from now on, also while it waits for others.
+                let alone = start == Start::Alone;
                 let key = self.next.fetch_add(1, Ordering::Relaxed);
                 let gone = Arc::new(AtomicBool::new(false));
                 self.held.lock().insert(key, (taken.clone(), gone.clone()));
-                let alone = start == Start::Alone;
                 Ok::<_, Error>(Some(((key, taken, start, gone), alone)))
+            };
+            let taken = self.gate.take(take, |(key, taken, ..)| {
+                self.persist(|| self.work.queue.put_back(&taken, Back::Untried));
+                self.held.lock().remove(&key);
             });
             match taken {
                 Ok(Some(((key, taken, start, gone), _pass))) => {
