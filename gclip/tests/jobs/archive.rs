@@ -16,7 +16,8 @@ fn every_file_has_its_result_once_whichever_worker_does_it() {
         archive.picture(&format!("{}/same.png", number), number);
     }
     let picture = archive.picture("one.jpg", 9);
-    archive.video("clip.mp4");
+    let demo = std::fs::read(format!("{}/demo.mp4", gclip_testing::DEMO)).unwrap();
+    archive.write("clip.mp4", &demo);
     archive.write("bad.mp4", b"this is no video");
     archive.write("torn.png", &[0x89, b'P', b'N', b'G', 1, 2, 3]);
     archive.write("notes.txt", b"not looked at");
@@ -47,7 +48,7 @@ fn every_file_has_its_result_once_whichever_worker_does_it() {
     expected.extend(["clip.mp4.jsonl".into(), "one.jpg.jsonl".into()]);
     assert_eq!(archive.results(), expected);
     let frames = archive.lines("clip.mp4");
-    assert_eq!(frames.len(), 250);
+    assert_eq!(frames.len(), 250, "of the demo video");
     assert!(frames.iter().all(|frame| frame["regions"][0]["mask"]["counts"].is_string()));
 
     // The same as by the command for pictures.
@@ -98,7 +99,7 @@ fn what_is_cancelled_is_not_done_or_stopped() {
     archive.picture("wanted.png", 2);
     let cancel = |what: &str| succeed(gclip(&["cancel", what]).env("GCLIP_NATS", nats.url()));
     let files = [video.clone(), waiting.clone()];
-    let slow = ["--set", "input-size=224", "--patience", "1"];
+    let slow = ["--set", "input-size=896", "--patience", "1"];
     let out = archive.out().display().to_string();
     succeed(archive.hand_in_of("submit", &files, &out, &slow).env("GCLIP_NATS", nats.url()));
     let worker = Worker::start(&nats.url(), &[]);

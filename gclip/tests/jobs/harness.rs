@@ -8,15 +8,31 @@ use std::time::{Duration, Instant};
 
 use gclip_testing::nats::Nats;
 use gclip_testing::tiny;
+use gst::prelude::*;
 use serde_json::Value;
 
 /// For anything that has to happen, on a machine with other work.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A folder with a checkpoint `model` of random weights, made once.
+pub const FRAMES: usize = 100;
+
+/// A folder with a checkpoint `model` of random weights and a small video, made once.
 static CHECKPOINT: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     tiny::write(&folder.path().join("model"), true);
+    gst::init().unwrap();
+    let place = folder.path().join("video.mp4");
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc num-buffers={FRAMES} pattern=ball ! video/x-raw,width=160,height=120,framerate=25/1 \
+         ! x264enc speed-preset=ultrafast ! h264parse ! mp4mux ! filesink location={}",
+        place.display()
+    ));
+    let pipeline = pipeline.unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let end = [gst::MessageType::Eos, gst::MessageType::Error];
+    let end = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &end).unwrap();
+    assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
+    pipeline.set_state(gst::State::Null).unwrap();
     folder
 });
 
@@ -48,10 +64,10 @@ impl Archive {
         path
     }
 
-    /// The demo video: 250 frames.
+    /// A small video of [`FRAMES`] frames.
     pub fn video(&self, name: &str) -> PathBuf {
         let path = self.place(name);
-        std::fs::copy(Path::new(gclip_testing::DEMO).join("demo.mp4"), &path).unwrap();
+        std::fs::copy(CHECKPOINT.path().join("video.mp4"), &path).unwrap();
         path
     }
 

@@ -3,10 +3,10 @@
 
 use std::process::{Child, Command, Stdio};
 
-use super::harness::{Archive, PATIENCE, fail, said, signal, succeed, until};
+use super::harness::{Archive, FRAMES, PATIENCE, fail, said, signal, succeed, until};
 use super::workers::parts;
 
-const SLOW: [&str; 2] = ["--set", "input-size=288"];
+const SLOW: [&str; 2] = ["--set", "input-size=448"];
 const ENDLESS: [&str; 2] = ["--set", "input-size=896"];
 
 /// How often each file was begun, by the journal.
@@ -60,7 +60,7 @@ fn what_is_done_is_not_done_again() {
     );
     assert_eq!(told.matches(": done in").count() + told.matches(" frames in ").count(), 2, "{told}");
     assert_eq!(begun(&archive), [1, 1, 1, 1, 2]);
-    assert_eq!((archive.results().len(), archive.lines("b.mp4").len()), (5, 250));
+    assert_eq!((archive.results().len(), archive.lines("b.mp4").len()), (5, FRAMES));
     let told = succeed(&mut archive.hand_in("run", &SLOW));
     assert_eq!(told, "5 of 5 files are done already\n5 files done\n");
     // Other words are other jobs; a file that has changed is another one too.
@@ -121,7 +121,7 @@ fn a_signal_stops_it_and_costs_no_try() {
         assert!(parts(&archive).is_empty());
     }
     succeed(&mut archive.hand_in("run", &SLOW));
-    assert_eq!(archive.lines("a.mp4").len(), 250);
+    assert_eq!(archive.lines("a.mp4").len(), FRAMES);
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn a_file_that_is_gone() {
     until("one is done", || status(&nats.url())["done"] == 1);
     std::fs::rename(elsewhere, back).unwrap();
     let (ended, out, err) = worker.end();
-    assert!(ended.success() && out.contains("back.mp4: 250 frames"), "{out}{err}");
+    assert!(ended.success() && out.contains("back.mp4: 100 frames"), "{out}{err}");
     assert_eq!(err.lines().count(), 1, "{err}");
     assert!(err.contains("gone.png is set aside: it cannot be read: No such file or directory"), "{err}");
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use gclip_testing::nats::Nats;
 use gclip_testing::s3::S3;
 
-use super::harness::{Archive, Worker, fail, gclip, said, status, succeed, until};
+use super::harness::{Archive, FRAMES, Worker, fail, gclip, said, status, succeed, until};
 
 /// A worker that cannot write ends, and the file is as it was: nothing is its fault.
 #[test]
@@ -109,7 +109,7 @@ fn a_store_has_each_result_once() {
     let all = [(picture, "jsonl"), (picture, "png"), (video, "jsonl"), (video, "mp4"), (video, "png")];
     assert_eq!(kinds, all);
     let lines = objects.iter().find(|(name, _)| name.contains("v.mp4") && name.ends_with("jsonl")).unwrap().1;
-    assert_eq!(String::from_utf8_lossy(lines).lines().count(), 250);
+    assert_eq!(String::from_utf8_lossy(lines).lines().count(), FRAMES);
     let drawn = objects.iter().find(|(name, _)| name.ends_with(".mp4")).unwrap().1;
     assert_eq!(&drawn[4..8], b"ftyp");
     assert_eq!(store.replaced(), 0);
@@ -122,7 +122,7 @@ fn a_store_that_goes_away_is_waited_for_a_while() {
     archive.video("b.mp4");
     let files = [archive.folder.path().join("files")];
     let journal = archive.folder.path().join("journal").display().to_string();
-    let more = ["--journal", &journal, "--set", "input-size=224"];
+    let more = ["--journal", &journal, "--set", "input-size=448"];
     let mut run = archive.hand_in_of("run", &files, "s3://bucket", &more);
     let run = run.envs(store.environment()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("the picture is there", || store.objects().keys().any(|name| name.contains("a.png-")));

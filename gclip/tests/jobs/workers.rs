@@ -3,7 +3,7 @@
 
 use gclip_testing::nats::Nats;
 
-use super::harness::{Archive, Worker, count, files_below, gclip, status, submit, until};
+use super::harness::{Archive, FRAMES, Worker, count, files_below, gclip, status, submit, until};
 
 /// What is being written.
 pub fn parts(archive: &Archive) -> Vec<String> {
@@ -13,7 +13,7 @@ pub fn parts(archive: &Archive) -> Vec<String> {
 }
 
 /// Some seconds of work, and some more where nobody waits for its end.
-const SLOW: [&str; 2] = ["--set", "input-size=288"];
+const SLOW: [&str; 2] = ["--set", "input-size=448"];
 const ENDLESS: [&str; 2] = ["--set", "input-size=896"];
 
 #[test]
@@ -31,7 +31,7 @@ fn what_a_killed_worker_had_is_done_by_another() {
     let (ended, out, _) = Worker::start(&nats.url(), &["--until-empty"]).end();
     assert!(ended.success() && out.lines().count() == 2, "{out}");
     assert_eq!(archive.results(), ["a.mp4.jsonl", "b.png.jsonl"], "and nothing half-written is left");
-    assert_eq!(archive.lines("a.mp4").len(), 250);
+    assert_eq!(archive.lines("a.mp4").len(), FRAMES);
     assert_eq!(count(&nats.url(), "done"), 2);
 }
 
@@ -45,7 +45,7 @@ fn a_worker_that_freezes_and_wakes_does_not_end_it_twice() {
     until("the video is begun", || !parts(&archive).is_empty());
     frozen.signal("STOP");
     let (ended, out, _) = Worker::start(&nats.url(), &["--until-empty"]).end();
-    assert!(ended.success() && out.contains("250 frames"), "{out}");
+    assert!(ended.success() && out.contains("100 frames"), "{out}");
     let result = || {
         std::fs::metadata(archive.out().join(&files_below(&archive.out())[0])).unwrap().modified().unwrap()
     };
@@ -54,7 +54,7 @@ fn a_worker_that_freezes_and_wakes_does_not_end_it_twice() {
     let (ended, out, err) = frozen.end();
     assert!(ended.success() && out.is_empty(), "{out}{err}");
     assert_eq!((result(), archive.results()), (written, vec!["a.mp4.jsonl".to_string()]));
-    assert_eq!((archive.lines("a.mp4").len(), count(&nats.url(), "done")), (250, 1));
+    assert_eq!((archive.lines("a.mp4").len(), count(&nats.url(), "done")), (FRAMES, 1));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_worker_that_is_stopped_gives_back_what_it_has_and_it_does_not_count() {
         assert_eq!([&now["waiting"], &now["running"]], [1, 0], "at once, and not after the patience: {now}");
     }
     let (ended, ..) = Worker::start(&nats.url(), &["--until-empty"]).end();
-    assert!(ended.success() && archive.lines("a.mp4").len() == 250);
+    assert!(ended.success() && archive.lines("a.mp4").len() == FRAMES);
 }
 
 #[test]
