@@ -2,6 +2,8 @@
 //! Looks at one file: a video as `gclip video` does, a picture as `gclip segment --json --rle`. The model stays loaded
 //! from one job to the next.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +21,10 @@ use super::job::{Job, Settings, digest};
 use super::place::Stage;
 use super::policy::Trouble;
 use super::queue::Done;
+use crate::redact;
 use crate::say::complain;
 use crate::segment::{Record, paint};
 use crate::video::{self, Fault, Files, Look, Of, Showcase};
-use crate::{output, redact};
 
 /// A file of which nothing comes for so long never ends.
 const STALLED: Duration = Duration::from_secs(300);
@@ -146,7 +148,7 @@ fn recording(job: &Job, loaded: &Loaded, stage: &mut Stage, asked: Asked) -> Res
     };
     let files = Files { json: stage.file("jsonl"), masks: true, video, plain: None };
     if !job.source.contains("://") {
-        std::fs::File::open(&job.source).map_err(|error| unreadable(&error))?;
+        File::open(&job.source).map_err(|error| unreadable(&error))?;
     }
     let pipeline = video::build(&look(&job.settings, &job.source), &files)?;
     let segment = video::part(&pipeline, "segment")?;
@@ -236,15 +238,20 @@ fn picture(job: &Job, loaded: &Loaded, stage: &mut Stage, asked: Asked) -> Resul
     let answer = seen.lock().take().context("the model gave no mask")?;
     if job.settings.draw.is_some() {
         let drawn = paint::paint(&image, &answer, TINT)?;
-        let place = stage.file("png");
-        output::write(&place, |file| drawn.write_png(file))?;
+        write(&stage.file("png"), |file| drawn.write_png(file))?;
     }
     let prompts = crate::segment::prompts(&job.settings.prompts, &job.settings.background)?;
     let info = &loaded.engine.weights().info;
     let line = Record::new(job.source.clone(), &image, answer, None, &prompts, info, true).to_line()?;
-    let place = stage.file("jsonl");
-    output::write(&place, |file| Ok(writeln!(file, "{line}")?))?;
+    write(&stage.file("jsonl"), |file| Ok(writeln!(file, "{line}")?))?;
     Ok(1)
+}
+
+/// The stage sees to it that it is whole.
+fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    fill(&mut file)?;
+    Ok(file.flush()?)
 }
 
 /// What is said of the next frame, at its own size.

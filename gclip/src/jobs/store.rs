@@ -36,10 +36,14 @@ impl Store {
     /// # Errors
     /// There are no keys, or the store refuses a small object that is written and removed again.
     pub fn open(url: &str) -> Result<Store> {
+        Store::of(AmazonS3Builder::from_env(), url)
+    }
+
+    fn of(who: AmazonS3Builder, url: &str) -> Result<Store> {
         let rest = url.strip_prefix("s3://").unwrap_or(url);
         let (bucket, folder) = rest.split_once('/').unwrap_or((rest, ""));
         let retries = RetryConfig { max_retries: TRIES, retry_timeout: PATIENCE, ..RetryConfig::default() };
-        let store = AmazonS3Builder::from_env()
+        let store = who
             .with_bucket_name(bucket)
             .with_http_connector(Connector)
             .with_retry(retries)
@@ -123,5 +127,35 @@ fn in_one_line(error: &object_store::Error) -> Error {
         (Some(code), Some(message)) => anyhow!("the store answers {code}: {message}"),
         (Some(code), None) => anyhow!("the store answers {code}"),
         _ => anyhow!("{}", whole.split_whitespace().collect::<Vec<_>>().join(" ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gclip_testing::s3::S3;
+
+    #[test]
+    fn large_files_come_in_pieces_and_whole() {
+        let server = S3::start();
+        let mut who = AmazonS3Builder::new();
+        for (key, value) in server.environment() {
+            who = who.with_config(key.to_ascii_lowercase().parse().unwrap(), value);
+        }
+        let store = Store::of(who, "s3://bucket/folder").unwrap();
+        assert!(server.objects().is_empty(), "what it was tried with is gone");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..2 * PIECE + 12_345).map(|index| (index / 7) as u8).collect();
+        std::fs::write(file.path(), &bytes).unwrap();
+        assert_eq!(store.put(file.path(), "a/b.mp4").unwrap(), "s3://bucket/folder/a/b.mp4");
+        assert_eq!(server.uploads(), 1);
+        assert!(server.objects()["bucket/folder/a/b.mp4"] == bytes);
+        server.refuse(true);
+        let error = format!("{:#}", store.put(file.path(), "c.mp4").unwrap_err());
+        assert_eq!(
+            error,
+            "cannot write s3://bucket/folder/c.mp4: the store answers AccessDenied: Not for you"
+        );
+        assert_eq!(server.objects().len(), 1);
     }
 }
