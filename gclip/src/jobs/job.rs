@@ -49,8 +49,11 @@ impl Job {
         Id(format!("{}-{}", of_source(&self.source), digest(&whole, HALF)))
     }
 
-    /// Whether it is a picture, by the ending of its name.
+    /// Whether it is a picture, by the ending of its name. What is fetched is a video, if of one frame.
     pub fn is_picture(&self) -> bool {
+        if self.source.contains("://") {
+            return false;
+        }
         let ending = self.source.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
         ending.is_some_and(|ending| PICTURES.contains(&ending.as_str()))
     }
@@ -131,6 +134,7 @@ pub mod tests {
     #[test]
     fn pictures_are_told_by_their_ending() {
         assert!(job("/a/B.JPG").is_picture() && job("/a.b/c.png").is_picture());
+        assert!(!job("https://host/a.png").is_picture());
         assert!(!job("/a.png/c.mp4").is_picture() && !job("/jpg").is_picture());
     }
 }

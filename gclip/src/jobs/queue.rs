@@ -128,4 +128,9 @@ pub trait Queue: Send + Sync {
     fn put_back(&self, taken: &Taken, back: Back) -> Result<()>;
 
     fn counts(&self) -> Result<Counts>;
+
+    /// Whether nothing is left to do: asked often, of queues that have better to do than to count.
+    fn is_over(&self) -> Result<bool> {
+        Ok(self.counts()?.is_over())
+    }
 }

@@ -322,6 +322,17 @@ impl Remote {
         }
     }
 
+    /// How many wait, and how many are handed out.
+    async fn left(&self) -> Result<(u64, u64)> {
+        let (mut waiting, mut running) = (0, 0);
+        for consumer in &self.consumers {
+            let info = consumer.get_info().await?;
+            waiting += info.num_pending;
+            running += u64::try_from(info.num_ack_pending).unwrap_or(0);
+        }
+        Ok((waiting, running))
+    }
+
     async fn next(&self) -> Result<Option<Taken>> {
         for consumer in &self.consumers {
             // What has ended is passed over: it was handed out again before that was known.
@@ -492,12 +503,8 @@ impl Queue for Remote {
 
     fn counts(&self) -> Result<Counts> {
         self.reactor.wait(async {
-            let mut counts = Counts::default();
-            for consumer in &self.consumers {
-                let info = consumer.get_info().await?;
-                counts.waiting += info.num_pending;
-                counts.running += u64::try_from(info.num_ack_pending).unwrap_or(0);
-            }
+            let (waiting, running) = self.left().await?;
+            let mut counts = Counts { waiting, running, ..Counts::default() };
             let ends = [&mut counts.done, &mut counts.set_aside, &mut counts.cancelled];
             for (kind, count) in KINDS.iter().zip(ends) {
                 let reader = self.reader(&self.names.end(kind, "*")).await?;
@@ -507,5 +514,9 @@ impl Queue for Remote {
             }
             Ok(counts)
         })
+    }
+
+    fn is_over(&self) -> Result<bool> {
+        Ok(self.reactor.wait(self.left())? == (0, 0))
     }
 }

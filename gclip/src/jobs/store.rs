@@ -126,6 +126,10 @@ fn in_one_line(error: &object_store::Error) -> Error {
     match (code("Code"), code("Message")) {
         (Some(code), Some(message)) => anyhow!("the store answers {code}: {message}"),
         (Some(code), None) => anyhow!("the store answers {code}"),
+        // Where machines in a cloud ask who they are: what is asked last.
+        _ if whole.contains("169.254.169.254") => {
+            anyhow!("there are no keys for the store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        }
         _ => anyhow!("{}", whole.split_whitespace().collect::<Vec<_>>().join(" ")),
     }
 }

@@ -16,9 +16,12 @@ use super::place::Place;
 use super::policy::{self, Next, Start, Trouble};
 use super::queue::{Back, Done, End, Queue, Taken};
 
-/// An empty queue is asked again after this long, and a queue that cannot be reached.
-const EMPTY: Duration = Duration::from_millis(200);
+/// An empty queue is asked again after this long at first, and at most: many may wait.
+const EMPTY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// A queue that cannot be reached is asked again after this long.
 const AWAY: Duration = Duration::from_secs(1);
+/// A wish to end is heeded after this long.
+const LOOK: Duration = Duration::from_millis(50);
 /// An end that could not be written is written again for so long: then the job will be run again, by whoever.
 const GIVE_UP: Duration = Duration::from_secs(600);
 
@@ -103,6 +106,7 @@ impl Shared<'_> {
     }
 
     fn run(&self) {
+        let mut pause = EMPTY.0;
         while !self.is_ending() {
             let take = || {
                 // Others may have been waited for.
@@ -124,26 +128,32 @@ impl Shared<'_> {
             match taken {
                 Ok(Some(((key, taken, start, gone), _pass))) => {
                     self.is_back();
+                    pause = EMPTY.0;
                     self.one(&taken, start, &gone);
                     self.held.lock().remove(&key);
                 }
                 Ok(None) => {
                     self.is_back();
-                    if self.work.until_empty && self.is_over() {
+                    if self.work.until_empty && self.work.queue.is_over().unwrap_or(false) {
                         return;
                     }
-                    std::thread::sleep(EMPTY);
+                    self.sleep(pause);
+                    pause = (pause * 2).min(EMPTY.1);
                 }
                 Err(error) => {
                     self.is_away(&error);
-                    std::thread::sleep(AWAY);
+                    self.sleep(AWAY);
                 }
             }
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.work.queue.counts().is_ok_and(|counts| counts.is_over())
+    /// Unless it is to end.
+    fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.is_ending() {
+            std::thread::sleep(LOOK.min(time));
+        }
     }
 
     fn is_away(&self, error: &Error) {
@@ -163,7 +173,7 @@ impl Shared<'_> {
         let beat = self.work.queue.patience() / 4;
         let mut last = Instant::now();
         while !over.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(50).min(beat));
+            std::thread::sleep(LOOK.min(beat));
             if last.elapsed() < beat {
                 continue;
             }

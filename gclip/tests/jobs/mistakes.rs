@@ -4,7 +4,7 @@
 use gclip_testing::nats::Nats;
 use gclip_testing::rtsp::free_port;
 
-use super::harness::{Archive, Worker, fail, gclip, status, submit, until};
+use super::harness::{Archive, Worker, fail, gclip, status, submit, succeed, until};
 
 #[test]
 fn servers_that_cannot_be_used() {
@@ -26,13 +26,32 @@ fn servers_that_cannot_be_used() {
     refused(&guarded.url(), &["refuses who comes"]);
     refused(&guarded.url().replace("//", "//me:hunter3@"), &["refuses who comes"]);
     let right = guarded.url().replace("//", "//me:hunter2@");
-    super::harness::succeed(archive.hand_in("submit", &[]).env("GCLIP_NATS", right));
+    succeed(archive.hand_in("submit", &[]).env("GCLIP_NATS", right));
     if let Some(plain) = Nats::start_without_jetstream() {
         refused(&plain.url(), &["has no JetStream for this user", "-js"]);
     }
     if let Some(old) = Nats::start_old() {
         refused(&old.url(), &["is version 2.9", "2.10 or newer is needed"]);
     }
+}
+
+/// Who may do just what docs/jobs.md names can do everything.
+#[test]
+fn a_user_who_may_do_little() {
+    let may = "authorization { users: [ { user: me, password: pw, permissions: {\n\
+               publish: [\"gclip.>\", \"$JS.API.>\", \"$JS.ACK.>\"], subscribe: [\"_INBOX.>\"] } } ] }\n";
+    let Some(nats) = Nats::start_with(may) else { return };
+    let url = nats.url().replace("//", "//me:pw@");
+    let archive = Archive::new();
+    (0..3).for_each(|number| drop(archive.picture(&format!("{number}.png"), number)));
+    let cancelled = archive.write("bad.mp4", b"no");
+    archive.write("worse.mp4", b"no");
+    succeed(archive.hand_in("submit", &["--patience", "1"]).env("GCLIP_NATS", &url));
+    succeed(gclip(&["cancel", cancelled.to_str().unwrap()]).env("GCLIP_NATS", &url));
+    let (ended, _, err) = Worker::start(&url, &["--until-empty"]).end();
+    assert!(ended.success() && err.lines().count() == 1, "{err}");
+    let now = status(&url);
+    assert_eq!([&now["done"], &now["set_aside"], &now["cancelled"]], [3, 1, 1], "{now}");
 }
 
 #[test]
