@@ -16,6 +16,8 @@ mod failure;
 mod fleet;
 mod frames;
 mod info;
+#[cfg(feature = "watch")]
+mod jobs;
 mod manual;
 mod model_args;
 #[cfg(feature = "watch")]
@@ -68,6 +70,9 @@ enum Command {
     Fleet(fleet::Args),
     /// Describe a checkpoint: architecture, sizes, hash, what the method resolves to, what is missing.
     Info(info::Args),
+    /// Look at an archive of files with many workers, or on this machine; each file's result once and whole.
+    #[cfg(feature = "watch")]
+    Jobs(Box<jobs::Args>),
     /// Write the manual pages into a folder.
     #[command(hide = true)]
     Man(manual::ManArgs),
@@ -97,6 +102,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "watch")]
         Command::Fleet(args) => fleet::run(&args).map_err(Failure::from),
         Command::Info(args) => info::run(&args).map_err(Failure::from),
+        #[cfg(feature = "watch")]
+        Command::Jobs(args) => jobs::run(&args).map_err(Failure::from),
         Command::Man(args) => manual::man(&args, Cli::command()).map_err(Failure::from),
         Command::Pull(args) => pull::run(&args).map_err(Failure::from),
         Command::Segment(args) => segment::run(&args).map_err(Failure::from),

@@ -7,7 +7,7 @@
 //! * `playing`: pipelines that run to their end; a model that only takes time
 //! * `dice`: chance that comes out the same for the same seed
 //! * `rtsp`: an RTSP server; `browser`: a browser; `python`: other readers of our output
-//! * `nats`: NATS servers
+//! * `nats`: NATS servers; `s3`: an object store
 //! * `usage`: what this process uses
 
 pub mod browser;
@@ -18,6 +18,7 @@ pub mod nats;
 pub mod playing;
 pub mod python;
 pub mod rtsp;
+pub mod s3;
 pub mod scene;
 pub mod tiny;
 pub mod workshop;

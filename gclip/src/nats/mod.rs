@@ -13,11 +13,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use async_nats::jetstream::{
-    self,
-    context::{AccountErrorKind, CreateKeyValueErrorKind, KeyValueErrorKind},
-    kv,
-};
+use async_nats::jetstream::context::{AccountErrorKind, CreateKeyValueErrorKind, KeyValueErrorKind};
+use async_nats::jetstream::{self, kv};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 
 use crate::address::Address;
@@ -27,6 +24,8 @@ const OLDEST: (u32, u32) = (2, 10);
 const CONNECT: Duration = Duration::from_secs(3);
 /// A server that says nothing for so long is gone.
 const PING: Duration = Duration::from_secs(2);
+/// JetStream is asked so often, for five seconds each time.
+const ASKED: u32 = 3;
 /// Before the first try to come back, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 pub const SCHEMES: [&str; 2] = ["nats", "tls"];
@@ -114,18 +113,27 @@ impl Servers {
             OLDEST.0,
             OLDEST.1
         );
-        let account = jetstream::new(client.clone()).query_account().await;
-        account.map_err(|error| match error.kind() {
-            AccountErrorKind::TimedOut => Error::from(Unreachable(format!(
-                "JetStream of NATS at {} does not answer: its servers may be too few to agree",
-                self.shown()
-            ))),
-            _ => anyhow!(
-                "NATS at {} has no JetStream for this user: start the server with -js, or allow it ({error})",
-                self.shown()
-            ),
-        })?;
+        self.look_for_jetstream(&client).await?;
         Ok(client)
+    }
+
+    /// A cluster that has just lost a server says nothing until it has chosen who leads.
+    async fn look_for_jetstream(&self, client: &Client) -> Result<()> {
+        let mut tries = 0;
+        loop {
+            let Err(error) = jetstream::new(client.clone()).query_account().await else { return Ok(()) };
+            let shown = self.shown();
+            ensure!(
+                error.kind() == AccountErrorKind::TimedOut,
+                "NATS at {shown} has no JetStream for this user: start the server with -js, or allow it ({error})"
+            );
+            tries += 1;
+            if tries == ASKED {
+                bail!(Unreachable(format!(
+                    "JetStream of NATS at {shown} does not answer: its servers may be too few to agree"
+                )));
+            }
+        }
     }
 
     async fn options(&self, name: &str) -> Result<ConnectOptions> {

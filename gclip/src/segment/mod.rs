@@ -20,7 +20,7 @@ use crate::model_args::{GateArgs, LookArgs, ModelArgs, Ready, WordArgs};
 use crate::say::{complain, say};
 use crate::{output, progress};
 use inputs::{Input, Target};
-use record::Record;
+pub use record::Record;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -222,5 +222,6 @@ fn one(
     if args.coco.is_some() {
         dataset.add(input, &image, &answer);
     }
-    Ok(Record::new(input, &image, answer, times, prompts, ready, args.rle))
+    let path = input.path.display().to_string();
+    Ok(Record::new(path, &image, answer, Some(times), prompts, &ready.info, args.rle))
 }

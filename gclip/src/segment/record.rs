@@ -4,12 +4,10 @@
 use anyhow::Result;
 use gstgclip::meta::json::{FrameRegion, RegionMask};
 use gstgclip::meta::{MaskRow, Tag, rle};
-use gstgclip::model::{Ids, Prompts, Segmentation, StageTimes};
+use gstgclip::model::{Ids, ModelInfo, Prompts, Segmentation, StageTimes};
 use gstgclip::picture::RgbImage;
 use serde::Serialize;
 
-use super::inputs::Input;
-use crate::model_args::Ready;
 use crate::say::say;
 
 #[derive(Serialize)]
@@ -23,7 +21,9 @@ pub struct Record {
     /// Hash of the weights, and the method with its options.
     model: String,
     method: String,
-    time: Milliseconds,
+    /// Where it was looked at by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<Milliseconds>,
     /// Present classes, largest first, as `gclipmeta2json` writes them.
     regions: Vec<FrameRegion>,
     /// Every class, with how sure it is that the picture shows it at all.
@@ -39,13 +39,14 @@ struct Milliseconds {
 }
 
 impl Record {
+    /// `picture` is its path.
     pub fn new(
-        input: &Input,
+        picture: String,
         image: &RgbImage,
         answer: Segmentation,
-        times: StageTimes,
+        times: Option<StageTimes>,
         prompts: &Prompts,
-        ready: &Ready,
+        info: &ModelInfo,
         with_masks: bool,
     ) -> Record {
         let mut masks = if with_masks { masks(&answer) } else { Vec::new() }.into_iter();
@@ -63,18 +64,18 @@ impl Record {
         let tags = answer.tags.into_iter().map(|tag| Tag { label: tag.label, score: tag.score });
         let milliseconds = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
         Record {
-            picture: input.path.display().to_string(),
+            picture,
             width: image.width(),
             height: image.height(),
             prompts: prompts.to_string(),
             background: prompts.background.clone(),
-            model: ready.info.hash.clone(),
-            method: ready.info.method.clone(),
-            time: Milliseconds {
+            model: info.hash.clone(),
+            method: info.method.clone(),
+            time: times.map(|times| Milliseconds {
                 preprocess_ms: milliseconds(times.preprocess),
                 forward_ms: milliseconds(times.forward),
                 decode_ms: milliseconds(times.decode),
-            },
+            }),
             regions: regions.collect(),
             tags: tags.collect(),
         }
@@ -94,7 +95,7 @@ impl Record {
         for Tag { label, score } in &self.tags {
             say!("tag {label:<28} {score:>17.3}");
         }
-        say!("\n{}: {}x{}, {}", self.picture, self.width, self.height, self.time.text());
+        say!("\n{}: {}x{}, {}", self.picture, self.width, self.height, self.time_text());
     }
 
     /// One line for one of many pictures.
@@ -102,7 +103,11 @@ impl Record {
         let largest = self.regions.iter().take(5);
         let found: Vec<String> =
             largest.map(|region| format!("{} {:.0} %", region.label, 100.0 * region.area)).collect();
-        format!("{}: {} ({})", self.picture, found.join(", "), self.time.text())
+        format!("{}: {} ({})", self.picture, found.join(", "), self.time_text())
+    }
+
+    fn time_text(&self) -> String {
+        self.time.as_ref().map(Milliseconds::text).unwrap_or_default()
     }
 }
 
