@@ -63,6 +63,7 @@ impl Looker {
             Err(error) => match error.downcast_ref::<Fault>().map(|fault| fault.of) {
                 Some(Of::Reading) => Trouble::Reading(why(error)),
                 Some(Of::Result) => Trouble::Result(why(error)),
+                _ if error.chain().any(is_of_installation) => Trouble::Worker(why(error)),
                 _ => Trouble::Source(why(error)),
             },
         })?;
@@ -316,4 +317,10 @@ fn unwritten(error: Error) -> Error {
 
 fn unreadable(error: &std::io::Error) -> Error {
     Error::new(Interrupted(Trouble::Reading(format!("it cannot be read: {error}"))))
+}
+
+/// Whether an element of GStreamer is missing here.
+fn is_of_installation(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let error = cause.downcast_ref::<glib::Error>();
+    error.is_some_and(|error| error.matches(gst::ParseError::NoSuchElement))
 }
