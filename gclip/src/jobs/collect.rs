@@ -96,7 +96,7 @@ fn job(source: String, version: String, name: &str, out: &str, settings: &Settin
 
 #[cfg(test)]
 mod tests {
-    use super::super::job::tests::job as any;
+    use super::super::tests::job as any;
     use super::*;
 
     #[test]

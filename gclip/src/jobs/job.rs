@@ -97,24 +97,9 @@ pub fn digest(text: &str, digits: usize) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
+    use super::super::tests::job;
     use super::*;
-
-    pub fn job(source: &str) -> Job {
-        Job {
-            source: source.into(),
-            version: "1".into(),
-            out: "/out".into(),
-            name: "x".into(),
-            settings: Settings {
-                model: "m".into(),
-                prompts: "cat".into(),
-                background: String::new(),
-                set: vec![],
-                draw: None,
-            },
-        }
-    }
 
     #[test]
     fn one_file_has_one_half_and_each_way_to_look_at_it_another() {

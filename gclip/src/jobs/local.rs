@@ -210,8 +210,8 @@ impl Queue for Local {
 
 #[cfg(test)]
 mod tests {
-    use super::super::job::tests::job;
     use super::super::queue::Done;
+    use super::super::tests::job;
     use super::*;
 
     #[test]

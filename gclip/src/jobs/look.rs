@@ -63,7 +63,7 @@ impl Looker {
             Err(error) => match error.downcast_ref::<Fault>().map(|fault| fault.of) {
                 Some(Of::Reading) => Trouble::Reading(why(error)),
                 Some(Of::Result) => Trouble::Result(why(error)),
-                _ if error.chain().any(is_of_disk) => Trouble::Result(why(error)),
+                _ if error.chain().any(is_of_installation) => Trouble::Worker(why(error)),
                 _ => Trouble::Source(why(error)),
             },
         })?;
@@ -182,7 +182,7 @@ fn recording(job: &Job, loaded: &Loaded, stage: &mut Stage, asked: Asked) -> Res
         bail!("it holds no frame");
     }
     if let Some(path) = picture {
-        showcase.write(&path, &path)?;
+        showcase.write(&path, &path).map_err(unwritten)?;
     }
     Ok(count())
 }
@@ -249,9 +249,12 @@ fn picture(job: &Job, loaded: &Loaded, stage: &mut Stage, asked: Asked) -> Resul
 
 /// The stage sees to it that it is whole.
 fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    fill(&mut file)?;
-    Ok(file.flush()?)
+    let written = || -> Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        fill(&mut file)?;
+        Ok(file.flush()?)
+    };
+    written().with_context(|| format!("cannot write {}", path.display())).map_err(unwritten)
 }
 
 /// What is said of the next frame, at its own size.
@@ -307,11 +310,17 @@ fn sample(image: &RgbImage) -> Result<gst::Sample> {
     Ok(gst::Sample::builder().buffer(&buffer).caps(&info.to_caps()?).build())
 }
 
+/// The file is not to blame.
+fn unwritten(error: Error) -> Error {
+    Error::new(Interrupted(Trouble::Result(format!("{error:#}"))))
+}
+
 fn unreadable(error: &std::io::Error) -> Error {
     Error::new(Interrupted(Trouble::Reading(format!("it cannot be read: {error}"))))
 }
 
-/// Whether a result cannot be written for want of room or leave: reading never ends like this here.
-fn is_of_disk(cause: &(dyn std::error::Error + 'static)) -> bool {
-    cause.downcast_ref::<std::io::Error>().is_some()
+/// Whether an element of GStreamer is missing here.
+fn is_of_installation(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let error = cause.downcast_ref::<glib::Error>();
+    error.is_some_and(|error| error.matches(gst::ParseError::NoSuchElement))
 }

@@ -31,6 +31,8 @@ mod remote;
 mod simulation;
 mod status;
 mod store;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::path::{Path, PathBuf};

@@ -20,20 +20,26 @@ fn every_file_has_its_result_once_whichever_worker_does_it() {
     archive.write("clip.mp4", &demo);
     archive.write("bad.mp4", b"this is no video");
     archive.write("torn.png", &[0x89, b'P', b'N', b'G', 1, 2, 3]);
+    for (whole, cut_off) in [("0/same.png", "cut_off.png"), ("one.jpg", "cut_off.jpg")] {
+        let bytes = std::fs::read(archive.folder.path().join("files").join(whole)).unwrap();
+        archive.write(cut_off, &bytes[..bytes.len() / 2]);
+    }
+    archive.write("cut_off.mp4", &demo[..demo.len() / 2]);
+    archive.write("empty.mp4", b"");
     archive.write("notes.txt", b"not looked at");
-    assert!(submit(&archive, &nats, &["--set", "input-size=32"]).starts_with("12 files handed in"));
+    assert!(submit(&archive, &nats, &["--set", "input-size=32"]).starts_with("16 files handed in"));
     let again = submit(&archive, &nats, &["--set", "input-size=32"]);
-    assert!(again.starts_with("0 files handed in\n12 were there already"), "{again}");
+    assert!(again.starts_with("0 files handed in\n16 were there already"), "{again}");
 
     let workers = [1, 2]
         .map(|at_once: u8| Worker::start(&nats.url(), &["--until-empty", "--at-once", &at_once.to_string()]));
     let ends = workers.map(Worker::end);
     assert!(ends.iter().all(|(status, ..)| status.success()), "{ends:?}");
     let told: Vec<&str> = ends.iter().flat_map(|(_, out, _)| out.lines()).collect();
-    assert_eq!(told.len(), 10, "each is told once: {told:?}");
+    assert_eq!(told.len(), 11, "each is told once: {told:?}");
 
     let now = status(&nats.url());
-    assert_eq!([&now["waiting"], &now["running"], &now["done"], &now["set_aside"]], [0, 0, 10, 2]);
+    assert_eq!([&now["waiting"], &now["running"], &now["done"], &now["set_aside"]], [0, 0, 11, 5]);
     let mut aside: Vec<(String, String)> = now["set_aside_files"]
         .as_array()
         .unwrap()
@@ -41,12 +47,15 @@ fn every_file_has_its_result_once_whichever_worker_does_it() {
         .map(|file| (file["source"].as_str().unwrap().into(), file["why"].as_str().unwrap().into()))
         .collect();
     aside.sort();
-    assert!(aside[0].0.ends_with("bad.mp4") && aside[0].1 == "it holds no video that can be decoded");
-    assert!(aside[1].0.ends_with("torn.png") && !aside[1].1.contains('\n'), "{aside:?}");
+    let names: Vec<&str> = aside.iter().map(|(source, _)| source.rsplit_once('/').unwrap().1).collect();
+    assert_eq!(names, ["bad.mp4", "cut_off.jpg", "cut_off.png", "empty.mp4", "torn.png"]);
+    assert_eq!(aside[0].1, "it holds no video that can be decoded");
+    assert!(aside.iter().all(|(_, why)| !why.is_empty() && !why.contains('\n')), "{aside:?}");
 
     let mut expected: Vec<String> = (0..8).map(|number| format!("{number}/same.png.jsonl")).collect();
-    expected.extend(["clip.mp4.jsonl".into(), "one.jpg.jsonl".into()]);
+    expected.extend(["clip.mp4.jsonl".into(), "cut_off.mp4.jsonl".into(), "one.jpg.jsonl".into()]);
     assert_eq!(archive.results(), expected);
+    assert!((1..250).contains(&archive.lines("cut_off.mp4").len()), "what is there of it");
     let frames = archive.lines("clip.mp4");
     assert_eq!(frames.len(), 250, "of the demo video");
     assert!(frames.iter().all(|frame| frame["regions"][0]["mask"]["counts"].is_string()));
@@ -63,12 +72,14 @@ fn every_file_has_its_result_once_whichever_worker_does_it() {
     }
 
     // Once more, from the beginning.
-    let again = submit(&archive, &nats, &["--set", "input-size=32", "--again"]);
-    assert!(again.starts_with("12 files handed in"), "{again}");
+    let mut again =
+        archive.hand_in_of("submit", &[picture], &archive.out().display().to_string(), &["--again"]);
+    again.args(["--set", "input-size=32"]);
+    assert_eq!(succeed(again.env("GCLIP_NATS", nats.url())), "1 file handed in\n");
     let (ended, out, _) = Worker::start(&nats.url(), &["--until-empty"]).end();
-    assert!(ended.success() && out.lines().count() == 10, "{out}");
+    assert!(ended.success() && out.lines().count() == 1, "{out}");
     let now = status(&nats.url());
-    assert_eq!([&now["waiting"], &now["done"], &now["set_aside"]], [0, 10, 2]);
+    assert_eq!([&now["waiting"], &now["done"], &now["set_aside"]], [0, 11, 5]);
 }
 
 #[test]
