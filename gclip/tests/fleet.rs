@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use gclip_testing::DEMO;
 use gclip_testing::nats::Nats;
 use gclip_testing::rtsp::Server;
 use harness::{PATIENCE, Watch, config};
@@ -157,6 +158,21 @@ fn two_workers_share_cameras_and_one_takes_over_what_the_other_had() {
     assert!(done && said.contains("gate") && !said.contains("yard") && said.contains("playing"), "{said}");
     one.stop();
     reader.check();
+    archives_are_welcome(&url);
+}
+
+/// A queue of files on servers that keep results of cameras.
+fn archives_are_welcome(url: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.png");
+    std::fs::write(&file, "not looked at yet").unwrap();
+    let out = folder.path().join("out");
+    let output = Command::new(env!("CARGO_BIN_EXE_gclip"))
+        .args(["jobs", "submit", "--server", url, "--model", DEMO, "--prompts", "cat", "--out"])
+        .args([&out, &file])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The queue on NATS servers. Two streams make it:
 //!
-//! * `gclip-NAME`, a work queue: `gclip.NAME.job.PRIORITY.ID` is a job. A consumer for each priority hands it out, again
+//! * `gclip-NAME`, a work queue: `gclip-jobs.NAME.job.PRIORITY.ID` is a job. A consumer for each priority hands it out, again
 //!   when nobody has said for [`PATIENCE`] that it is being run, and the stream forgets it when it is acknowledged.
-//! * `gclip-NAME-ends`: `gclip.NAME.end.KIND.ID` is how a job ended. The id of the message is the job's: of two ends of one
+//! * `gclip-NAME-ends`: `gclip-jobs.NAME.end.KIND.ID` is how a job ended. The id of the message is the job's: of two ends of one
 //!   job the servers keep the first, and tell the other that it came second.
 //!
 //! The end is written first, and acknowledged then: who goes down between the two has its job handed out again, and
@@ -97,11 +97,11 @@ impl Names {
     }
 
     fn job(&self, priority: &str, id: &str) -> String {
-        format!("gclip.{}.job.{priority}.{id}", self.token)
+        format!("gclip-jobs.{}.job.{priority}.{id}", self.token)
     }
 
     fn end(&self, kind: &str, id: &str) -> String {
-        format!("gclip.{}.end.{kind}.{id}", self.token)
+        format!("gclip-jobs.{}.end.{kind}.{id}", self.token)
     }
 }
 

@@ -39,7 +39,7 @@ fn servers_that_cannot_be_used() {
 #[test]
 fn a_user_who_may_do_little() {
     let may = "authorization { users: [ { user: me, password: pw, permissions: {\n\
-               publish: [\"gclip.>\", \"$JS.API.>\", \"$JS.ACK.>\"], subscribe: [\"_INBOX.>\"] } } ] }\n";
+               publish: [\"gclip-jobs.>\", \"$JS.API.>\", \"$JS.ACK.>\"], subscribe: [\"_INBOX.>\"] } } ] }\n";
     let Some(nats) = Nats::start_with(may) else { return };
     let url = nats.url().replace("//", "//me:pw@");
     let archive = Archive::new();
