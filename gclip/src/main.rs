@@ -4,7 +4,7 @@
 // Printing may fail: `say` is for that.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 // What only `watch` takes of the rest is no mistake.
-#![cfg_attr(not(feature = "watch"), allow(dead_code))]
+#![cfg_attr(not(feature = "watch"), allow(dead_code, unused_imports))]
 
 mod address;
 mod calibrate;

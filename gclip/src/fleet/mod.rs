@@ -15,7 +15,7 @@ mod placement;
 mod records;
 mod session;
 #[cfg(test)]
-mod simulation;
+mod tests;
 
 pub use command::{Args, run};
 pub use fence::{Alone, Claim, Gate};

@@ -146,10 +146,10 @@ fn log2(number: u64) -> u64 {
     let mut mantissa = u128::from(number) << (63 - whole);
     let mut log = u64::from(whole);
     for _ in 0..FRACTION {
-        mantissa = mantissa * mantissa >> 63;
+        mantissa = (mantissa * mantissa) >> 63;
         let digit = mantissa >> 64;
         mantissa >>= digit;
-        log = log << 1 | u64::try_from(digit).unwrap_or_default();
+        log = (log << 1) | u64::try_from(digit).unwrap_or_default();
     }
     log
 }

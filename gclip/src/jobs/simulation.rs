@@ -3,6 +3,7 @@
 //! files that bring them down.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use gclip_testing::dice::Dice;
@@ -169,10 +170,9 @@ impl World {
                 Step::WriteEnd(End::Done)
             }
             Step::WriteEnd(end) => {
-                if self.servers.ends.contains_key(&task.job) {
-                    self.servers.refused += 1;
-                } else {
-                    self.servers.ends.insert(task.job, end);
+                match self.servers.ends.entry(task.job) {
+                    Entry::Occupied(_) => self.servers.refused += 1,
+                    Entry::Vacant(place) => drop(place.insert(end)),
                 }
                 Step::Acknowledge
             }

@@ -76,7 +76,7 @@ impl Reader {
         loop {
             let lines = self.lines();
             let has = |camera: &&str| lines.iter().filter(|line| line.camera == **camera).count() >= count;
-            if cameras.iter().all(|camera| has(camera)) {
+            if cameras.iter().all(has) {
                 return;
             }
             assert!(

@@ -84,14 +84,12 @@ impl Publisher {
 /// Takes lines from the queue until there will be no more.
 fn feed(queue: &Queue, into: &mpsc::Sender<Line>) {
     loop {
-        match queue.take(PAUSE) {
-            Some(line) => {
-                if into.blocking_send(line).is_err() {
-                    return;
-                }
-            }
-            None if queue.is_closed() && queue.is_empty() => return,
-            None => {}
+        let taken = queue.take(PAUSE);
+        let is_over = taken.is_none() && queue.is_closed() && queue.is_empty();
+        // Nobody delivers any more.
+        let is_unwanted = taken.is_some_and(|line| into.blocking_send(line).is_err());
+        if is_over || is_unwanted {
+            return;
         }
     }
 }
