@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream;
 use gclip_testing::DEMO;
 use gclip_testing::nats::Nats;
 use gclip_testing::rtsp::Server;
@@ -220,4 +221,37 @@ fn servers_that_go_and_come_cost_no_connection_and_no_line() {
         assert_eq!(connected, 2, "{alone}: each camera connects once");
         assert!(!one.stderr().contains("dropped"), "{}", one.stderr());
     }
+}
+
+#[test]
+fn a_full_store_loses_no_line() {
+    let Some(nats) = Nats::start() else { return };
+    let url = nats.url();
+    let size = |bytes: i64| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let context = jetstream::new(async_nats::connect(&url).await.unwrap());
+            let config = jetstream::stream::Config {
+                name: "gclip".into(),
+                subjects: vec!["gclip.>".into()],
+                max_bytes: bytes,
+                discard: jetstream::stream::DiscardPolicy::New,
+                ..Default::default()
+            };
+            context.create_or_update_stream(config).await.unwrap();
+        });
+    };
+    size(20_000);
+    let Some(_server) = cameras(&url, &CAMERAS[..2], 10) else { return };
+    let mut one = worker("one", &format!("'{url}'"), "");
+    one.until_log("maximum bytes exceeded");
+    one.until_log("lines wait for it");
+    size(50_000_000);
+    one.until_log("it takes lines again");
+    one.stop();
+    let reader = Reader::start(&nats);
+    reader.until_each_has(&CAMERAS[..2], 20);
+    reader.until_quiet();
+    reader.check();
+    reader.check_complete();
 }

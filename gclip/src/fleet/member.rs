@@ -565,13 +565,14 @@ impl Member {
                 drains: self.draining.contains(name),
             })
             .collect();
-        let Some(my_place) = places.iter().position(|place| place.name == own.worker) else { return };
-        let place_of = |camera: &str| {
-            let owner = self.owner(camera)?;
-            places.iter().position(|place| place.name == owner.worker)
-        };
-        let standing: Vec<(&str, Option<usize>)> =
-            self.cameras.iter().map(|camera| (camera.as_str(), place_of(camera))).collect();
+        // They are in the order of their names.
+        let place_of = |worker: &str| places.binary_search_by(|place| place.name.as_str().cmp(worker)).ok();
+        let Some(my_place) = place_of(&own.worker) else { return };
+        let standing: Vec<(&str, Option<usize>)> = self
+            .cameras
+            .iter()
+            .map(|camera| (camera.as_str(), self.owner(camera).and_then(|by| place_of(&by.worker))))
+            .collect();
         let plan = plan(&places, &standing);
         let drains = places[my_place].drains;
         drop(standing);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What cannot work is told in one sentence.
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use gclip_testing::nats::Nats;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
 
 use crate::harness::{Watch, camera, certificate, command, config};
 use crate::{fleet, worker};
@@ -152,5 +155,59 @@ fn cameras_that_cannot_be_are_told() {
     let mut watch: Watch = worker("one", &format!("'{url}'"), "");
     watch.until_log("yard: it cannot be watched");
     watch.until_camera("tür.1", "lost");
+    watch.stop();
+}
+
+/// A JWT as NATS has them: what `issuer` says of `subject`.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: Value) -> String {
+    let encoded = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({ "jti": name, "iat": now, "iss": issuer.public_key(), "name": name, "sub": subject.public_key(),
+                         "nats": nats });
+    let signed = format!("{}.{}", encoded(json!({ "typ": "JWT", "alg": "ed25519-nkey" })), encoded(claims));
+    let signature = issuer.sign(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[test]
+fn credentials_are_taken() {
+    let [operator, system, account, user] =
+        [KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account(), KeyPair::new_user()];
+    let limits = |storage: i64| {
+        json!({ "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
+                "leaf": -1, "mem_storage": storage, "disk_storage": storage, "streams": -1, "consumer": -1 })
+    };
+    let of_account = |storage| json!({ "type": "account", "version": 2, "limits": limits(storage) });
+    let (of_system, of_workers) = (system.public_key(), account.public_key());
+    let said = json!({ "type": "operator", "version": 2, "system_account": of_system });
+    let more = format!(
+        "operator: {}\nsystem_account: {of_system}\nresolver: MEMORY\nresolver_preload: {{\n{of_system}: {}\n{of_workers}: {}\n}}\n",
+        jwt(&operator, &operator, "operator", said),
+        jwt(&operator, &system, "system", of_account(0)),
+        jwt(&operator, &account, "workers", of_account(-1)),
+    );
+    let Some(server) = Nats::start_with(&more) else { return };
+    let said =
+        json!({ "type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1 });
+    let folder = tempfile::tempdir().unwrap();
+    let written = |name: &str, jwt: &str| {
+        let path = folder.path().join(name);
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+            user.seed().unwrap()
+        );
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let right = written("worker.creds", &jwt(&account, &user, "worker", said.clone()));
+    // Another account's word, which this server does not know.
+    let wrong = written("other.creds", &jwt(&KeyPair::new_account(), &user, "worker", said));
+    let (done, text) = fleet(&server.url(), &["--credentials", &right, "list"]);
+    assert!(done, "{text}");
+    refused(&server.url(), &["list"], "refuses who comes");
+    refused(&server.url(), &["--credentials", &wrong, "list"], "refuses who comes");
+    let mut watch = worker("one", &format!("'{}'", server.url()), &format!("credentials = '{right}'"));
+    watch.until_log("worker one of the fleet gclip");
     watch.stop();
 }
