@@ -40,8 +40,9 @@ install -m 600 /usr/share/doc/$name/examples/watch.toml /etc/gclip/yard.toml
 gclip watch --check /etc/gclip/yard.toml || die "the example of a config is wrong"
 # No systemd runs here, but it reads the unit.
 apt-get install -y -q --no-install-recommends systemd >/tmp/log 2>&1 || { tail -n 20 /tmp/log; die "apt install systemd"; }
-unit=$(dpkg -L $name | grep "/gclip-watch@.service$")
-systemd-analyze verify --man=no "$unit" >/tmp/log 2>&1 || { cat /tmp/log; die "systemd-analyze verify"; }
+units=$(dpkg -L $name | grep "/gclip-.*@.service$")
+[ "$(echo "$units" | wc -l)" = 2 ] || die "these are not the units: $units"
+systemd-analyze verify --man=no $units >/tmp/log 2>&1 || { cat /tmp/log; die "systemd-analyze verify"; }
 gclip-use-cuda --show | grep -q torch-cpu || die "gclip-use-cuda --show"
 ! gclip-use-cuda /nowhere 2>/tmp/log || die "gclip-use-cuda takes what is not there"
 grep -q "no folder /nowhere" /tmp/log || die "gclip-use-cuda does not say why"

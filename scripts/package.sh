@@ -78,7 +78,7 @@ mkdir -p "$root"/usr/share/{bash-completion/completions,zsh/vendor-completions,f
 "$built/gclip" completions fish >"$root/usr/share/fish/vendor_completions.d/gclip.fish"
 
 if [ "$release" = 12 ]; then units=lib/systemd/system; else units=usr/lib/systemd/system; fi
-put 644 packaging/gclip-watch@.service "$units/gclip-watch@.service"
+for unit in gclip-watch@ gclip-jobs@; do put 644 packaging/$unit.service "$units/$unit.service"; done
 install -d -m 755 "$root/etc/gclip"
 documents=usr/share/doc/gst-plugin-gclip
 put 644 packaging/watch.toml "$documents/examples/watch.toml"
