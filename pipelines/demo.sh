@@ -27,11 +27,10 @@ began=$SECONDS
 step() { echo "demo: $*"; }
 if [ -z "${GCLIP:-}" ]; then
   build() {
-    local built="the first time some minutes" part=--no-default-features
-    if [ -e target/release/gclip ]; then built="only what has changed"; fi
     # What watches cameras and shows them in a browser is half of the crates, and no part of this; where it is built it stays.
+    local part=--no-default-features
     if target/release/gclip watch --help >/dev/null 2>&1; then part=; fi
-    step "2 of 3: building the program ($built)"
+    step "2 of 3: building the program${part:+, without try, watch, fleet and jobs} (some minutes, or what has changed)"
     cargo build --release --locked -p gclip $part $(bash scripts/features.sh)
   }
   export -f step build
@@ -47,9 +46,6 @@ demo=models/demo
 out=${OUT:-out}
 "$GCLIP" video "${SRC:-$demo/demo.mp4}" --model "${MODEL:-$demo}" \
   --prompts "${PROMPTS:-@$demo/prompts.txt}" --out "$out" --name demo ${SECONDS_:+--seconds "$SECONDS_"} "$@"
-if ! "$GCLIP" watch --help >/dev/null 2>&1; then
-  step "this gclip has no \`gclip try\` and \`gclip watch\`, for cameras and the browser: cargo build --release -p gclip adds them"
-fi
 step "done after $((SECONDS - began)) s: see $(realpath "$out")/demo.png (a frame), demo.mp4 (all, masks drawn) and demo.jsonl (the masks as data)"
 if [ $show = yes ]; then
   if [ -z "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]; then
