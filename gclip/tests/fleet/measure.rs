@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use gclip_testing::nats::Nats;
 use gclip_testing::rtsp::{Server, free_port};
 
-use crate::harness::{PATIENCE, Watch};
+use crate::harness::{PATIENCE, Watch, camera, config};
 use crate::reader::{Line, Reader, seconds};
-use crate::{cameras, fleet, of, status, until_all_play, worker};
+use crate::{cameras, fleet, of, until_all_play, worker};
 
 const NAMES: [&str; 6] = ["gate", "hall", "ramp", "roof", "shop", "yard"];
 const WORKERS: [&str; 3] = ["one", "two", "three"];
@@ -107,7 +107,7 @@ impl Fleet {
 #[ignore = "minutes: benches/fleet.sh"]
 fn killed() {
     let Some(mut fleet) = Fleet::start("") else { return };
-    let (mut takes, mut usual, mut neighbours) = (vec![], vec![], vec![]);
+    let (mut takes, mut usual, mut neighbours, mut beyond) = (vec![], vec![], vec![], vec![]);
     for round in 0..times() {
         let before = fleet.until_even();
         let calm = Instant::now();
@@ -121,8 +121,11 @@ fn killed() {
         let frames = frames(&fleet.reader.lines());
         for (camera, owner) in &before {
             if owner != WORKERS[index] {
-                usual.push(percentile(gaps(&frames[camera], calm, killed), 0.99));
-                neighbours.push(gaps(&frames[camera], killed, latest).into_iter().fold(0.0, f64::max));
+                let before = percentile(gaps(&frames[camera], calm, killed), 0.99);
+                let longest = gaps(&frames[camera], killed, latest).into_iter().fold(0.0, f64::max);
+                usual.push(before);
+                neighbours.push(longest);
+                beyond.push((longest - before).max(0.0));
             }
         }
         fleet.again(index, "");
@@ -130,6 +133,7 @@ fn killed() {
     told("worker killed: until the last of its cameras is seen by another", takes);
     told("  neighbours: usual gap between frames, p99", usual);
     told("  neighbours: longest gap meanwhile", neighbours);
+    told("  neighbours: that, beyond the usual of the same camera", beyond);
     fleet.reader.check();
 }
 
@@ -199,7 +203,7 @@ fn asked_to_end() {
 fn server_restarted() {
     for away in [2, 30] {
         let Some(mut fleet) = Fleet::start("when-alone = 'go-on'") else { return };
-        for _ in 0..times().min(if away > 10 { 3 } else { 10 }) {
+        for _ in 0..times() {
             fleet.nats.kill();
             std::thread::sleep(Duration::from_secs(away));
             fleet.nats.resume();
@@ -411,7 +415,7 @@ fn what_it_costs() {
     let port = free_port();
     let Some(nats) = Nats::start_with(&format!("http: \"127.0.0.1:{port}\"\n")) else { return };
     let url = nats.url();
-    let Some(_server) = cameras(&url, &NAMES, 5) else { return };
+    let Some(server) = cameras(&url, &NAMES, 5) else { return };
     // Lines go elsewhere: only what the fleet itself says is counted.
     let workers = WORKERS.map(|name| crate::worker_without_bus(name, &format!("'{url}'")));
     until_all_play(&url, |all| WORKERS.iter().all(|name| of(all, name).len() == 2));
@@ -439,8 +443,18 @@ fn what_it_costs() {
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     };
     let with: Vec<f64> = workers.iter().map(resident).collect();
+    // The same two cameras, watched by a program of its own.
+    let alone = NAMES[..2]
+        .iter()
+        .fold(config("[output.lines]\ntype = 'file'\npath = '/dev/null'\nwhat = 'all'"), |text, name| {
+            text + &camera(name, &server.url(name), "masks = 'none'")
+        });
+    let mut alone = Watch::start(&alone);
+    NAMES[..2].iter().for_each(|name| alone.until_log(&format!("{name}: connected")));
+    std::thread::sleep(Duration::from_secs(35));
     println!(
-        "memory of a worker with two cameras: {with:.0?} MiB; {}",
-        status(&url)["workers"].as_array().unwrap().len()
+        "memory of a worker with two cameras: {with:.0?} MiB; of a program without a fleet: {:.0} MiB",
+        resident(&alone)
     );
+    alone.stop();
 }
