@@ -507,10 +507,12 @@ impl Member {
         let mine = |other: &&str| *other != own && watchers(other, names(), WATCHERS).contains(&own);
         let others: Vec<String> = names().filter(mine).map(str::to_string).collect();
         self.watched.retain(|name, _| others.contains(name));
+        // Who is without the servers himself, perhaps without knowing it yet, does not know of others.
+        let hears = self.confirmed.is_some_and(|last| now < last + self.me.ttl / 2);
         for worker in others {
             let due = self.watched.get(&worker).filter(|watched| {
                 let since = self.contact.map(|contact| contact.max(watched.since));
-                since.is_some_and(|since| now >= since + self.me.ttl) && self.deadline > now
+                hears && since.is_some_and(|since| now >= since + self.me.ttl)
             });
             actions.push(match due {
                 Some(watched) => Action::Evict { revision: watched.revision, worker },

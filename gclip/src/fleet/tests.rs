@@ -465,22 +465,27 @@ fn two_never_let_out_the_lines_of_one_camera_and_every_camera_plays_again() {
 /// An outage of the servers of any length moves nothing.
 #[test]
 fn servers_that_go_and_come_move_no_camera() {
-    for (seed, outage) in [300, 1500, 2600, 3200, 5000, 30_000].into_iter().enumerate() {
+    // Of each length, at different times between two beats.
+    let lengths = [300, 1500, 2000, 2300, 2600, 3200, 5000, 30_000];
+    let outages =
+        lengths.into_iter().flat_map(|outage| (0..6).map(move |part| (outage, 20_000 + 150 * part)));
+    for (seed, (outage, begin)) in outages.enumerate() {
         let mut world = World::new(seed as u64);
         world.is_calm = true;
-        for index in 0..WORKERS {
-            world.start(index);
-        }
         let mut moves = 0;
         for tick in 0..(60_000 + outage) / TICK {
-            if tick * TICK == 20_000 {
+            // Their beats come at different times.
+            for index in (0..WORKERS).filter(|index| tick == 5 * *index as u64) {
+                world.start(index);
+            }
+            if tick * TICK == begin {
                 moves = world.moves;
                 world.servers_down_until = world.now + outage;
             }
             // Some find them again later than others.
             for index in 0..WORKERS {
-                let back = 20_000 + outage + 400 * index as u64;
-                world.nodes[index].is_cut_off = (20_000..back).contains(&(tick * TICK));
+                let back = begin + outage + 400 * index as u64;
+                world.nodes[index].is_cut_off = (begin..back).contains(&(tick * TICK));
             }
             while world.queue.peek().is_some_and(|Reverse((at, _))| *at <= tick * TICK) {
                 let Some(Reverse((at, count))) = world.queue.pop() else { break };

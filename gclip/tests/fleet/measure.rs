@@ -216,6 +216,9 @@ fn server_restarted() {
 /// Ends the workers; then no camera has connected twice, and every line has come.
 fn nothing_lost(workers: &mut [Watch], reader: &Reader, what: &str) {
     workers.iter_mut().for_each(Watch::stop);
+    for watch in workers.iter() {
+        eprintln!("{}", watch.stderr());
+    }
     reader.until_quiet();
     reader.check();
     reader.check_complete();
