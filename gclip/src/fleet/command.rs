@@ -91,9 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     nats::run(async {
         let client = servers.connect("gclip-fleet").await?;
         let context = jetstream::new(client.clone());
-        let [of_fleet, of_cameras] = records::buckets(&args.bucket);
-        let fleet = records::open(&context, &of_fleet, "Workers of gclip and who has which camera").await?;
-        let cameras = records::open(&context, &of_cameras, "Cameras of gclip").await?;
+        let [fleet, cameras] = records::open(&context, &args.bucket).await?;
         match &args.what {
             What::Status { json } => status(&client, &args.bucket, &fleet, &cameras, *json).await,
             What::List { json } => list(&cameras, *json).await,

@@ -229,8 +229,10 @@ pub struct Member {
     draining: BTreeSet<String>,
     watched: BTreeMap<String, Watched>,
     playing: BTreeMap<String, Playing>,
+    /// When others, or while it arrives its own name, were looked at, and when it last asked to be let in.
     looked: Option<Time>,
-    /// What was asked for, and when.
+    enrolled: Option<Time>,
+    /// Cameras whose claims were to be changed, and when.
     asked: BTreeMap<String, Time>,
     given: Option<Time>,
     /// When it was last looked who has which camera, and whether something has changed since.
@@ -260,6 +262,7 @@ impl Member {
             watched: BTreeMap::new(),
             playing: BTreeMap::new(),
             looked: None,
+            enrolled: None,
             asked: BTreeMap::new(),
             given: None,
             arranged: None,
@@ -347,7 +350,8 @@ impl Member {
             return actions;
         }
         if let Phase::Arriving { .. } = self.phase {
-            if self.may_ask("look", now, self.me.ttl / 6) {
+            if self.looked.is_none_or(|last| now >= last + self.me.ttl / 6) {
+                self.looked = Some(now);
                 actions.push(Action::Look { worker: self.me.session.worker.clone() });
             }
             return actions;
@@ -358,7 +362,8 @@ impl Member {
         }
         if self.phase == Phase::Enrolling {
             let expected = self.revisions.get(&self.me.session.worker).copied().unwrap_or(0);
-            if self.deadline > now && self.may_ask("enroll", now, self.me.ttl / 3) {
+            if self.deadline > now && self.enrolled.is_none_or(|last| now >= last + self.me.ttl / 3) {
+                self.enrolled = Some(now);
                 actions.push(Action::Enroll { expected });
             }
             return actions;
@@ -372,11 +377,11 @@ impl Member {
         actions
     }
 
-    /// Whether something may be asked for that was not asked for lately.
-    fn may_ask(&mut self, what: &str, now: Time, again: Duration) -> bool {
-        let may = self.asked.get(what).is_none_or(|asked| now >= *asked + again);
+    /// Whether a change of a camera's claim may be asked for: not if it was lately.
+    fn may_ask(&mut self, camera: &str, now: Time) -> bool {
+        let may = self.asked.get(camera).is_none_or(|asked| now >= *asked + AGAIN);
         if may {
-            self.asked.insert(what.to_string(), now);
+            self.asked.insert(camera.to_string(), now);
         }
         may
     }
@@ -584,7 +589,7 @@ impl Member {
         let takes: Vec<String> =
             plan.take.into_iter().filter(|(_, place)| take(*place)).map(|(camera, _)| camera).collect();
         for camera in takes {
-            if self.may_ask(&camera, now, AGAIN) {
+            if self.may_ask(&camera, now) {
                 let expected = self.claims.get(&camera).map_or(0, |(revision, _)| *revision);
                 actions.push(Action::Claim { camera, expected });
             }
@@ -636,7 +641,7 @@ impl Member {
             }
         }
         for (camera, revision) in release {
-            if self.may_ask(&camera, now, AGAIN) {
+            if self.may_ask(&camera, now) {
                 actions.push(Action::Release { camera, revision });
             }
         }

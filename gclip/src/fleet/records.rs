@@ -15,7 +15,7 @@ const FORMAT: &str = "1";
 pub const FORMAT_KEY: &str = "format";
 
 /// The two buckets of a fleet, by its name.
-pub fn buckets(fleet: &str) -> [String; 2] {
+fn buckets(fleet: &str) -> [String; 2] {
     [format!("{fleet}-fleet"), format!("{fleet}-cameras")]
 }
 
@@ -140,11 +140,19 @@ fn check_format(found: &[u8], bucket: &str) -> Result<(), Foreign> {
     )))
 }
 
-/// Opens one of the buckets; makes it where it is not there.
+/// Opens the two buckets of a fleet: of its workers, and of its cameras. They are made where they are not there.
 ///
 /// # Errors
-/// It cannot be made, or is [`Foreign`].
-pub async fn open(context: &jetstream::Context, bucket: &str, what: &str) -> Result<kv::Store> {
+/// One cannot be made, or is [`Foreign`].
+pub async fn open(context: &jetstream::Context, fleet: &str) -> Result<[kv::Store; 2]> {
+    let [of_fleet, of_cameras] = buckets(fleet);
+    Ok([
+        open_one(context, &of_fleet, "Workers of gclip and who has which camera").await?,
+        open_one(context, &of_cameras, "Cameras of gclip").await?,
+    ])
+}
+
+async fn open_one(context: &jetstream::Context, bucket: &str, what: &str) -> Result<kv::Store> {
     let store = nats::bucket(context, bucket, what).await?;
     // Who is the first writes it.
     if store.get(FORMAT_KEY).await?.is_none() {

@@ -230,9 +230,7 @@ impl Worker {
     async fn session(&self, client: &Client, wishes: &mut channel::UnboundedReceiver<Wish>) -> Result<End> {
         let Settings { fleet, name, ttl, alone, .. } = &self.settings;
         let context = ContextBuilder::new().timeout(*ttl / 3).build(client.clone());
-        let [of_fleet, of_cameras] = records::buckets(fleet);
-        let store = records::open(&context, &of_fleet, "Workers of gclip and who has which camera").await?;
-        let cameras = records::open(&context, &of_cameras, "Cameras of gclip").await?;
+        let [store, cameras] = records::open(&context, fleet).await?;
         let mut questions = client.subscribe(records::status_subject(fleet)).await?;
         let id = nats::random_id()?;
         let session = Session { worker: name.clone(), id };

@@ -339,7 +339,5 @@ fn files(count: usize) -> String {
 
 /// This process, as others are told of it.
 fn worker() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    format!("{}-{}", if host.is_empty() { "worker" } else { host }, std::process::id())
+    format!("{}-{}", glib::host_name(), std::process::id())
 }

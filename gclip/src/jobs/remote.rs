@@ -27,8 +27,8 @@ use super::place;
 use super::queue::{Back, Counts, End, Handle, Priority, Queue, Record, Taken};
 use super::reactor::Reactor;
 use super::worker;
-use crate::nats::Servers;
 use crate::nats::keys::token;
+use crate::nats::{self, Servers};
 
 /// Who has said nothing for so long is gone.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -445,20 +445,8 @@ async fn make_streams(context: &JetStream, names: &Names) -> Result<()> {
         ..stream::Config::default()
     };
     for config in [work, ends] {
-        let mut refused = None;
-        for copies in [3, 1] {
-            let config = stream::Config { num_replicas: copies, ..config.clone() };
-            match context.get_or_create_stream(config).await {
-                Ok(_) => {
-                    refused = None;
-                    break;
-                }
-                Err(error) => refused = Some(error),
-            }
-        }
-        if let Some(error) = refused {
-            return Err(anyhow!("the queue {} cannot be made: {error}", names.queue));
-        }
+        let made = nats::stream(context, config).await;
+        made.map_err(|error| anyhow!("the queue {} cannot be made: {error}", names.queue))?;
     }
     Ok(())
 }

@@ -13,8 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use async_nats::jetstream::context::{AccountErrorKind, CreateKeyValueErrorKind, KeyValueErrorKind};
-use async_nats::jetstream::{self, kv};
+use async_nats::jetstream::context::{
+    AccountErrorKind, CreateKeyValueErrorKind, CreateStreamError, KeyValueErrorKind,
+};
+use async_nats::jetstream::{self, kv, stream};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 
 use crate::address::Address;
@@ -28,6 +30,8 @@ const PING: Duration = Duration::from_secs(2);
 const ASKED: u32 = 3;
 /// Before the first try to come back, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// Of what is kept: on three servers, or, where there are fewer, on one.
+const COPIES: [usize; 2] = [3, 1];
 pub const SCHEMES: [&str; 2] = ["nats", "tls"];
 
 /// What stands in the place of a password.
@@ -184,6 +188,19 @@ impl Servers {
     }
 }
 
+/// A stream, made where it is not there, in as many copies as the cluster has servers for.
+///
+/// # Errors
+/// The servers do not let it be made.
+pub async fn stream(context: &jetstream::Context, config: stream::Config) -> Result<(), CreateStreamError> {
+    let three = stream::Config { num_replicas: COPIES[0], ..config.clone() };
+    if context.get_or_create_stream(three).await.is_ok() {
+        return Ok(());
+    }
+    let one = stream::Config { num_replicas: COPIES[1], ..config };
+    context.get_or_create_stream(one).await.map(drop)
+}
+
 /// A bucket of keys and values; it is made where it is not there, in as many copies as the cluster has servers for.
 ///
 /// # Errors
@@ -195,7 +212,7 @@ pub async fn bucket(context: &jetstream::Context, name: &str, what: &str) -> Res
         Err(error) => bail!("the bucket {name} cannot be opened: {error}"),
     }
     let mut refused = None;
-    for copies in [3, 1] {
+    for copies in COPIES {
         let config = kv::Config {
             bucket: name.into(),
             description: what.into(),

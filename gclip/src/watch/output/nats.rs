@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use async_nats::HeaderMap;
+use async_nats::jetstream;
 use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind};
-use async_nats::jetstream::{self, stream};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc};
@@ -291,25 +291,16 @@ impl Shared {
     }
 
     async fn make_stream(&self) -> Result<()> {
-        let mut made = Ok(());
-        for copies in [3, 1] {
-            let config = Config {
-                name: self.target.stream.clone(),
-                description: Some("What gclip watch sees".into()),
-                subjects: vec![format!("{}.>", self.target.subject)],
-                max_age: KEPT,
-                duplicate_window: DUPLICATES,
-                storage: stream::StorageType::File,
-                num_replicas: copies,
-                allow_direct: true,
-                ..Default::default()
-            };
-            made = self.context.get_or_create_stream(config).await.map(|_| ()).map_err(Into::into);
-            if made.is_ok() {
-                break;
-            }
-        }
-        made
+        let config = Config {
+            name: self.target.stream.clone(),
+            description: Some("What gclip watch sees".into()),
+            subjects: vec![format!("{}.>", self.target.subject)],
+            max_age: KEPT,
+            duplicate_window: DUPLICATES,
+            allow_direct: true,
+            ..Default::default()
+        };
+        Ok(nats::stream(&self.context, config).await?)
     }
 
     /// Lines of cameras that others have taken.
