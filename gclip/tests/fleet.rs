@@ -248,9 +248,9 @@ fn a_full_store_loses_no_line() {
     one.until_log("lines wait for it");
     size(50_000_000);
     one.until_log("it takes lines again");
-    one.stop();
     let reader = Reader::start(&nats);
     reader.until_each_has(&CAMERAS[..2], 20);
+    one.stop();
     reader.until_quiet();
     reader.check();
     reader.check_complete();
