@@ -27,10 +27,10 @@ began=$SECONDS
 step() { echo "demo: $*"; }
 if [ -z "${GCLIP:-}" ]; then
   build() {
-    # What watches cameras and shows them in a browser is half of the crates, and no part of this; where it is built it stays.
+    # The commands on the network are more than half of the crates, and no part of this; where they are built they stay.
     local part=--no-default-features
     if target/release/gclip watch --help >/dev/null 2>&1; then part=; fi
-    step "2 of 3: building the program${part:+, without try, watch, fleet and jobs} (some minutes, or what has changed)"
+    step "2 of 3: building the program${part:+, without the commands on the network} (some minutes, or what has changed)"
     cargo build --release --locked -p gclip $part $(bash scripts/features.sh)
   }
   export -f step build
