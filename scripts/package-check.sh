@@ -43,6 +43,10 @@ apt-get install -y -q --no-install-recommends systemd >/tmp/log 2>&1 || { tail -
 units=$(dpkg -L $name | grep "/gclip-.*@.service$")
 [ "$(echo "$units" | wc -l)" = 2 ] || die "these are not the units: $units"
 systemd-analyze verify --man=no $units >/tmp/log 2>&1 || { cat /tmp/log; die "systemd-analyze verify"; }
+changes=/etc/systemd/system/gclip-watch@.service.d
+install -D -m 644 /usr/share/doc/$name/examples/editable.conf $changes/editable.conf
+systemd-analyze verify --man=no gclip-watch@yard.service >/tmp/log 2>&1 || { cat /tmp/log; die "systemd-analyze verify, with editable.conf"; }
+rm -r $changes
 gclip-use-cuda --show | grep -q torch-cpu || die "gclip-use-cuda --show"
 ! gclip-use-cuda /nowhere 2>/tmp/log || die "gclip-use-cuda takes what is not there"
 grep -q "no folder /nowhere" /tmp/log || die "gclip-use-cuda does not say why"

@@ -81,7 +81,7 @@ if [ "$release" = 12 ]; then units=lib/systemd/system; else units=usr/lib/system
 for unit in gclip-watch@ gclip-jobs@; do put 644 packaging/$unit.service "$units/$unit.service"; done
 install -d -m 755 "$root/etc/gclip"
 documents=usr/share/doc/gst-plugin-gclip
-put 644 packaging/watch.toml "$documents/examples/watch.toml"
+for file in watch.toml editable.conf; do put 644 "packaging/$file" "$documents/examples/$file"; done
 for file in README.md docs/*.md; do put 644 "$file" "$documents/$(basename "$file")"; done
 put 644 CHANGELOG.md "$documents/changelog"
 put 644 LICENSE-MIT "$documents/LICENSE-MIT"

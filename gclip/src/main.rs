@@ -28,10 +28,13 @@ mod progress;
 mod property;
 #[cfg(feature = "network")]
 mod pull;
+#[cfg(feature = "network")]
+mod random;
 mod redact;
 mod rtsp;
 mod say;
 mod segment;
+mod start;
 mod text;
 mod trouble;
 #[cfg(feature = "network")]

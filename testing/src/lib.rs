@@ -27,6 +27,7 @@ pub mod workshop;
 pub mod usage;
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// The repository's folder.
 pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -53,4 +54,18 @@ pub fn scratch() -> PathBuf {
     let folder = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("tmp");
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// A certificate for 127.0.0.1 that nobody but itself vouches for; returns its name and that of its key.
+pub fn certificate(folder: &Path, name: &str) -> (String, String) {
+    let file = |ending: &str| folder.join(format!("{name}.{ending}")).display().to_string();
+    let (certificate, key) = (file("pem"), file("key"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", &key, "-out", &certificate])
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.unwrap().success());
+    (certificate, key)
 }

@@ -13,13 +13,13 @@ use super::histogram::Histogram;
 use crate::frames::Frames;
 use crate::model_args::Ready;
 use crate::say::{complain, say};
-use crate::{progress, segment};
+use crate::{progress, segment, start};
 
 /// A class that wins so much of a video is probably in it.
 const SUSPICIOUS: f64 = 0.05;
 
 pub fn run(args: &Args, video: &Path, prompts: &str) -> Result<()> {
-    gst::init().context("GStreamer does not start")?;
+    start::gstreamer()?;
     let prompts = segment::prompts(prompts, &args.words.background)?;
     let options = args.look.options()?;
     let mut ready = Ready::load(&args.model, &args.words, &prompts, args.look.size)?;

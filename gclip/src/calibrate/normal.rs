@@ -12,11 +12,11 @@ use gstgclip::picture;
 
 use super::Args;
 use crate::frames::Frames;
-use crate::progress;
 use crate::say::{complain, say};
+use crate::{progress, start};
 
 pub fn run(args: &Args, video: &Path) -> Result<()> {
-    gst::init().context("GStreamer does not start")?;
+    start::gstreamer()?;
     let thing = args.anomaly.as_deref().unwrap_or_default().trim();
     ensure!(!thing.is_empty(), "give the name of the thing with --anomaly");
     ensure!(

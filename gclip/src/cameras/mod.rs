@@ -14,7 +14,6 @@
 mod device;
 mod listing;
 mod probe;
-mod random;
 mod soap;
 mod xml;
 

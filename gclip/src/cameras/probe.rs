@@ -11,8 +11,8 @@ use percent_encoding::percent_decode_str;
 use socket2::SockRef;
 use url::Url;
 
-use super::random;
 use super::xml::Node;
+use crate::random;
 
 /// What cameras are in ONVIF's words; some answer to the one only, some to the other.
 const KINDS: [&str; 2] = [

@@ -13,8 +13,8 @@ use ureq::Agent;
 use ureq::http::Response;
 use url::Url;
 
-use super::random;
 use super::xml::Node;
+use crate::random;
 
 /// Of an answer; a camera's list of profiles has some tens of kilobytes.
 const MOST_BYTES: u64 = 1 << 20;
@@ -146,7 +146,7 @@ impl<'a> Client<'a> {
 
     /// WS-Security's UsernameToken with a digest of the password.
     fn token(&self, login: &Login) -> Result<String> {
-        let nonce = random::bytes()?;
+        let nonce = random::bytes::<16>()?;
         let created = utc(now() + self.ahead).context("the device's clock shows no time")?;
         let digest = digest(&nonce, &created, &login.password);
         let nonce = BASE64_STANDARD.encode(nonce);

@@ -24,7 +24,7 @@ use crate::frames::packed_rgb;
 use crate::say::say;
 use crate::trouble::{first_error, readable};
 use crate::video::{UPRIGHT, uri_of};
-use crate::{progress, property, usage};
+use crate::{progress, property, start, usage};
 
 /// Shares from 0 to 1; `null` where there was nothing to measure.
 #[derive(Serialize)]
@@ -98,8 +98,7 @@ struct Before {
 }
 
 pub fn run(args: &Args, video: &Path, truth: &Truth) -> Result<()> {
-    gst::init().context("GStreamer does not start")?;
-    gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
+    start::gstreamer()?;
     let labels = args.labels.as_deref().map(label_files).transpose()?;
     let run = |settings: &[&str], other: Other| run_once(args, video, truth, labels.clone(), settings, other);
     let report = match args.against {

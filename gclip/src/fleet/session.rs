@@ -19,6 +19,7 @@ use super::fence::{Alone, Claim, Fence, clock};
 use super::member::{Action, Beat, Event, Identity, Member, Outcome, Session};
 use super::records::{self, CameraReport, Key, Report};
 use crate::nats::{self, Servers, Unreachable};
+use crate::random;
 
 const TICK: Duration = Duration::from_millis(25);
 /// Before the next try when nothing else says when.
@@ -232,7 +233,7 @@ impl Worker {
         let context = ContextBuilder::new().timeout(*ttl / 3).build(client.clone());
         let [store, cameras] = records::open(&context, fleet).await?;
         let mut questions = client.subscribe(records::status_subject(fleet)).await?;
-        let id = nats::random_id()?;
+        let id = random::hex()?;
         let session = Session { worker: name.clone(), id };
         let identity = Identity { session: session.clone(), ttl: *ttl };
         let (answer, mut answers) = channel::unbounded_channel();

@@ -43,7 +43,7 @@ use indicatif::ProgressBar;
 
 use crate::nats::args::Args as NatsArgs;
 use crate::say::{complain, say};
-use crate::{progress, property, redact, segment};
+use crate::{progress, property, redact, segment, start};
 use job::{Job, Settings};
 use local::Local;
 use queue::{Done, Priority, Queue, Taken};
@@ -200,7 +200,7 @@ impl QueueArgs {
 impl FileArgs {
     /// A job for each file. What would fail for each of them fails here.
     fn jobs(&self) -> Result<Vec<Job>> {
-        start_gstreamer()?;
+        start::gstreamer()?;
         let prompts = segment::prompts(&self.prompts, &self.background)?;
         // Workers may have another current folder.
         let model = match Path::new(&self.model).exists() {
@@ -222,11 +222,6 @@ impl FileArgs {
     }
 }
 
-fn start_gstreamer() -> Result<()> {
-    gst::init().context("GStreamer does not start")?;
-    gstgclip::plugin_register_static().context("the gclip plugin does not register")
-}
-
 fn submit(args: &SubmitArgs) -> Result<()> {
     let servers = args.queue.nats.servers()?;
     let jobs = args.files.jobs()?;
@@ -245,7 +240,7 @@ fn submit(args: &SubmitArgs) -> Result<()> {
 
 fn work(args: &WorkArgs) -> Result<()> {
     let servers = args.queue.nats.servers()?;
-    start_gstreamer()?;
+    start::gstreamer()?;
     let queue = Remote::make(&servers, &args.queue.queue, None)?;
     let work = Work {
         queue: &queue,

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use url::Url;
 
 use super::store::Store;
+use crate::random;
 
 /// As it is written in a job.
 pub fn written(typed: &str) -> Result<String> {
@@ -59,7 +60,7 @@ impl Place {
         let folder = PathBuf::from(out);
         let trying = || -> Result<()> {
             fs::create_dir_all(&folder)?;
-            let probe = folder.join(format!(".gclip-{}.part", token()?));
+            let probe = folder.join(format!(".gclip-{}.part", random::hex()?));
             fs::write(&probe, b"gclip")?;
             Ok(fs::remove_file(&probe)?)
         };
@@ -75,7 +76,7 @@ impl Place {
         let (beside, scratch) = match self {
             Place::Folder(folder) => (folder.join(name), None),
             Place::Store(_) => {
-                let folder = std::env::temp_dir().join(format!("gclip-{}", token()?));
+                let folder = std::env::temp_dir().join(format!("gclip-{}", random::hex()?));
                 (folder.join("result"), Some(folder))
             }
         };
@@ -83,7 +84,14 @@ impl Place {
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         }
-        Ok(Stage { place: self.clone(), name: name.into(), beside, token: token()?, scratch, files: vec![] })
+        Ok(Stage {
+            place: self.clone(),
+            name: name.into(),
+            beside,
+            token: random::hex()?,
+            scratch,
+            files: vec![],
+        })
     }
 }
 
@@ -174,16 +182,6 @@ fn put_in_folder(partial: &Path, place: &Path) -> Result<()> {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
-}
-
-/// What no other process has, whatever its number.
-///
-/// # Errors
-/// The system gives no random numbers.
-pub fn token() -> Result<String> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).ok().context("the system gives no random numbers")?;
-    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 #[cfg(test)]

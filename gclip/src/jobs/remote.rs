@@ -23,12 +23,12 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::job::{Id, Job};
-use super::place;
 use super::queue::{Back, Counts, End, Handle, Priority, Queue, Record, Taken};
 use super::reactor::Reactor;
 use super::worker;
 use crate::nats::keys::token;
 use crate::nats::{self, Servers};
+use crate::random;
 
 /// Who has said nothing for so long is gone.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -198,7 +198,7 @@ impl Remote {
                 if has_ended {
                     self.ends.purge().filter(self.names.end("*", &id.to_string())).await?;
                 }
-                let round = if again { place::token()? } else { String::new() };
+                let round = if again { random::hex()? } else { String::new() };
                 let ticket = Ticket { job: job.clone(), round, tried: 0, given_back: 0 };
                 self.publish_job(priority.name(), &id, &ticket).await?;
                 progress(1);

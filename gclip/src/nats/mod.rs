@@ -75,16 +75,6 @@ pub fn run<T>(conversation: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(conversation)
 }
 
-/// A text that nobody else has.
-///
-/// # Errors
-/// The system has no chance to give.
-pub fn random_id() -> Result<String> {
-    let mut bytes = [0; 12];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 impl std::fmt::Debug for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Servers({})", self.shown())

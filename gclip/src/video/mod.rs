@@ -21,7 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::output::Results;
 use crate::say::complain;
-use crate::{progress, redact};
+use crate::{progress, redact, start};
 pub use picture::Showcase;
 pub use pipeline::{Files, Look, UPRIGHT, build, launch, part, uri_of};
 pub use play::{End, Fault, Moment, Of, play};
@@ -65,8 +65,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    gst::init().context("GStreamer does not start")?;
-    gstgclip::plugin_register_static().context("the gclip plugin does not register")?;
+    start::gstreamer()?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let file = |ending: &str| args.out.join(format!("{}.{ending}", args.name));

@@ -58,11 +58,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Error, Result, anyhow};
 
 use crate::failure::Failure;
 use crate::fleet;
 use crate::say::say;
+use crate::start;
 use config::Config;
 use console::{Console, StatusLines};
 use desk::{Desk, Part};
@@ -131,7 +132,7 @@ fn of_all(config: &Config, all: usize) -> String {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let Some(path) = &args.config else { return Ok(password::ask_and_print()?) };
-    start()?;
+    start::gstreamer()?;
     let mut loaded = args.load(path).map_err(Failure::of_config)?;
     if args.check {
         // Checking alone touches no folder.
@@ -156,7 +157,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 /// Watches what a text says that is in no file yet; saved, it goes to `path`. `shown` is called when its page is there.
 pub fn try_out(text: String, path: &Path, shown: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
-    start()?;
+    start::gstreamer()?;
     let config = config::parse_change(&text, path).map_err(|why| Failure::of_config(anyhow!(why)))?;
     let all = config.cameras.len();
     let loaded = Loaded { config, text, shard: None, all };
@@ -167,7 +168,7 @@ pub fn try_out(text: String, path: &Path, shown: impl FnOnce(SocketAddr)) -> Res
 /// # Errors
 /// What is wrong with a camera's settings, as far as it can be known without the model and the file of a worker.
 pub fn check_camera(name: &str, settings: &fleet::Camera) -> Result<(), String> {
-    start().map_err(|error| format!("{error:#}"))?;
+    start::gstreamer().map_err(|error| format!("{error:#}"))?;
     let mut table = desk::table(name, settings)?;
     // Which outputs there are is a worker's own, and perhaps the words.
     table.remove("outputs");
@@ -195,11 +196,6 @@ pub fn show_results(listen: SocketAddr, results: Results, shown: impl FnOnce(Soc
         std::thread::sleep(LOOK);
     }
     Ok(())
-}
-
-fn start() -> Result<()> {
-    gst::init().context("GStreamer does not start")?;
-    gstgclip::plugin_register_static().context("the gclip plugin does not register")
 }
 
 /// What is about to be watched: the model has taken it.

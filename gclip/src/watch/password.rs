@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2};
 
+use crate::random;
 use crate::say::say;
 
 /// Characters, at least.
@@ -17,8 +18,7 @@ const SHORTEST: usize = 8;
 /// # Errors
 /// The system has no random numbers.
 pub fn hash(password: &str) -> Result<String> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| anyhow!("there are no random numbers: {error}"))?;
+    let random = random::bytes::<16>()?;
     let wrong = |error: argon2::password_hash::Error| anyhow!("the password cannot be hashed: {error}");
     let salt = SaltString::encode_b64(&random).map_err(wrong)?;
     Ok(Argon2::default().hash_password(password.as_bytes(), &salt).map_err(wrong)?.to_string())

@@ -2,11 +2,12 @@
 //! What cannot work is told in one sentence.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use gclip_testing::certificate;
 use gclip_testing::nats::Nats;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
-use crate::harness::{Watch, camera, certificate, command, config};
+use crate::harness::{Watch, camera, command, config};
 use crate::{fleet, worker};
 
 /// What is said of a fleet by its command.

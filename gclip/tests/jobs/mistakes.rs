@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is told to who does something wrong: one sentence.
 
+use gclip_testing::certificate;
 use gclip_testing::nats::Nats;
 use gclip_testing::rtsp::free_port;
 
@@ -33,6 +34,32 @@ fn servers_that_cannot_be_used() {
     if let Some(old) = Nats::start_old() {
         refused(&old.url(), &["is version 2.9", "2.10 or newer is needed"]);
     }
+}
+
+#[test]
+fn servers_whose_certificate_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, key) = certificate(folder.path(), "nats");
+    let (another, _) = certificate(folder.path(), "another");
+    let users = "authorization { user: me, password: hunter2 }";
+    let Some(nats) =
+        Nats::start_with(&format!("tls {{ cert_file: \"{own}\", key_file: \"{key}\" }}\n{users}\n"))
+    else {
+        return;
+    };
+    let url = format!("tls://me:hunter2@127.0.0.1:{}", nats.port);
+    let archive = Archive::new();
+    archive.picture("a.png", 1);
+    for ca in [&[][..], &["--ca", &another]] {
+        for mut command in [archive.hand_in("submit", ca), gclip(&[&["work"], ca].concat())] {
+            let said = fail(command.env("GCLIP_NATS", &url));
+            assert!(said.contains("its certificate is not trusted") && !said.contains("hunter"), "{said}");
+        }
+    }
+    succeed(archive.hand_in("submit", &["--ca", &own]).env("GCLIP_NATS", &url));
+    let (ended, _, err) = Worker::start(&url, &["--ca", &own, "--until-empty"]).end();
+    assert!(ended.success(), "{err}");
+    assert_eq!(archive.results(), ["a.png.jsonl"]);
 }
 
 /// Who may do just what docs/jobs.md names can do everything.

@@ -3,7 +3,7 @@
 
 use gclip_testing::tiny;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -223,18 +223,4 @@ pub fn command(config: &std::path::Path) -> Command {
     command.arg("watch").arg(config);
     command.env("OMP_NUM_THREADS", "1").env("XDG_CACHE_HOME", CHECKPOINT.path().join("cache"));
     command
-}
-
-/// A certificate for 127.0.0.1 that nobody but itself vouches for; returns its name and that of its key.
-pub fn certificate(folder: &Path, name: &str) -> (String, String) {
-    let file = |ending: &str| folder.join(format!("{name}.{ending}")).display().to_string();
-    let (certificate, key) = (file("pem"), file("key"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
-        .args(["-keyout", &key, "-out", &certificate])
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.unwrap().success());
-    (certificate, key)
 }

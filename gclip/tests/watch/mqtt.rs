@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 
-use super::harness::{PATIENCE, Watch, camera, certificate, config};
+use super::harness::{PATIENCE, Watch, camera, config};
 use super::metrics::scrape;
+use gclip_testing::certificate;
 use gclip_testing::rtsp::{Server, free_port};
 
 struct Broker(Child);

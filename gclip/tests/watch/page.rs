@@ -376,3 +376,53 @@ fn what_has_happened_is_listed_with_its_pictures() {
     assert_eq!(complaints(&browser), [""; 0]);
     watch.stop();
 }
+
+/// Minutes as the program keeps them, of a camera that is gone since: the share of the picture that `bus` takes grows from a tenth to a half, in two pieces each.
+fn an_hour_of_buses(events: &Path) {
+    let store = rusqlite::Connection::open(events).unwrap();
+    store.busy_timeout(PATIENCE).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_secs() / 60).unwrap();
+    let (looks, minutes) = (60.0, 120);
+    for back in 1..=minutes {
+        let share = looks * (0.5 - 0.4 * f64::from(back) / f64::from(minutes));
+        for (label, share, pieces) in [("", 0.0, 0.0), ("bus", share, 2.0 * looks)] {
+            let row = ("yard", label, now - i64::from(back), looks as i64, share, pieces);
+            store.execute("INSERT INTO minutes VALUES (?, ?, ?, ?, ?, ?)", row).unwrap();
+        }
+    }
+}
+
+#[test]
+fn how_much_there_was_of_what_is_plotted() {
+    let Some(browser) = Browser::start(DESKTOP) else { return };
+    let history = "[history]\nfolder = 'history'\n";
+    let Some((_server, mut watch, url)) = gate("", "", history) else { return };
+    watch.until("something enters", |line| line["type"] == "presence");
+    an_hour_of_buses(&watch.path("history/events.db"));
+    browser.open(&format!("{url}#/events?label=bus"));
+    // Of each plot: its line's points from left to right, in pixels, and what stands below it.
+    let plots = "const plots = [...document.querySelectorAll('#plots figure')].map((figure) => ({\
+                   line: figure.querySelector('path.series')?.getAttribute('d') ?? '',\
+                   below: figure.querySelector('.legend').textContent }));\
+                 return plots.length === 2 && plots.every(({ line }) => line) && plots";
+    let plots = browser.until("two plots", plots);
+    shot(&browser, "plots");
+    let points = |index: usize| -> Vec<(f64, f64)> {
+        let line = plots[index]["line"].as_str().unwrap().replace("h.01", "");
+        let pairs = line.split(['M', 'L']).filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| pair.split_once(' ').unwrap());
+        pairs.map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap())).collect()
+    };
+    let (share, pieces) = (points(0), points(1));
+    assert!(share.len() >= 3 && share.len() == pieces.len(), "{plots}");
+    assert!(share.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1), "it grows, in time and upwards: {share:?}");
+    let (first, last) = (pieces[0].1, pieces[pieces.len() - 1].1);
+    assert!((first - last).abs() < 0.2, "always as many: {pieces:?}");
+    let below = |index: usize| plots[index]["below"].as_str().unwrap();
+    let said: f64 = below(0).strip_prefix("yard: bus ").unwrap().strip_suffix(" %").unwrap().parse().unwrap();
+    assert!((40.0..=50.0).contains(&said), "what is latest, over some minutes: {}", below(0));
+    assert_eq!(below(1), "yard: bus 2.0");
+    assert_eq!(complaints(&browser), [""; 0]);
+    watch.stop();
+}

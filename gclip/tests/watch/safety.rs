@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::Browser;
-use super::harness::{PATIENCE, Watch, camera, certificate, config};
+use super::harness::{PATIENCE, Watch, camera, config};
+use gclip_testing::certificate;
 use gclip_testing::rtsp::{Server, free_port};
 
 fn nobody() -> String {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Passwords of cameras and brokers turn up nowhere.
 
-use super::harness::{Watch, camera, certificate, config};
+use super::harness::{Watch, camera, config};
 use super::metrics::scrape;
+use gclip_testing::certificate;
 use gclip_testing::rtsp::{Server, free_port};
 
 /// What a camera is told to be must not make the program's own words unreadable.

@@ -88,28 +88,30 @@ impl Written<'_> {
     /// Keys of another type of output are a mistake.
     fn only_means_something(&self) -> Result<(), Mistake> {
         let own = self.own;
-        let of_nats = own.servers.as_ref().map(|servers| (Kind::Nats, "servers", servers.span()));
-        let texts: [(Kind, &str, Found); 12] = [
-            (Kind::File, "path", own.path.as_ref()),
-            (Kind::Mqtt, "broker", own.broker.as_ref()),
-            (Kind::Mqtt, "topic", own.topic.as_ref()),
-            (if own.kind == Kind::Nats { Kind::Nats } else { Kind::Mqtt }, "ca", own.ca.as_ref()),
-            (Kind::Mqtt, "availability", own.availability.as_ref()),
-            (Kind::Mqtt, "discovery", own.discovery.as_ref()),
-            (Kind::Nats, "credentials", own.credentials.as_ref()),
-            (Kind::Nats, "nkey", own.nkey.as_ref()),
-            (Kind::Nats, "stream", own.stream.as_ref()),
-            (Kind::Webhook, "url", own.url.as_ref()),
-            (Kind::Webhook, "secret", own.secret.as_ref()),
-            (Kind::Webhook, "authorization", own.authorization.as_ref()),
+        let of_nats = own.servers.as_ref().map(|servers| (&[Kind::Nats][..], "servers", servers.span()));
+        let texts: [(&[Kind], &str, Found); 12] = [
+            (&[Kind::File], "path", own.path.as_ref()),
+            (&[Kind::Mqtt], "broker", own.broker.as_ref()),
+            (&[Kind::Mqtt], "topic", own.topic.as_ref()),
+            (&[Kind::Mqtt, Kind::Nats], "ca", own.ca.as_ref()),
+            (&[Kind::Mqtt], "availability", own.availability.as_ref()),
+            (&[Kind::Mqtt], "discovery", own.discovery.as_ref()),
+            (&[Kind::Nats], "credentials", own.credentials.as_ref()),
+            (&[Kind::Nats], "nkey", own.nkey.as_ref()),
+            (&[Kind::Nats], "stream", own.stream.as_ref()),
+            (&[Kind::Webhook], "url", own.url.as_ref()),
+            (&[Kind::Webhook], "secret", own.secret.as_ref()),
+            (&[Kind::Webhook], "authorization", own.authorization.as_ref()),
         ];
-        let flags = own.retain_presence.as_ref().map(|flag| (Kind::Mqtt, "retain-presence", flag.span()));
-        let texts = texts.into_iter().filter_map(|(kind, key, text)| Some((kind, key, text?.span())));
-        match texts.chain(flags).chain(of_nats).find(|(kind, ..)| *kind != own.kind) {
+        let flags =
+            own.retain_presence.as_ref().map(|flag| (&[Kind::Mqtt][..], "retain-presence", flag.span()));
+        let texts = texts.into_iter().filter_map(|(kinds, key, text)| Some((kinds, key, text?.span())));
+        match texts.chain(flags).chain(of_nats).find(|(kinds, ..)| !kinds.contains(&own.kind)) {
             None => Ok(()),
-            Some((kind, key, span)) => {
-                let kind = format!("{kind:?}").to_lowercase();
-                let what = format!("it only means something with type = \"{kind}\"");
+            Some((kinds, key, span)) => {
+                let kinds = kinds.iter().map(|kind| format!("\"{}\"", format!("{kind:?}").to_lowercase()));
+                let kinds = kinds.collect::<Vec<_>>().join(" or ");
+                let what = format!("it only means something with type = {kinds}");
                 Err(Mistake::new(span, self.key(key), what))
             }
         }

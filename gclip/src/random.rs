@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What nobody else may guess or have.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 
-pub fn bytes() -> Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok().context("the system gives no random numbers")?;
+/// # Errors
+/// The system gives no random numbers; so do the others.
+pub fn bytes<const COUNT: usize>() -> Result<[u8; COUNT]> {
+    let mut bytes = [0; COUNT];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
     Ok(bytes)
+}
+
+/// 24 digits.
+pub fn hex() -> Result<String> {
+    Ok(bytes::<12>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A random UUID (RFC 4122, version 4).
