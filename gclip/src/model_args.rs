@@ -200,6 +200,7 @@ impl LookArgs {
             unknown_margin: within("unknown-margin", self.unknown_margin, 0.0, 2.0)?,
             logit_scale: self.logit_scale,
             min_area: share("min-area", self.min_area)?,
+            histograms: false,
             mask_size: gstgclip::model::MaskSize::Frame,
         };
         if !(self.logit_scale.is_finite() && self.logit_scale > 0.0) {

@@ -53,7 +53,7 @@ use tch::Kind;
 
 pub use anomaly::{Anomalies, AnomalyMap, AnomalyScore, Suspect};
 pub use config::Architecture;
-pub use decode::{Anomaly, DecodeOptions, Ids, MaskSize, Region, Segmentation, Tag};
+pub use decode::{Anomaly, DecodeOptions, Histogram, Ids, MaskSize, Region, Segmentation, Tag};
 pub use device::{DeviceChoice, PrecisionChoice};
 pub use exemplars::{ExemplarOptions, ExemplarScore, Exemplars};
 pub use gate::{Absent, Evidence, Gate};

@@ -12,11 +12,13 @@
 //! | `x` `y` `w` `h` | `gdouble` | the rectangle of the frame that the mask covers |
 //! | `regions` | `GstValueArray` | one `GstStructure` named `region` for each class that is present |
 //! | `tags` | `GstValueArray` | only when asked for: one `GstStructure` named `tag` for each class |
+//! | `histograms` | `GstValueArray` | only when asked for: one `GstStructure` named `histogram` for each class that wins a pixel |
 //! | `anomalies` | `GstValueArray` | only when asked for: one `GstStructure` named `anomaly` for each thing |
 //!
 //! Fields of a `region`: `value` (`guint`, as in the mask), `label` (`gchararray`), `score` (`gdouble`, 0..1),
 //! `area` (`gdouble`, share of the frame) and its box `x` `y` `w` `h` (`gdouble`). Of a `tag`: `label` and `score`, how sure it
-//! is that the picture shows the class at all. Of an `anomaly`: `label`, `score` (`gdouble`, 0..1, how damaged the thing looks in the
+//! is that the picture shows the class at all. Of a `histogram`: `label` and `pixels` (`GstValueArray` of `guint`), how many pixels of
+//! the mask the class wins with a score in each of as many equal parts of 0 to 1, those below its threshold too. Of an `anomaly`: `label`, `score` (`gdouble`, 0..1, how damaged the thing looks in the
 //! picture) and `map` (`GstBuffer`, GRAY8 with its own `GstVideoMeta`, a value a patch, 0 to 255, over the rectangle of the mask).
 //!
 //! Versions: a field is never removed or given another meaning, a new one raises `version`. So a reader of version 1
@@ -84,6 +86,14 @@ pub struct Tag {
     pub score: f64,
 }
 
+/// How the scores of the pixels that a class wins are distributed: the structure `histogram` inside the field `histograms`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Histogram {
+    pub label: String,
+    /// By score, in as many equal parts of 0..1; those below the threshold too.
+    pub pixels: Vec<u32>,
+}
+
 /// How damaged a thing looks: the structure `anomaly` inside the field `anomalies`.
 #[derive(Clone, Debug)]
 pub struct Anomaly {
@@ -129,6 +139,8 @@ pub struct Masks {
     pub regions: Vec<Region>,
     /// Every class; empty where tag scores were not asked for.
     pub tags: Vec<Tag>,
+    /// Every class that wins a pixel; empty where they were not asked for.
+    pub histograms: Vec<Histogram>,
     /// Every thing that is looked at for damage.
     pub anomalies: Vec<Anomaly>,
 }
@@ -145,7 +157,7 @@ pub fn register() {
 }
 
 impl Masks {
-    /// Masks of the whole frame that carries them, without tags.
+    /// Masks of the whole frame that carries them, without what has to be asked for.
     pub fn new(generation: u64, mask: gst::Buffer, regions: Vec<Region>) -> Masks {
         Masks {
             generation,
@@ -154,6 +166,7 @@ impl Masks {
             rect: Rect::FULL,
             regions,
             tags: Vec::new(),
+            histograms: Vec::new(),
             anomalies: Vec::new(),
         }
     }

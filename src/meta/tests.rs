@@ -67,6 +67,18 @@ fn the_structure_is_the_public_contract() {
 }
 
 #[test]
+fn histograms_are_there_only_when_there_are_some() {
+    init();
+    let histograms = vec![Histogram { label: "道路".into(), pixels: vec![0, 7, u32::MAX] }];
+    let counted = Masks { histograms: histograms.clone(), ..masks() };
+    let mut buffer = gst::Buffer::new();
+    counted.attach(buffer.get_mut().unwrap());
+    assert_eq!(Masks::from_buffer(&buffer).unwrap().histograms, histograms);
+    masks().attach(buffer.get_mut().unwrap());
+    assert!(Masks::from_buffer(&buffer).unwrap().histograms.is_empty());
+}
+
+#[test]
 fn tags_are_there_only_when_there_are_some() {
     init();
     let tag = |label: &str, score| Tag { label: label.into(), score };

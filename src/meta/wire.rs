@@ -5,10 +5,11 @@ use glib::value::FromValue;
 use gst::prelude::*;
 
 use super::view::MaskLayout;
-use super::{Anomaly, Masks, Rect, Region, Tag, VERSION};
+use super::{Anomaly, Histogram, Masks, Rect, Region, Tag, VERSION};
 
 const REGION: &str = "region";
 const TAG: &str = "tag";
+const HISTOGRAM: &str = "histogram";
 const ANOMALY: &str = "anomaly";
 
 pub fn write(masks: &Masks, structure: &mut gst::StructureRef) {
@@ -24,6 +25,10 @@ pub fn write(masks: &Masks, structure: &mut gst::StructureRef) {
         .set("regions", gst::Array::from_values(masks.regions.iter().map(|r| region(r).to_send_value())));
     if !masks.tags.is_empty() {
         structure.set("tags", gst::Array::from_values(masks.tags.iter().map(|t| tag(t).to_send_value())));
+    }
+    if !masks.histograms.is_empty() {
+        let histograms = masks.histograms.iter().map(|h| histogram(h).to_send_value());
+        structure.set("histograms", gst::Array::from_values(histograms));
     }
     if !masks.anomalies.is_empty() {
         let anomalies = masks.anomalies.iter().map(|a| anomaly(a).to_send_value());
@@ -48,6 +53,14 @@ pub fn region(region: &Region) -> gst::Structure {
 /// As in the field `tags`.
 pub fn tag(tag: &Tag) -> gst::Structure {
     gst::Structure::builder(TAG).field("label", tag.label.as_str()).field("score", tag.score).build()
+}
+
+fn histogram(histogram: &Histogram) -> gst::Structure {
+    let pixels = gst::Array::from_values(histogram.pixels.iter().map(|pixels| pixels.to_send_value()));
+    gst::Structure::builder(HISTOGRAM)
+        .field("label", histogram.label.as_str())
+        .field("pixels", pixels)
+        .build()
 }
 
 /// As in the field `anomalies`.
@@ -78,6 +91,10 @@ pub fn read(structure: &gst::StructureRef) -> Option<Masks> {
             Ok(tags) => tags.as_slice().iter().map(read_tag).collect::<Option<_>>()?,
             Err(_) => Vec::new(),
         },
+        histograms: match structure.get::<gst::ArrayRef>("histograms") {
+            Ok(histograms) => histograms.as_slice().iter().map(read_histogram).collect::<Option<_>>()?,
+            Err(_) => Vec::new(),
+        },
         anomalies: match structure.get::<gst::ArrayRef>("anomalies") {
             Ok(anomalies) => anomalies.as_slice().iter().map(read_anomaly).collect::<Option<_>>()?,
             Err(_) => Vec::new(),
@@ -103,6 +120,13 @@ fn read_region(value: &glib::SendValue) -> Option<Region> {
 fn read_tag(value: &glib::SendValue) -> Option<Tag> {
     let structure = value.get::<gst::Structure>().ok().filter(|s| s.has_name(TAG))?;
     Some(Tag { label: field(&structure, "label")?, score: finite(&structure, "score")? })
+}
+
+fn read_histogram(value: &glib::SendValue) -> Option<Histogram> {
+    let structure = value.get::<gst::Structure>().ok().filter(|s| s.has_name(HISTOGRAM))?;
+    let pixels = structure.get::<gst::ArrayRef>("pixels").ok()?;
+    let pixels = pixels.as_slice().iter().map(|pixels| pixels.get().ok()).collect::<Option<_>>()?;
+    Some(Histogram { label: field(&structure, "label")?, pixels })
 }
 
 fn read_anomaly(value: &glib::SendValue) -> Option<Anomaly> {

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::CAT;
 use super::MetaFlags;
 use crate::frame;
-use crate::meta::{self, Anomaly, Masks, Rect, Region, Tag};
+use crate::meta::{self, Anomaly, Histogram, Masks, Rect, Region, Tag};
 use crate::model::Segmentation;
 
 /// The masks of the very frame that the model looked at, of the part of it that is shown: left, top, width and
@@ -35,7 +35,12 @@ pub fn masks_of(segmentation: &Arc<Segmentation>, generation: u64, shown: [f64; 
         Ok(Anomaly { label: anomaly.label.clone(), score: anomaly.map.score, map })
     };
     let anomalies = segmentation.anomalies.iter().map(anomaly).collect::<Result<_>>()?;
-    Ok(Masks { tags: segmentation.tags.iter().map(tag).collect(), anomalies, ..masks })
+    let histogram = |histogram: &crate::model::Histogram| Histogram {
+        label: histogram.label.clone(),
+        pixels: histogram.pixels.to_vec(),
+    };
+    let histograms = segmentation.histograms.iter().map(histogram).collect();
+    Ok(Masks { tags: segmentation.tags.iter().map(tag).collect(), histograms, anomalies, ..masks })
 }
 
 /// Puts the masks on a frame of this width and height, in the forms that are asked for.

@@ -257,6 +257,12 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(policy.infer.tags)
             .mutable_playing()
             .build(),
+        glib::ParamSpecBoolean::builder("score-histograms")
+            .nick("Score histograms")
+            .blurb("Also count the pixels that each class wins by their score, those below its threshold too")
+            .default_value(policy.infer.decode.histograms)
+            .mutable_playing()
+            .build(),
         glib::ParamSpecUInt::builder("anomaly-baseline")
             .nick("Anomaly baseline")
             .blurb("Masks of the stream that say what is usual in it; scores tell how far from that; 0 = off")

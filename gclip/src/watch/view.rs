@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use gst::prelude::*;
-use gstgclip::meta::{MaskRow, Masks, Tag};
+use gstgclip::meta::{Histogram, MaskRow, Masks, Tag};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
@@ -18,6 +18,10 @@ use super::drawn;
 
 /// No more pictures than this, whatever the camera sends.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// Scores are counted for so long after somebody has waited for a picture: who looks asks for the next one.
+const COUNTED: Duration = Duration::from_secs(5);
+/// The property of gclipsegment that has them counted.
+const HISTOGRAMS: &str = "score-histograms";
 
 /// A picture with its masks. It is encoded once, however many look at it.
 pub struct View {
@@ -53,6 +57,9 @@ struct MaskData {
     /// How sure it is that the picture shows each class at all, where that is computed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<Tag>,
+    /// Pixels of the mask that each class wins, by score from 0 to 1; there soon after somebody begins to look.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    histograms: Vec<Histogram>,
 }
 
 #[derive(Serialize)]
@@ -69,18 +76,22 @@ pub struct Viewfinder {
     newest: watch::Sender<Option<Arc<View>>>,
     /// When a picture was last taken, and how many have been.
     taken: Mutex<(Option<Instant>, u64)>,
+    /// When somebody was last seen to wait, while scores are counted.
+    looked_at: Mutex<Option<Instant>>,
 }
 
 impl Default for Viewfinder {
     fn default() -> Viewfinder {
-        Viewfinder { newest: watch::Sender::new(None), taken: Mutex::default() }
+        Viewfinder { newest: watch::Sender::new(None), taken: Mutex::default(), looked_at: Mutex::default() }
     }
 }
 
 impl Viewfinder {
     /// A frame has come, on its streaming thread.
     pub fn offer(&self, pad: &gst::Pad, buffer: &gst::Buffer, masks: Option<&Masks>) {
-        if self.newest.receiver_count() == 0 {
+        let is_looked_at = self.newest.receiver_count() > 0;
+        self.count_scores(pad, is_looked_at);
+        if !is_looked_at {
             if self.newest.borrow().is_some() {
                 self.newest.send_replace(None);
             }
@@ -104,6 +115,23 @@ impl Viewfinder {
             json: Once::new(),
         };
         self.newest.send_replace(Some(Arc::new(view)));
+    }
+
+    /// Has the element of the pad count scores as long as somebody looks.
+    fn count_scores(&self, pad: &gst::Pad, is_looked_at: bool) {
+        let mut looked_at = self.looked_at.lock();
+        if is_looked_at {
+            *looked_at = Some(Instant::now());
+        }
+        let Some(latest) = *looked_at else { return };
+        let wanted = latest.elapsed() < COUNTED;
+        let element = pad.parent_element().filter(|element| element.has_property(HISTOGRAMS));
+        if let Some(element) = element.filter(|element| element.property::<bool>(HISTOGRAMS) != wanted) {
+            element.set_property(HISTOGRAMS, wanted);
+        }
+        if !wanted {
+            *looked_at = None;
+        }
     }
 
     /// The first picture that is newer than one of this number; waits for it.
@@ -173,6 +201,7 @@ impl View {
             ids: BASE64_STANDARD.encode(ids(masks)?),
             regions: regions.collect(),
             tags: masks.tags.clone(),
+            histograms: masks.histograms.clone(),
         }))
     }
 }

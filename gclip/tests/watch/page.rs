@@ -314,7 +314,9 @@ fn a_class_can_be_asked_to_be_surer() {
     };
     // How sure it was lately is drawn above the slider.
     let drawn = "const canvas = document.querySelector('#regions [data-label=sky] canvas');\
-                 const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height - 2);\
+                 const context = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d');\
+                 context.drawImage(canvas, 0, 0);\
+                 const { data } = context.getImageData(0, 0, canvas.width, canvas.height - 2);\
                  return data.some((part) => part)";
     browser.until("its scores are drawn", drawn);
     let slide = |label: &str, to: f64| {
@@ -327,6 +329,14 @@ fn a_class_can_be_asked_to_be_surer() {
     slide("sky", 0.1);
     browser.find("#apply").click();
     until_regions(&browser, &["road", "sky", "tree"]);
+    // What the threshold takes away is counted all the same, by its score.
+    let counted = "return fetch('/api/cameras/gate/view?after=0').then((answer) => answer.json()).then(({ masks }) => {\
+                     const car = masks?.histograms?.find(({ label }) => label === 'car');\
+                     return car && !masks.regions.some(({ label }) => label === 'car') && car.pixels })";
+    let counted = browser.until("pixels of cars are counted", counted);
+    let pixels: Vec<u64> =
+        counted.as_array().unwrap().iter().map(|pixels| pixels.as_u64().unwrap()).collect();
+    assert!(pixels.len() == 25 && pixels.iter().filter(|&&pixels| pixels > 0).count() > 3, "{pixels:?}");
     assert_eq!(in_force("prompt-thresholds"), "car=1, sky=0.1");
     shot(&browser, "classes");
     // A class that is not looked for any more has no threshold either.

@@ -2,7 +2,7 @@
 //! Masks of many pictures at once, where the logits are on a GPU.
 //!
 //! Everything up to the mask's values and the extent of each class happens on the device, and all of it comes back in
-//! one copy: a byte or two a pixel and 24 bytes a class, for every picture of the batch. Pictures that are decoded by
+//! one copy: a byte or two a pixel, 24 bytes a class and where asked for its histogram, for every picture of the batch. Pictures that are decoded by
 //! the same rules share each step, as a GPU would spend its time on starting small ones else. Queries are upsampled some at
 //! a time, so that thousands of them, or masks of any size, take no more memory than a few.
 //!
@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail};
 use tch::{Kind, Tensor};
 
 use super::doubt::{least_cosine, least_margin, least_probabilities};
-use super::regions::{Extent, ids_of, segmentation};
+use super::regions::{Bins, Extent, histograms, ids_of, segmentation};
 use super::winner::VALUES_AT_A_TIME;
-use super::{DecodeOptions, Ids, Segmentation};
+use super::{DecodeOptions, Histogram, Ids, Segmentation};
 use crate::constants::constant;
 use crate::cuda::Download;
 use crate::vocabulary::Vocabulary;
@@ -49,9 +49,10 @@ impl Job<'_> {
                 unknown_margin,
                 logit_scale,
                 min_area,
+                histograms,
                 mask_size: _,
             } = *job.options;
-            ((threshold, unknown_cosine, unknown_margin), logit_scale, min_area, job.size)
+            ((threshold, unknown_cosine, unknown_margin), logit_scale, min_area, histograms, job.size)
         };
         rules(self) == rules(other)
             && self.logits.size() == other.logits.size()
@@ -209,7 +210,7 @@ fn upsampled(some: &Tensor, size: [i64; 2]) -> Result<Tensor> {
     }
 }
 
-/// Bytes: the masks of all pictures, then the extents of all classes of all pictures.
+/// Bytes: the masks of all pictures, then the extents of all classes of all pictures, then their histograms, where asked for.
 fn decide(jobs: &[Job]) -> Result<Tensor> {
     let Job { vocabulary, options, size, logits } = &jobs[0];
     let (b, device) = (jobs.len() as i64, logits.device());
@@ -240,6 +241,10 @@ fn decide(jobs: &[Job]) -> Result<Tensor> {
         values = values_of(&kept)?.f_masked_fill(&kept.value.f_eq(f64::NEG_INFINITY)?, 0)?;
         (best, without) = (kept, Some(small));
     }
+    let bins = match options.histograms {
+        true => Some(bins(&values, &probability, classes as i64)?), // [B, 1 + C, BINS]
+        false => None,
+    };
     // What each limit takes is found before any has taken something.
     let mut unsure = Vec::new();
     if vocabulary.thresholds.iter().any(Option::is_some) {
@@ -264,8 +269,11 @@ fn decide(jobs: &[Job]) -> Result<Tensor> {
     let extents = extents(&values, &probability, classes as i64)?; // [B, 1 + C, 6]
     let masks = values.f_to_kind(bytes_kind)?.f_contiguous()?.f_view([b * height * width])?;
     let masks = masks.f_view_dtype(Kind::Uint8)?;
-    let extents = extents.f_contiguous()?.f_view([-1])?.f_view_dtype(Kind::Uint8)?;
-    Ok(Tensor::f_cat(&[masks, extents], 0)?)
+    let mut parts = vec![masks];
+    for words in [Some(extents), bins].into_iter().flatten() {
+        parts.push(words.f_contiguous()?.f_view([-1])?.f_view_dtype(Kind::Uint8)?);
+    }
+    Ok(Tensor::f_cat(&parts, 0)?)
 }
 
 /// Zero for each query of the background and of classes that win more than `min_area` of the foreground in `values`,
@@ -310,9 +318,21 @@ fn extents(values: &Tensor, probability: &Tensor, classes: i64) -> Result<Tensor
     Ok(Tensor::f_cat(&parts, 1)?)
 }
 
+/// Pixels by their value in `values` and their probability, both `[B, H, W]`, as `[B, 1 + C, BINS]` i32.
+fn bins(values: &Tensor, probability: &Tensor, classes: i64) -> Result<Tensor> {
+    let (b, height, width) = values.size3()?;
+    let bins = Histogram::BINS as i64;
+    let bin = probability.f_mul_scalar(bins)?.f_to_kind(Kind::Int64)?.f_clamp(0, bins - 1)?; // a NaN too
+    let index =
+        values.f_to_kind(Kind::Int64)?.f_mul_scalar(bins)?.f_add(&bin)?.f_view([b, height * width])?;
+    let one = Tensor::f_ones(index.size(), (Kind::Int, values.device()))?;
+    let none = Tensor::f_zeros([b, (1 + classes) * bins], (Kind::Int, values.device()))?;
+    Ok(none.f_scatter_add(1, &index, &one)?.f_view([b, 1 + classes, bins])?)
+}
+
 /// Takes what [`decide`] made for these jobs off the front of the bytes.
 fn read<'a>(jobs: &[Job], bytes: &'a [u8], answers: &mut Vec<Segmentation>) -> Result<&'a [u8]> {
-    let Job { vocabulary, size, .. } = &jobs[0];
+    let Job { vocabulary, size, options, .. } = &jobs[0];
     let (height, width) = *size;
     let classes = vocabulary.labels.len();
     let value_bytes = match ids_of(classes) {
@@ -320,10 +340,13 @@ fn read<'a>(jobs: &[Job], bytes: &'a [u8], answers: &mut Vec<Segmentation>) -> R
         Ids::U16(_) => 2,
     };
     let (mask_bytes, extent_bytes) = (height * width * value_bytes, (1 + classes) * WORDS * 4);
+    let bin_bytes = if options.histograms { (1 + classes) * Histogram::BINS * 4 } else { 0 };
     let (masks, rest) =
         bytes.split_at_checked(jobs.len() * mask_bytes).context("masks are missing in the copy")?;
     let (extents, rest) =
         rest.split_at_checked(jobs.len() * extent_bytes).context("extents are missing in the copy")?;
+    let (mut bins, rest) =
+        rest.split_at_checked(jobs.len() * bin_bytes).context("histograms are missing in the copy")?;
     for ((job, mask), extents) in jobs.iter().zip(masks.chunks(mask_bytes)).zip(extents.chunks(extent_bytes))
     {
         let ids = match ids_of(classes) {
@@ -335,7 +358,13 @@ fn read<'a>(jobs: &[Job], bytes: &'a [u8], answers: &mut Vec<Segmentation>) -> R
         };
         let (words, _) = extents.as_chunks::<4>();
         let found: Vec<Extent> = words.chunks(WORDS).map(extent).collect::<Result<_>>()?;
-        answers.push(segmentation(job.vocabulary, ids, &found, height, width)?);
+        let (own, others) = bins.split_at_checked(bin_bytes).context("histograms are missing in the copy")?;
+        bins = others;
+        let (words, _) = own.as_chunks::<4>();
+        let (words, _) = words.as_chunks::<{ Histogram::BINS }>();
+        let own: Vec<Bins> = words.iter().map(|words| words.map(u32::from_ne_bytes)).collect();
+        let answer = segmentation(job.vocabulary, ids, &found, height, width)?;
+        answers.push(Segmentation { histograms: histograms(job.vocabulary, &own), ..answer });
     }
     Ok(rest)
 }

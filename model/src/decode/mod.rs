@@ -56,6 +56,8 @@ pub struct DecodeOptions {
     pub logit_scale: f64,
     /// Classes that win less than this share of all foreground pixels are left out.
     pub min_area: f64,
+    /// Also says how the scores of the pixels that each class wins are distributed.
+    pub histograms: bool,
     pub mask_size: MaskSize,
 }
 
@@ -67,6 +69,7 @@ impl Default for DecodeOptions {
             unknown_margin: 0.0,
             logit_scale: 40.0,
             min_area: 0.0,
+            histograms: false,
             mask_size: MaskSize::Model,
         }
     }
@@ -96,6 +99,23 @@ pub struct Region {
     pub h: f64,
 }
 
+/// Pixels that a class wins by their winning probability: those too that a limit takes from it afterwards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histogram {
+    pub value: u32,
+    pub label: String,
+    /// Bin n counts probabilities from n to n + 1 twenty-fifths; the last one 1 too.
+    pub pixels: [u32; Histogram::BINS],
+}
+
+impl Histogram {
+    pub const BINS: usize = 25;
+
+    fn bin(probability: f32) -> usize {
+        ((probability * Self::BINS as f32) as usize).min(Self::BINS - 1)
+    }
+}
+
 /// How sure it is that a class is in a picture at all, whether or not it wins a pixel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tag {
@@ -114,6 +134,8 @@ pub struct Segmentation {
     pub regions: Vec<Region>,
     /// All classes in the order of the prompts; empty unless [`InferOptions::tags`](super::InferOptions) asked for them.
     pub tags: Vec<Tag>,
+    /// Of the classes that win a pixel, in the order of the prompts; empty unless [`DecodeOptions::histograms`] asked for them.
+    pub histograms: Vec<Histogram>,
     /// Of each thing that is looked at for damage.
     pub anomalies: Vec<Anomaly>,
 }
@@ -126,9 +148,10 @@ pub struct Anomaly {
 }
 
 impl Segmentation {
-    /// Without tags.
+    /// Without what has to be asked for.
     pub fn new(width: usize, height: usize, ids: Ids, regions: Vec<Region>) -> Segmentation {
-        Segmentation { width, height, ids, regions, tags: Vec::new(), anomalies: Vec::new() }
+        let (tags, histograms, anomalies) = (Vec::new(), Vec::new(), Vec::new());
+        Segmentation { width, height, ids, regions, tags, histograms, anomalies }
     }
 
     /// Pixels of these mask values become 0.
@@ -257,7 +280,8 @@ pub fn decode_at(
         }
     }
     contest.margins = doubt.asks_for_margins().then_some(&vocabulary.query_value);
-    let tally = contest.rows(&rows, || Tally::new(vocabulary, &doubt), Tally::add, Tally::merge)?;
+    let new = || Tally::new(vocabulary, &doubt, options.histograms);
+    let tally = contest.rows(&rows, new, Tally::add, Tally::merge)?;
     tally.segmentation(height, width)
 }
 

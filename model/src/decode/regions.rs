@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From winning queries, row by row, to mask values and the score, area and box of each class.
+//! From winning queries, row by row, to mask values and the score, area, box and histogram of each class.
 
 use anyhow::{Result, bail};
 
-use super::{Doubt, Ids, NOT_NUMBERS, Region, Segmentation};
+use super::{Doubt, Histogram, Ids, NOT_NUMBERS, Region, Segmentation};
 use crate::vocabulary::Vocabulary;
 
 /// Values up to this fit one byte a pixel.
@@ -64,19 +64,26 @@ pub struct Tally<'a> {
     doubt: &'a Doubt,
     ids: Ids,
     found: Vec<Extent>,
+    /// By mask value; empty where nobody asked.
+    bins: Vec<Bins>,
     /// Mask values of the row at hand.
     values: Vec<u32>,
 }
 
+/// Pixels of one mask value by their probability.
+pub type Bins = [u32; Histogram::BINS];
+
 impl<'a> Tally<'a> {
     /// Pixels that are in doubt become 0.
-    pub fn new(vocabulary: &'a Vocabulary, doubt: &'a Doubt) -> Self {
+    pub fn new(vocabulary: &'a Vocabulary, doubt: &'a Doubt, histograms: bool) -> Self {
         let classes = vocabulary.labels.len();
+        let values = if histograms { classes + 1 } else { 0 };
         Tally {
             vocabulary,
             doubt,
             ids: ids_of(classes),
             found: vec![Extent::default(); classes + 1],
+            bins: vec![[0; Histogram::BINS]; values],
             values: Vec::new(),
         }
     }
@@ -85,6 +92,11 @@ impl<'a> Tally<'a> {
     pub fn add(&mut self, row: &Row) {
         self.values.clear();
         self.values.extend(row.query.iter().map(|&query| self.vocabulary.query_value[query as usize]));
+        if !self.bins.is_empty() {
+            for (&value, &probability) in self.values.iter().zip(row.probability) {
+                self.bins[value as usize][Histogram::bin(probability)] += 1;
+            }
+        }
         self.doubt.take_away(row.probability, row.best, row.margin, &mut self.values);
         match &mut self.ids {
             Ids::U8(ids) => ids.extend(self.values.iter().map(|&value| value as u8)),
@@ -110,17 +122,29 @@ impl<'a> Tally<'a> {
         for (extent, more) in self.found.iter_mut().zip(below.found) {
             extent.merge(&more);
         }
+        for (bins, more) in self.bins.iter_mut().zip(below.bins) {
+            bins.iter_mut().zip(more).for_each(|(pixels, more)| *pixels += more);
+        }
         self
     }
 
     pub fn segmentation(self, height: usize, width: usize) -> Result<Segmentation> {
-        segmentation(self.vocabulary, self.ids, &self.found, height, width)
+        let histograms = histograms(self.vocabulary, &self.bins);
+        let answer = segmentation(self.vocabulary, self.ids, &self.found, height, width)?;
+        Ok(Segmentation { histograms, ..answer })
     }
 }
 
 /// No mask values yet, in the width that so many classes need.
 pub fn ids_of(classes: usize) -> Ids {
     if classes <= BYTE_CLASSES { Ids::U8(Vec::new()) } else { Ids::U16(Vec::new()) }
+}
+
+/// Of the classes that win a pixel, by mask value from 0, that of the background.
+pub fn histograms(vocabulary: &Vocabulary, bins: &[Bins]) -> Vec<Histogram> {
+    let all = (1u32..).zip(&vocabulary.labels).zip(bins.iter().skip(1));
+    let some = all.filter(|(_, pixels)| pixels.iter().any(|&pixels| pixels > 0));
+    some.map(|((value, label), &pixels)| Histogram { value, label: label.clone(), pixels }).collect()
 }
 
 /// A mask and the extents of its values, from 0, with the names of the classes.

@@ -191,6 +191,34 @@ fn both_ways_give_the_plain_answer() {
 }
 
 #[test]
+fn histograms_count_what_a_threshold_takes_too() {
+    let vocabulary = vocabulary(&["a", "b", "c"], &[1, 2, 0, 3]);
+    // Between two queries that are alone the winner has 1 / (1 + exp(-40 d)): 0.5 at 0, 0.731 at 1/40, 1 far away.
+    let near = 1.0 / 40.0;
+    let low = -9.0;
+    let logits = logits(
+        &[&[0.0, near, 1.0, 0.0, 0.0], &[0.0, 0.0, 0.0, near, low], &[low, low, low, low, 1.0], &[low; 5]],
+        1,
+        5,
+    );
+    let asked = DecodeOptions { threshold: 0.9, histograms: true, ..options() };
+    let out = decode(&logits, &vocabulary, &asked, (1, 5), (1, 5)).unwrap();
+    assert_eq!(ids(&out), [0, 0, 1, 0, 0]);
+    let found: Vec<_> = out
+        .histograms
+        .iter()
+        .map(|one| {
+            let bins = one.pixels.iter().enumerate().filter(|(_, pixels)| **pixels > 0);
+            (one.value, one.label.as_str(), bins.map(|(bin, pixels)| (bin, *pixels)).collect::<Vec<_>>())
+        })
+        .collect();
+    // 0.5, 0.731 and 1 twenty-fifths; what the background wins is no class's, and `c` wins nothing.
+    assert_eq!(found, [(1, "a", vec![(12, 1), (18, 1), (24, 1)]), (2, "b", vec![(18, 1)])]);
+    let out = decode(&logits, &vocabulary, &options(), (1, 5), (1, 5)).unwrap();
+    assert_eq!(out.histograms, []);
+}
+
+#[test]
 fn many_classes_need_two_bytes() {
     let query_value: Vec<u32> = (1..=300).collect();
     let labels: Vec<String> = query_value.iter().map(u32::to_string).collect();
@@ -225,6 +253,7 @@ fn many_pictures_at_once_are_decoded_as_one_by_one() {
     let roomy = DecodeOptions { min_area: 0.2, ..options() };
     let greedy = DecodeOptions { min_area: 0.6, threshold: 0.2, ..options() };
     let doubting = DecodeOptions { unknown_cosine: 0.15, unknown_margin: 0.01, min_area: 0.2, ..options() };
+    let counting = DecodeOptions { histograms: true, threshold: 0.3, ..options() };
     let choosy = Vocabulary { thresholds: vec![Some(0.6), None, Some(0.0)], ..few.clone() };
     let only = vocabulary(&["a", "b", "c"], &[1, 2, 3]);
     let cases = [
@@ -240,6 +269,9 @@ fn many_pictures_at_once_are_decoded_as_one_by_one() {
         (&few, &strict, (48, 64)),
         (&few, &doubting, (48, 64)),
         (&many, &doubting, (48, 64)),
+        (&few, &counting, (48, 64)),
+        (&few, &counting, (48, 64)),
+        (&many, &counting, (48, 64)),
         (&choosy, &strict, (48, 64)),
         (&choosy, &plain, (48, 64)),
         (&many, &plain, (12, 16)),
@@ -268,6 +300,19 @@ fn many_pictures_at_once_are_decoded_as_one_by_one() {
         let differ = ids(answer).iter().zip(ids(&alone)).filter(|(a, b)| **a != *b).count();
         // where two classes are within rounding of each other, either may win
         assert!(differ * 500 <= job.size.0 * job.size.1, "picture {number}: {differ} pixels differ");
+        let pixels = |answer: &Segmentation| -> Vec<(u32, u32)> {
+            answer.histograms.iter().map(|one| (one.value, one.pixels.iter().sum())).collect()
+        };
+        assert_eq!(answer.histograms.is_empty(), !job.options.histograms);
+        assert!(pixels(answer).len().abs_diff(pixels(&alone).len()) < 2);
+        let moved: u32 = (answer.histograms.iter())
+            .filter_map(|one| Some((one, alone.histograms.iter().find(|other| other.value == one.value)?)))
+            .flat_map(|(one, other)| one.pixels.iter().zip(&other.pixels).map(|(a, b)| a.abs_diff(*b)))
+            .sum();
+        assert!(
+            moved as usize * 100 <= job.size.0 * job.size.1,
+            "picture {number}: {moved} pixels in other bins"
+        );
         for region in &alone.regions {
             let found = answer.regions.iter().find(|found| found.value == region.value);
             let Some(found) = found else { panic!("picture {number} lacks {region:?}") };

@@ -6,7 +6,7 @@ import { colour } from "/masks.js";
 import { style } from "/stage.js";
 import { TEXT } from "/text.js";
 
-const BINS = 25;
+const BINS = 25; // that the program counts in
 const PICTURES = 100; // that a histogram looks back
 
 let rows = new Map(); // by label: what its scores were lately
@@ -21,9 +21,10 @@ export function clear() {
  * Shows what is there of each label, by a picture that `isNew` or was there before. `limits`: least scores by label, or null where they
  * cannot be set; `changed` is called with a label and a new one. `redraw` draws the masks anew.
  */
-export function show(labels, { regions, tags = [] }, { limits, isNew }, { changed, redraw }) {
+export function show(labels, { regions, tags = [], histograms = [] }, { limits, isNew }, { changed, redraw }) {
   const found = new Map(regions.map((region) => [region.label, region]));
   const tagged = new Map(tags.map((tag) => [tag.label, tag.score]));
+  const counted = new Map(histograms.map(({ label, pixels }) => [label, pixels]));
   const entries = labels.map((label, index) => ({ label, value: index + 1 }));
   keep(byId("regions"), entries, ({ label }) => label, (entry) => add(entry, limits !== null, { changed, redraw }), (item, { label }) => {
     const region = found.get(label);
@@ -35,7 +36,8 @@ export function show(labels, { regions, tags = [] }, { limits, isNew }, { change
     const slider = item.querySelector("[type=range]");
     if (document.activeElement !== slider || Number(slider.value) === row.limit) slider.value = row.limit;
     item.querySelector("output").textContent = row.limit ? row.limit.toFixed(2) : TEXT.noLimit;
-    if (isNew) row.past.push(region ? [region.score, region.area] : [0, 0]);
+    // As long as nothing is counted there is none of any class.
+    if (isNew && histograms.length) row.past.push(counted.get(label) ?? []);
     if (row.past.length > PICTURES) row.past.shift();
     draw(row, tagged.get(label));
   });
@@ -63,11 +65,10 @@ function add({ label, value }, isLimited, { changed, redraw }) {
   return item;
 }
 
-/** Pixels won by the score with which they were, of the latest pictures; a line where the picture's own tag score is. */
+/** Pixels won by their score, of the latest pictures, those too that the slider takes away; a line where the picture's own tag score is. */
 function draw({ ink, past, limit, canvas }, tag) {
-  const bins = new Array(BINS).fill(0);
-  for (const [score, area] of past) bins[Math.min(BINS - 1, Math.floor(score * BINS))] += area;
-  const most = Math.max(...bins, 1e-9);
+  const bins = Array.from({ length: BINS }, (_, index) => past.reduce((sum, pixels) => sum + (pixels[index] ?? 0), 0));
+  const most = Math.max(...bins, 1);
   const context = canvas.getContext("2d");
   const { width, height } = canvas;
   context.clearRect(0, 0, width, height);

@@ -42,8 +42,8 @@ export async function decode(view) {
   context.drawImage(image, 0, 0);
   const pixels = context.getImageData(0, 0, width, height).data;
   const ids = Uint8Array.from({ length: width * height }, (_, at) => pixels[4 * at]);
-  const { rect, regions, tags } = view.masks;
-  return { picture, masks: { ids, width, height, rect, regions, tags } };
+  const { rect, regions, tags, histograms } = view.masks;
+  return { picture, masks: { ids, width, height, rect, regions, tags, histograms } };
 }
 
 /** The masks as a canvas of their own size. `style`: `hidden` labels, `outline` alone or the area. */

@@ -44,7 +44,7 @@ export const TEXT = {
   noLimit: "any",
   limitOf: (label) => `Least score of ${label}`,
   histogramOf: (label) => `Scores of ${label} lately`,
-  histogram: "Pixels won in the latest 100 pictures, by the score of their region from 0 to 1; a line stands at the tag score, where it is computed. What is below the slider is left out.",
+  histogram: "Pixels won in the latest 100 pictures, by their score from 0 to 1; a line stands at the tag score, where it is computed. What is below the slider is left out.",
   zones: "Zones",
   draw: "Draw a zone",
   add: "Add one in the middle",
