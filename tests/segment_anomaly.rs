@@ -61,6 +61,44 @@ fn every_thing_has_a_map_and_a_score_beside_the_masks() {
 }
 
 #[test]
+fn damage_is_looked_for_in_one_class_alone() {
+    let workshop = Workshop::new();
+    let mut rig = rig(&workshop.model(1), None);
+    rig.element.set_property("anomaly", "bottle");
+    let everywhere = until(&mut rig, 1);
+    let label = everywhere.regions[0].label.clone();
+    rig.element.set_property("anomaly-within", &label);
+    let generation = everywhere.generation;
+    let within = (1..5000)
+        .map(|number| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            next(&mut rig, number)
+        })
+        .find(|masks| masks.generation > generation)
+        .unwrap();
+    let values = |masks: &Masks| -> Vec<u16> {
+        let view = masks.anomalies[0].view().unwrap();
+        view.rows()
+            .flat_map(|row| (0..row.len()).filter_map(move |x| row.get(x)).collect::<Vec<_>>())
+            .collect()
+    };
+    let (before, after) = (values(&everywhere), values(&within));
+    assert!(before.iter().all(|&value| value > 0), "{before:?}");
+    assert!(before.iter().zip(&after).all(|(before, after)| *after == 0 || after == before), "{after:?}");
+    let of_class =
+        within.regions.iter().find(|region| region.label == label).map_or(0.0, |region| region.area);
+    let kept = after.iter().filter(|&&value| value > 0).count() as f64 / after.len() as f64;
+    assert!((kept - of_class).abs() <= 0.3, "{kept} of the patches, {of_class} of the picture");
+    let most = after.iter().copied().max().unwrap();
+    assert!((f64::from(most) / 255.0 - within.anomalies[0].score).abs() < 0.5 / 255.0 + 1e-6);
+    // A class that is not looked for.
+    rig.element.set_property("anomaly-within", "unicorn");
+    let told = rig.warning_text();
+    assert!(told.contains("anomaly-within") && told.contains("unicorn"), "{told}");
+    assert_eq!(rig.stat::<u64>("errors"), 0);
+}
+
+#[test]
 fn what_is_usual_in_a_stream_is_no_anomaly() {
     let workshop = Workshop::new();
     let mut rig = rig(&workshop.model(1), None);

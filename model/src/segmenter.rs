@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, WINDOWS, Windows};
+use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, WINDOWS, Windows, patches_of};
 use super::cuda::clock::{Clock, Mark};
 use super::decode::{Anomaly, Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::exemplars::{self, Ready};
@@ -185,7 +185,7 @@ impl Segmenter {
             for ((answer, request), look) in answers.iter_mut().zip(requests).zip(&looks) {
                 answer.leave_out(&look.verdict.absent);
                 if !request.vocabulary.suspects.is_empty() {
-                    answer.anomalies = self.told_anomalies(request, look)?;
+                    answer.anomalies = self.told_anomalies(request, look, answer)?;
                 }
                 let gate = &request.options.gate;
                 if !request.options.tags && gate.is_on() && gate.evidence == Evidence::Tags {
@@ -733,7 +733,7 @@ impl Segmenter {
     }
 
     /// The maps of a request, with what is usual in its stream taken off. A picture in windows is looked at whole once more.
-    fn told_anomalies(&self, request: &Request, look: &Look) -> Result<Vec<Anomaly>> {
+    fn told_anomalies(&self, request: &Request, look: &Look, mask: &Segmentation) -> Result<Vec<Anomaly>> {
         let Request { picture, vocabulary, options } = request;
         let mut maps = match options.window {
             None => look.anomalies.clone(),
@@ -742,8 +742,17 @@ impl Segmenter {
                 self.suspects_in(&seen, vocabulary)?
             }
         };
+        let grid = maps.first().map(|map| (map.rows, map.columns));
+        let is_within = vocabulary.within.zip(grid).map(|(value, grid)| patches_of(value, mask, grid));
+        if let Some(is_within) = &is_within {
+            maps.iter_mut().for_each(|map| map.score_within(is_within));
+        }
         if let Some(memory) = &options.anomalies.memory {
-            memory.judge(&mut maps, vocabulary, options.anomalies.baseline);
+            let rules = (options.anomalies.baseline, options.anomalies.drift);
+            memory.judge(&mut maps, vocabulary, rules, is_within.as_deref());
+        }
+        if let Some(is_within) = &is_within {
+            maps.iter_mut().for_each(|map| map.keep_within(is_within));
         }
         let labels = vocabulary.suspects.iter().map(|suspect| suspect.label.clone());
         Ok(labels.zip(maps).map(|(label, map)| Anomaly { label, map }).collect())

@@ -31,6 +31,8 @@ pub struct Wish {
     /// Names of things that are looked at for damage, and what they are called then.
     pub anomalies: Vec<String>,
     pub states: States,
+    /// Label of the class that they are looked for in; `None`: everywhere.
+    pub within: Option<String>,
 }
 
 /// What a client's frames are scored with now.
@@ -160,7 +162,7 @@ fn encode(weights: &Arc<Weights>, wish: &Wish) -> Result<Arc<Vocabulary>> {
         let classes: Arc<Vocabulary> = classes()?;
         match wish.anomalies.is_empty() {
             true => Ok(classes),
-            false => weights.with_suspects(&classes, &wish.anomalies, &wish.states),
+            false => weights.with_suspects(&classes, &wish.anomalies, &wish.states, wish.within.as_deref()),
         }
     };
     match catch_unwind(AssertUnwindSafe(vocabulary)) {

@@ -280,7 +280,7 @@ fn names_are_encoded_once_and_counted() {
     assert_eq!(calls.load(Ordering::SeqCst), 2);
     // A thing that is looked at for damage is asked for twice: sound and damaged.
     let states = States { normal: two, abnormal: Templates::Custom(vec!["a broken {}".into()]) };
-    engine.weights().with_suspects(&first, &["cat".into(), "cup".into()], &states).unwrap();
+    engine.weights().with_suspects(&first, &["cat".into(), "cup".into()], &states, None).unwrap();
     let stats = engine.stats();
     assert_eq!((stats.cache_misses, stats.texts_encoded, stats.cache_hits), (6, 10, 4));
 }

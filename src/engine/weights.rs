@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use parking_lot::Mutex;
 
 use super::careful::Careful;
@@ -216,23 +216,33 @@ impl Weights {
         Ok(Arc::new(exemplars.join(words, thresholds, wanted.options)?))
     }
 
-    /// The vocabulary with things that are looked at for damage.
+    /// The vocabulary with things that are looked at for damage, everywhere or within one of its classes.
     ///
     /// # Errors
-    /// The model has no text tower, or it fails on a text.
+    /// There is no such class, the model has no text tower, or it fails on a text.
     pub fn with_suspects(
         &self,
         classes: &Vocabulary,
         names: &[String],
         states: &States,
+        within: Option<&str>,
     ) -> Result<Arc<Vocabulary>> {
+        let value = |label: &str| {
+            let value = (1..).zip(&classes.labels).find(|(_, known)| *known == label);
+            value.map(|(value, _)| value).with_context(|| {
+                format!(
+                    "\"anomaly-within\" is \"{label}\", which is the first name of no class of the prompts"
+                )
+            })
+        };
+        let within = within.map(value).transpose()?;
         let suspect = |label: &String| {
             let name = std::slice::from_ref(label);
             let pair = Pair::new(states, |templates| self.features(name, templates))?;
             Ok(Suspect { label: label.clone(), pair })
         };
         let suspects = names.iter().map(suspect).collect::<Result<_>>()?;
-        Ok(Arc::new(Vocabulary { suspects, ..classes.clone() }))
+        Ok(Arc::new(Vocabulary { suspects, within, ..classes.clone() }))
     }
 
     pub(super) fn begin(&self, requests: Vec<Request>) -> Begun<Arc<Segmentation>> {

@@ -43,7 +43,8 @@ pub fn concern(name: &str) -> Concerns {
         | "exemplar-score"
         | "exemplar-neighbours"
         | "anomaly"
-        | "anomaly-states" => Concerns::Prompts,
+        | "anomaly-states"
+        | "anomaly-within" => Concerns::Prompts,
         "batch-size" | "batch-timeout" | "max-in-flight" | "latency" => Concerns::Limits,
         _ => Concerns::Frames,
     }
@@ -75,6 +76,7 @@ impl Settings {
             "exemplars-file" => (self.exemplars, self.exemplars_file) = (None, not_empty(value)?),
             "anomaly" => self.anomaly = not_empty(value)?,
             "anomaly-states" => self.anomaly_states = not_empty(value)?,
+            "anomaly-within" => self.anomaly_within = not_empty(value)?,
             "exemplar-score" => self.exemplar_score = value.get()?,
             "exemplar-neighbours" => self.exemplar_neighbours = value.get()?,
             "descriptions" => self.descriptions = value.get()?,
@@ -98,6 +100,7 @@ impl Settings {
             "tag-scores" => policy.infer.tags = value.get()?,
             "score-histograms" => policy.infer.decode.histograms = value.get()?,
             "anomaly-baseline" => policy.infer.anomalies.baseline = value.get()?,
+            "anomaly-drift" => policy.infer.anomalies.drift = value.get()?,
             "anomaly-threshold" => policy.events.anomaly_threshold = value.get()?,
             "absent" => policy.infer.gate.absent = value.get::<Absent>()?.into(),
             "absent-evidence" => policy.infer.gate.evidence = value.get::<Evidence>()?.into(),
@@ -157,6 +160,7 @@ impl Settings {
             "exemplars-file" => self.exemplars_file.to_value(),
             "anomaly" => self.anomaly.to_value(),
             "anomaly-states" => self.anomaly_states.to_value(),
+            "anomaly-within" => self.anomaly_within.to_value(),
             "exemplar-score" => self.exemplar_score.to_value(),
             "exemplar-neighbours" => self.exemplar_neighbours.to_value(),
             "descriptions" => self.descriptions.to_value(),
@@ -177,6 +181,7 @@ impl Settings {
             "tag-scores" => policy.infer.tags.to_value(),
             "score-histograms" => policy.infer.decode.histograms.to_value(),
             "anomaly-baseline" => policy.infer.anomalies.baseline.to_value(),
+            "anomaly-drift" => policy.infer.anomalies.drift.to_value(),
             "anomaly-threshold" => policy.events.anomaly_threshold.to_value(),
             "absent" => Absent::from(policy.infer.gate.absent).to_value(),
             "absent-evidence" => Evidence::from(policy.infer.gate.evidence).to_value(),

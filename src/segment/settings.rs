@@ -56,6 +56,8 @@ pub struct Settings {
     /// Things that are looked at for damage, and the file of what they are called then.
     pub anomaly: Option<String>,
     pub anomaly_states: Option<String>,
+    /// The class that they are looked for in.
+    pub anomaly_within: Option<String>,
 
     pub policy: Arc<Policy>,
 }
@@ -158,6 +160,7 @@ impl Default for Settings {
             enrich: Enrich::default(),
             anomaly: None,
             anomaly_states: None,
+            anomaly_within: None,
             policy: Arc::new(Policy {
                 infer: InferOptions::default(),
                 context_options: None,
@@ -245,6 +248,7 @@ impl Settings {
             exemplars: self.exemplars()?,
             anomalies: self.anomalies()?,
             states,
+            within: self.anomaly_within.clone(),
         })
     }
 

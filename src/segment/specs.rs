@@ -158,6 +158,12 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .default_value(default.anomaly_states.as_deref())
             .mutable_playing()
             .build(),
+        text("anomaly-within")
+            .nick("Anomaly within")
+            .blurb("First name of a class of the prompts: damage is looked for in its pixels alone")
+            .default_value(default.anomaly_within.as_deref())
+            .mutable_playing()
+            .build(),
         text("input-size")
             .nick("Input size")
             .blurb("Size at which the model looks: model, native, or a short side in pixels")
@@ -268,6 +274,14 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
             .blurb("Masks of the stream that say what is usual in it; scores tell how far from that; 0 = off")
             .maximum(100_000)
             .default_value(policy.infer.anomalies.baseline)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("anomaly-drift")
+            .nick("Anomaly drift")
+            .blurb("Share of the way that what is usual follows the stream each mask, where nothing is unusual; 0 = not at all")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(policy.infer.anomalies.drift)
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("anomaly-threshold")

@@ -18,6 +18,8 @@ const NORMAL: f64 = 1.4826;
 const LEAST: f64 = 0.02;
 /// Deviations from the usual at which the score is one half.
 const HALF: f64 = 3.0;
+/// What is usual follows a patch that is no more deviations than this above it: a standing defect does not become usual.
+const FOLLOWED: f64 = 1.0;
 
 /// Median and median deviation.
 type Usual = (f64, f64);
@@ -49,9 +51,19 @@ struct Thing {
 }
 
 impl Memory {
-    /// Takes in the maps of a frame, or, once `wanted` frames have been, puts how unusual they are in their place. Until then
-    /// everything is usual.
-    pub fn judge(&self, maps: &mut [AnomalyMap], vocabulary: &Arc<Vocabulary>, wanted: u32) {
+    /// Takes in the maps of a frame, or, once `wanted` frames have been, puts how unusual they are in their place; until then
+    /// everything is usual. Only the patches of `is_within` count, if it is given, and only frames that have some.
+    pub fn judge(
+        &self,
+        maps: &mut [AnomalyMap],
+        vocabulary: &Arc<Vocabulary>,
+        (wanted, drift): (u32, f64),
+        is_within: Option<&[bool]>,
+    ) {
+        if is_within.is_some_and(|is_within| !is_within.contains(&true)) {
+            maps.iter_mut().for_each(AnomalyMap::clear);
+            return;
+        }
         let mut memory = self.0.lock();
         let fits = |baseline: &Baseline| {
             std::ptr::eq(baseline.vocabulary.as_ptr(), Arc::as_ptr(vocabulary))
@@ -72,10 +84,10 @@ impl Memory {
         baseline.frames = (baseline.frames + 1).min(wanted);
         for (thing, map) in baseline.things.iter_mut().zip(maps) {
             if learns {
-                thing.add(map);
-                (map.values, map.score) = (vec![0.0; map.values.len()], 0.0);
+                thing.add(map, is_within);
+                map.clear();
             } else {
-                thing.judge(map);
+                thing.judge(map, drift, is_within);
             }
         }
     }
@@ -87,32 +99,60 @@ impl Thing {
         Thing { rows, columns, counts: vec![0; rows * columns * BINS], scores: Vec::new(), usual: None }
     }
 
-    fn add(&mut self, map: &AnomalyMap) {
-        for (counts, &value) in self.counts.chunks_mut(BINS).zip(&map.values) {
-            counts[bin(value)] += 1;
+    fn add(&mut self, map: &AnomalyMap, is_within: Option<&[bool]>) {
+        for (patch, (counts, &value)) in self.counts.chunks_mut(BINS).zip(&map.values).enumerate() {
+            if is_within.is_none_or(|is_within| is_within[patch]) {
+                counts[bin(value)] += 1;
+            }
         }
         self.scores.push(map.score as f32);
     }
 
-    fn judge(&mut self, map: &mut AnomalyMap) {
-        let (patches, picture) = self.usual.get_or_insert_with(|| {
-            let picture = spread(&mut self.scores);
-            (self.counts.chunks(BINS).map(usual_of_counts).collect(), picture)
-        });
-        for (value, &usual) in map.values.iter_mut().zip(&*patches) {
-            *value = unusual(f64::from(*value), usual) as f32;
+    fn judge(&mut self, map: &mut AnomalyMap, drift: f64, is_within: Option<&[bool]>) {
+        let (patches, picture) = self.usual.get_or_insert_with(|| usual(&self.counts, &mut self.scores));
+        for (patch, (value, usual)) in map.values.iter_mut().zip(patches).enumerate() {
+            if is_within.is_none_or(|is_within| is_within[patch]) {
+                *value = unusual(f64::from(*value), usual, drift) as f32;
+            }
         }
-        map.score = unusual(map.score, *picture);
+        map.score = unusual(map.score, picture, drift);
     }
+}
+
+impl AnomalyMap {
+    fn clear(&mut self) {
+        (self.values, self.score) = (vec![0.0; self.values.len()], 0.0);
+    }
+}
+
+/// Of each patch by its counts, and of the picture by its scores. A patch that was never counted is taken for any other.
+fn usual(counts: &[u32], scores: &mut [f32]) -> (Vec<Usual>, Usual) {
+    let mut of_any: Option<Usual> = None;
+    let mut of_all = || {
+        let mut all = [0; BINS];
+        counts
+            .chunks(BINS)
+            .for_each(|patch| all.iter_mut().zip(patch).for_each(|(all, count)| *all += count));
+        usual_of_counts(&all)
+    };
+    let patches = counts.chunks(BINS).map(|counts| match counts.iter().all(|&count| count == 0) {
+        false => usual_of_counts(counts),
+        true => *of_any.get_or_insert_with(&mut of_all),
+    });
+    (patches.collect(), spread(scores))
 }
 
 fn bin(value: f32) -> usize {
     ((value.clamp(0.0, 1.0) * BINS as f32) as usize).min(BINS - 1)
 }
 
-/// One half at three deviations above the median.
-fn unusual(value: f64, (median, deviation): Usual) -> f64 {
-    let distance = (value - median) / (NORMAL * deviation + LEAST);
+/// One half at three deviations above the median. What is usual follows by a share `drift` of the way.
+fn unusual(value: f64, (median, deviation): &mut Usual, drift: f64) -> f64 {
+    let distance = (value - *median) / (NORMAL * *deviation + LEAST);
+    if drift > 0.0 && distance < FOLLOWED {
+        *median += drift * (value - *median);
+        *deviation += drift * ((value - *median).abs() - *deviation);
+    }
     1.0 / (1.0 + (HALF - distance).exp())
 }
 
@@ -146,10 +186,49 @@ mod tests {
     }
 
     fn judged(memory: &Memory, vocabulary: &Arc<Vocabulary>, values: [f32; 2]) -> AnomalyMap {
+        judged_by(memory, vocabulary, values, 0.0, None)
+    }
+
+    fn judged_by(
+        memory: &Memory,
+        vocabulary: &Arc<Vocabulary>,
+        values: [f32; 2],
+        drift: f64,
+        is_within: Option<&[bool]>,
+    ) -> AnomalyMap {
         let mut maps = [map(values)];
-        memory.judge(&mut maps, vocabulary, 10);
+        memory.judge(&mut maps, vocabulary, (10, drift), is_within);
         let [map] = maps;
         map
+    }
+
+    #[test]
+    fn what_is_usual_follows_the_light_and_no_defect() {
+        let scores = |drift: f64| {
+            let (memory, vocabulary) = (Memory::default(), Arc::default());
+            (0..10).for_each(|_| drop(judged_by(&memory, &vocabulary, [0.2; 2], drift, None)));
+            // The first patch brightens slowly by ten deviations, the second has a defect from one frame to the next.
+            let last = (0..1000)
+                .map(|frame| [0.2 + 0.0002 * frame as f32, 0.4])
+                .map(|values| judged_by(&memory, &vocabulary, values, drift, None));
+            last.last().unwrap().values
+        };
+        let (still, followed) = (scores(0.0), scores(0.05));
+        assert!(still[0] > 0.99 && followed[0] < 0.2, "{still:?} {followed:?}");
+        assert!(still[1] > 0.99 && followed[1] > 0.99, "{still:?} {followed:?}");
+    }
+
+    #[test]
+    fn only_what_is_within_counts() {
+        let (memory, vocabulary) = (Memory::default(), Arc::default());
+        let judged = |values, within: &[bool]| judged_by(&memory, &vocabulary, values, 0.0, Some(within));
+        // Frames without the thing say nothing of what is usual for it.
+        (0..20).for_each(|_| assert_eq!(judged([0.9, 0.9], &[false, false]).score, 0.0));
+        (0..10).for_each(|_| assert_eq!(judged([0.2, 0.9], &[true, false]).score, 0.0));
+        let usual = judged([0.2, 0.2], &[true, true]);
+        assert!(usual.values.iter().all(|&value| value < 0.2), "a patch where it never was: {usual:?}");
+        let broken = judged([0.2, 0.6], &[true, true]);
+        assert!(broken.values[0] < 0.2 && broken.values[1] > 0.99, "{broken:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
 /// Share of the patches, the highest, whose mean is the score of a picture: the highest alone is one noisy patch.
-const TOP: f64 = 0.01;
+pub(super) const TOP: f64 = 0.01;
 
 /// How damaged every patch looks.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,7 @@ impl AnomalyMap {
 }
 
 /// Mean of the highest `share` of the values, one at least; 0 without any.
-fn top_mean(values: &[f32], share: f64) -> f64 {
+pub(super) fn top_mean(values: &[f32], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));
     let count = ((values.len() as f64 * share).round() as usize).clamp(1, values.len().max(1));

@@ -11,6 +11,7 @@ mod states;
 #[cfg(test)]
 mod tests;
 mod windows;
+mod within;
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +26,7 @@ pub use crate::vocabulary::{Pair, Suspect};
 pub use map::AnomalyMap;
 pub use states::States;
 pub(crate) use windows::{WINDOWS, Windows, spread};
+pub(crate) use within::patches_of;
 
 /// What is looked at for an anomaly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +76,8 @@ impl Pair {
 pub struct Anomalies {
     /// Frames of a stream that say what is usual in it; 0 tells the scores as they are.
     pub baseline: u32,
+    /// How fast what is usual follows the stream afterwards, where nothing unusual is: a share of the way a frame; 0 not at all.
+    pub drift: f64,
     /// The stream's; `None` has no past.
     pub memory: Option<Arc<baseline::Memory>>,
 }
@@ -84,7 +88,7 @@ impl PartialEq for Anomalies {
             (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
             (mine, theirs) => mine.is_none() && theirs.is_none(),
         };
-        same && self.baseline == other.baseline
+        same && self.baseline == other.baseline && self.drift == other.drift
     }
 }
 

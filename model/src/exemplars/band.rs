@@ -55,6 +55,7 @@ impl Exemplars {
             thresholds: words.thresholds.clone(),
             pictured: words.pictured.clone(),
             suspects: words.suspects.clone(),
+            within: words.within,
         };
         joined.thresholds.resize(words.labels.len(), None);
         let texts = matrix(&words.features, self.dim)?; // [Q, E]

@@ -63,6 +63,8 @@ pub struct Vocabulary {
     pub pictured: Vec<Pictured>,
     /// What is looked at for damage, beside the classes.
     pub suspects: Vec<Suspect>,
+    /// Mask value of the class that they are looked for in; `None`: everywhere.
+    pub within: Option<u32>,
 }
 
 /// A thing that is looked at for damage; see [`anomaly`](crate::anomaly).
