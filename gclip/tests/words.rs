@@ -152,6 +152,37 @@ fn limits_found_in_a_video_keep_absent_classes_away() {
 }
 
 #[test]
+fn limits_found_in_labels_are_those_that_labels_were_made_with() {
+    let desk = Desk::new();
+    for name in ["first", "later"] {
+        for folder in ["pictures", "labels"] {
+            std::fs::create_dir_all(desk.path(folder)).unwrap();
+        }
+        let picture = format!("{name}.png");
+        std::fs::copy(desk.path(&picture), desk.path("pictures").join(&picture)).unwrap();
+        // The label 0 is where no class was sure enough.
+        let (mask, picture) = (format!("labels/{picture}"), format!("pictures/{picture}"));
+        let limits = ["--prompt-thresholds", "road=0.8, sky=0.9"];
+        let words = ["--prompts", "road; sky", "--background", "void", "--mask", &mask];
+        desk.works("segment", &[&[&*picture], &words[..], &limits[..]].concat());
+    }
+    std::fs::write(desk.path("classes.txt"), "void\nroad\nsky\n").unwrap();
+    let labelled = ["--images", "pictures", "--labels", "labels", "--prompts-file", "classes.txt"];
+    let told = desk.works("calibrate", &[&labelled[..], &["--background-label", "0"]].concat());
+    let found = |label: &str| -> Vec<f64> {
+        let line = told.lines().find(|line| line.starts_with(label)).unwrap_or_else(|| panic!("{told}"));
+        line.split_whitespace().skip(1).map(|number| number.parse().unwrap()).collect()
+    };
+    for (label, limit) in [("road", 0.8), ("sky", 0.9)] {
+        let [without, best, with] = found(label)[..] else { panic!("{told}") };
+        assert!((best - limit).abs() < 0.03 && with > 97.0 && with > without, "{told}");
+    }
+    assert!(told.contains("prompt-thresholds=\"road=0."), "{told}");
+    let refused = desk.refusal("calibrate", &["--labels", "labels", "--prompts-file", "classes.txt"]);
+    assert!(refused.contains("--images"), "{refused}");
+}
+
+#[test]
 fn classes_that_are_not_there_lose_their_pixels() {
     let desk = Desk::new();
     let words = ["--prompts", "road; building; sky; helicopter; violin"];

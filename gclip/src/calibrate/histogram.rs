@@ -2,7 +2,7 @@
 //! How often a probability was how high.
 
 /// Limits are told to a thousandth.
-const BINS: usize = 1000;
+pub const BINS: usize = 1000;
 
 /// Probabilities of one class, counted.
 #[derive(Clone)]
@@ -22,6 +22,11 @@ impl Histogram {
         let bin = (probability.clamp(0.0, 1.0) * BINS as f32) as usize;
         self.counts[bin] += 1;
         self.largest = self.largest.max(probability);
+    }
+
+    /// How many are in this bin or a later one.
+    pub fn from(&self, bin: usize) -> u64 {
+        self.counts[bin..].iter().sum()
     }
 
     /// The smallest limit, in thousandths, that no more than `share` of the probabilities reach; 1 if there is none.

@@ -41,7 +41,7 @@ pub fn run(args: &Args, video: &Path) -> Result<()> {
         let map = vision.anomalies(&frame, args.look.size, AnomalyScore::Dense, Some(&pair), None)?;
         let mut maps = [map];
         if args.anomaly_baseline > 0 {
-            memory.judge(&mut maps, &nobody, args.anomaly_baseline);
+            memory.judge(&mut maps, &nobody, (args.anomaly_baseline, 0.0), None);
         }
         looked += 1;
         if looked > args.anomaly_baseline {

@@ -3,19 +3,19 @@
 
 mod agreement;
 mod anomaly;
-mod confusion;
+pub mod confusion;
 mod consistency;
 mod curve;
 mod images;
-mod labels;
-mod pairs;
+pub mod labels;
+pub mod pairs;
 mod report;
-mod truth;
+pub mod truth;
 mod video;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use gstgclip::model::Ids;
 
 use crate::model_args::{GateArgs, LookArgs, ModelArgs, WordArgs};
@@ -38,6 +38,9 @@ pub struct Args {
     /// Folder of label PNGs: grey values, palette indices, or colours with --label-colors.
     #[arg(long, value_name = "FOLDER")]
     labels: Option<PathBuf>,
+    /// One class a line, synonyms after commas; line k (from 0; blank lines and comments do not count) is label value k.
+    #[arg(long, value_name = "FILE", required_unless_present = "anomaly")]
+    prompts_file: Option<PathBuf>,
     #[command(flatten)]
     truth: truth::TruthArgs,
     #[command(flatten)]
@@ -87,7 +90,8 @@ pub fn run(args: &Args) -> Result<()> {
     if let (true, Some(images), Some(labels)) = (args.anomaly.is_wanted(), &args.images, &args.labels) {
         return anomaly::run(args, images, labels);
     }
-    let truth = Truth::new(&args.truth, &args.words.background)?;
+    let file = args.prompts_file.as_deref().context("give --prompts-file")?;
+    let truth = Truth::new(file, &args.truth, &args.words.background)?;
     match (&args.video, &args.images, &args.labels) {
         (Some(video), ..) => video::run(args, video, &truth),
         (None, Some(images), Some(labels)) => images::run(args, images, labels, &truth),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How label values, lines of the prompts file and mask values belong together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use gstgclip::model::Prompts;
@@ -11,9 +11,6 @@ use super::labels::{LabelRules, read_colours};
 
 #[derive(clap::Args)]
 pub struct TruthArgs {
-    /// One class a line, synonyms after commas; line k (from 0; blank lines and comments do not count) is label value k.
-    #[arg(long, value_name = "FILE", required_unless_present = "anomaly")]
-    pub prompts_file: Option<PathBuf>,
     /// Label values that do not count, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "255", value_name = "VALUE,...")]
     ignore: Vec<u16>,
@@ -40,8 +37,11 @@ pub struct Truth {
 }
 
 impl Truth {
-    pub fn new(args: &TruthArgs, background: &str) -> Result<Truth> {
-        let path = args.prompts_file.as_deref().context("give --prompts-file")?;
+    /// Of a prompts file with one class a line.
+    ///
+    /// # Errors
+    /// It cannot be read, or its lines are not the classes of label values.
+    pub fn new(path: &Path, args: &TruthArgs, background: &str) -> Result<Truth> {
         let file = path.display();
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read the prompts file {file}"))?;
@@ -93,7 +93,16 @@ impl Truth {
             .map(|value| self.class_of_value.get(usize::from(*value)).copied())
             .collect::<Option<Vec<u16>>>()
             .context("the mask holds a value that no class has")?;
-        Ok(resize_nearest(classes, from, to))
+        Ok(self.nearest(from, to).map(|place| classes.get(place).copied().unwrap_or(NONE)).collect())
+    }
+
+    /// Nearest neighbour between pixel centres: for each pixel of a picture of size `to` (width, height) the place of the nearest one in a picture of size `from`.
+    pub fn nearest(&self, from: (usize, usize), to: (usize, usize)) -> impl Iterator<Item = usize> + use<> {
+        let source = |position: usize, from: usize, to: usize| (2 * position + 1) * from / (2 * to);
+        (0..to.1).flat_map(move |y| {
+            let row = source(y, from.1, to.1) * from.0;
+            (0..to.0).map(move |x| row + source(x, from.0, to.0))
+        })
     }
 }
 
@@ -108,30 +117,13 @@ fn check_lines(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Nearest neighbour between pixel centres.
-fn resize_nearest(values: Vec<u16>, from: (usize, usize), to: (usize, usize)) -> Vec<u16> {
-    if from == to {
-        return values;
-    }
-    let source = |position: usize, from: usize, to: usize| (2 * position + 1) * from / (2 * to);
-    let rows = (0..to.1).map(|y| source(y, from.1, to.1) * from.0);
-    rows.flat_map(|row| (0..to.0).map(move |x| row + source(x, from.0, to.0)))
-        .map(|index| values.get(index).copied().unwrap_or(NONE))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn truth(background_label: Option<usize>) -> Result<Truth> {
-        let args = TruthArgs {
-            prompts_file: None,
-            ignore: vec![255],
-            reduce_zero_label: false,
-            background_label,
-            label_colors: None,
-        };
+        let args =
+            TruthArgs { ignore: vec![255], reduce_zero_label: false, background_label, label_colors: None };
         Truth::from_parts(&args, Prompts::parse("a; b, c; d", "e").unwrap(), None)
     }
 
