@@ -162,3 +162,137 @@ fn short_number_formats_stay_close() {
         assert!(difference > 0.0 && difference < 0.02, "{precision} differs by {difference}");
     }
 }
+
+/// The fixture in Hugging Face's format, under open_clip's names.
+fn in_open_clip(folder: &std::path::Path, quick_gelu: bool) {
+    let from = self::folder("hugging_face");
+    std::fs::copy(from.join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
+    let bytes = std::fs::read(from.join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let of = |name: &str| {
+        let view = tensors.tensor(name).unwrap();
+        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
+        Tensor::from_data_size(view.data(), &shape, Kind::Half).to_kind(Kind::Float)
+    };
+    let mut renamed: Vec<(String, Tensor)> = vec![("logit_scale".into(), of("logit_scale"))];
+    for (theirs, ours) in [
+        ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+        ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
+        ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
+        ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
+        ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
+    ] {
+        renamed.push((ours.into(), of(theirs)));
+    }
+    renamed.push(("visual.proj".into(), of("visual_projection.weight").tr().contiguous()));
+    renamed.push(("text_projection".into(), of("text_projection.weight").tr().contiguous()));
+    for part in ["weight", "bias"] {
+        for (theirs, ours) in [
+            ("vision_model.pre_layrnorm", "visual.ln_pre"),
+            ("vision_model.post_layernorm", "visual.ln_post"),
+            ("text_model.final_layer_norm", "ln_final"),
+        ] {
+            renamed.push((format!("{ours}.{part}"), of(&format!("{theirs}.{part}"))));
+        }
+        for (tower, ours, blocks) in
+            [("vision_model", "visual.transformer", 12), ("text_model", "transformer", 2)]
+        {
+            for block in 0..blocks {
+                let (theirs, ours) =
+                    (format!("{tower}.encoder.layers.{block}"), format!("{ours}.resblocks.{block}"));
+                let joined =
+                    ["q", "k", "v"].map(|letter| of(&format!("{theirs}.self_attn.{letter}_proj.{part}")));
+                renamed.push((format!("{ours}.attn.in_proj_{part}"), Tensor::cat(&joined, 0)));
+                for (theirs_part, ours_part) in [
+                    ("self_attn.out_proj", "attn.out_proj"),
+                    ("layer_norm1", "ln_1"),
+                    ("layer_norm2", "ln_2"),
+                    ("mlp.fc1", "mlp.c_fc"),
+                    ("mlp.fc2", "mlp.c_proj"),
+                ] {
+                    renamed.push((
+                        format!("{ours}.{ours_part}.{part}"),
+                        of(&format!("{theirs}.{theirs_part}.{part}")),
+                    ));
+                }
+            }
+        }
+    }
+    Tensor::write_safetensors(&renamed, folder.join("open_clip_model.safetensors")).unwrap();
+    let mut config = serde_json::json!({
+        "model_cfg": {
+            "embed_dim": 24,
+            "vision_cfg": {
+                "image_size": 32, "layers": 12, "width": 32, "head_width": 16, "patch_size": 8, "mlp_ratio": 2.0
+            },
+            "text_cfg": {
+                "context_length": 16, "vocab_size": 540, "width": 32, "heads": 2, "layers": 2, "mlp_ratio": 2.0
+            },
+        },
+        "preprocess_cfg": {
+            "mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]
+        }
+    });
+    if quick_gelu {
+        config["model_cfg"]["quick_gelu"] = true.into();
+    }
+    std::fs::write(folder.join("open_clip_config.json"), config.to_string()).unwrap();
+}
+
+/// Largest difference of texts and pictures from what the reference computed with QuickGELU.
+fn off_from_quick_gelu(checkpoint: &std::path::Path) -> f64 {
+    let expected = folder("hugging_face").join("expected.safetensors");
+    let mut model = Model::load(&spec(checkpoint.to_str().unwrap(), "clip", "")).unwrap();
+    let raw = model.text.as_mut().unwrap().encode_raw(&texts()).unwrap();
+    let mut off = vec![Tensor::from_slice(&raw).reshape([-1, 24]) - tensor(&expected, "text")];
+    for n in 0..2 {
+        let picture = picture(&tensor(&expected, &format!("picture/{n}")));
+        let input = model.vision.preprocess(&[&picture], (picture.height, picture.width)).unwrap();
+        let features = model.vision.encode_image(&input).unwrap().get(0);
+        off.push(features - tensor(&expected, &format!("image/{n}")));
+    }
+    off.iter().map(|off| off.abs().max().double_value(&[])).fold(0.0, f64::max)
+}
+
+/// As DFN's checkpoints come: open_clip's format, whose activation is GELU unless `quick_gelu` is true.
+#[test]
+fn dfn_is_computed_with_quick_gelu_as_it_says() {
+    let dfn = tempfile::tempdir().unwrap();
+    in_open_clip(dfn.path(), true);
+    let off = off_from_quick_gelu(dfn.path());
+    assert!(off < 1e-4, "{off}");
+    let laion = tempfile::tempdir().unwrap();
+    in_open_clip(laion.path(), false);
+    let off = off_from_quick_gelu(laion.path());
+    assert!(off > 1e-3, "the other activation makes no difference: {off}");
+}
+
+/// As MetaCLIP's come: Hugging Face's format, which keeps silent about what is its default, the activation too.
+#[test]
+fn metaclip_is_computed_with_quick_gelu_by_default() {
+    let metaclip = tempfile::tempdir().unwrap();
+    let from = folder("hugging_face");
+    for file in ["tokenizer.json", "model.safetensors"] {
+        std::fs::copy(from.join(file), metaclip.path().join(file)).unwrap();
+    }
+    let config = serde_json::json!({
+        "architectures": ["CLIPModel"],
+        "initializer_factor": 1.0,
+        "logit_scale_init_value": 2.6592,
+        "model_type": "clip",
+        "projection_dim": 24,
+        "text_config": {
+            "bos_token_id": 538, "dropout": 0.0, "eos_token_id": 539, "hidden_size": 32, "intermediate_size": 64,
+            "max_position_embeddings": 16, "model_type": "clip_text_model", "num_attention_heads": 2,
+            "num_hidden_layers": 2, "vocab_size": 540
+        },
+        "torch_dtype": "float32",
+        "vision_config": {
+            "dropout": 0.0, "hidden_size": 32, "image_size": 32, "intermediate_size": 64,
+            "model_type": "clip_vision_model", "num_attention_heads": 2, "patch_size": 8
+        }
+    });
+    std::fs::write(metaclip.path().join("config.json"), config.to_string()).unwrap();
+    let off = off_from_quick_gelu(metaclip.path());
+    assert!(off < 1e-4, "{off}");
+}
