@@ -27,15 +27,16 @@ pub fn plain(sample: &gst::Sample) -> Result<Vec<u8>> {
         gst_video::convert_sample(sample, &caps, Some(PATIENCE))?
     } else {
         // The encoder writes what it is given, RGB or a camera's colours of television. A JPEG says nothing of that: who reads it
-        // expects those of JFIF, BT.601 of the whole range. By way of RGB, as GStreamer's converter takes ranges for equal
-        // where matrices are (seen in 1.22).
-        let rgb = gst_video::VideoCapsBuilder::new().format(gst_video::VideoFormat::Rgb).build();
+        // expects those of JFIF, BT.601 of the whole range.
         let jfif = gst_video::VideoCapsBuilder::new()
             .format(gst_video::VideoFormat::I420)
             .field("colorimetry", "1:4:0:0")
             .build();
-        let sample = gst_video::convert_sample(sample, &rgb, Some(PATIENCE))?;
-        let sample = gst_video::convert_sample(&sample, &jfif, Some(PATIENCE))?;
+        // GStreamer's converter takes ranges for equal where matrices are (seen in 1.22): such pictures go by way of RGB.
+        let rgb = gst_video::VideoCapsBuilder::new().format(gst_video::VideoFormat::Bgrx).build();
+        let by_rgb = info.is_yuv() && colours.matrix() == gst_video::VideoColorMatrix::Bt601;
+        let by_rgb = by_rgb.then(|| gst_video::convert_sample(sample, &rgb, Some(PATIENCE))).transpose()?;
+        let sample = gst_video::convert_sample(by_rgb.as_ref().unwrap_or(sample), &jfif, Some(PATIENCE))?;
         gst_video::convert_sample(&sample, &caps, Some(PATIENCE))?
     };
     let buffer = jpeg.buffer().context("the encoder gave no picture")?;
