@@ -53,6 +53,12 @@ if [ $rust = yes ]; then
   toolchain=$(rustc --print sysroot)
   downloads=${CARGO_HOME:-$HOME/.cargo}
   lent="$toolchain $downloads"
+  # What cargo finds beside its downloads first are rustup's stand-ins for `cargo fmt` and others: they ask rustup which they are.
+  if command -v rustup >/dev/null; then
+    rustup=${RUSTUP_HOME:-$HOME/.rustup}
+    case $toolchain in "$rustup"/*) lent="$rustup $downloads" ;; *) lent="$lent $rustup" ;; esac
+    settings+=("RUSTUP_HOME=$rustup" "RUSTUP_TOOLCHAIN=${toolchain##*/}")
+  fi
   settings+=("PATH=$toolchain/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "CARGO_HOME=$downloads")
 fi
 "${namespace[@]}" bash -euc '
