@@ -38,6 +38,21 @@ fn logits(model: &mut Model, fixture: &str, n: i64) -> Tensor {
     model.vision.logits(&input, &[&vocabulary]).unwrap().remove(0)
 }
 
+/// Texts and whole pictures as the model encodes them, with what the reference made of them.
+fn encoded(model: &mut Model, fixture: &str, dim: i64) -> Vec<(String, Tensor, Tensor)> {
+    let expected = folder(fixture).join("expected.safetensors");
+    let raw = model.text.as_mut().unwrap().encode_raw(&texts()).unwrap();
+    let mut all =
+        vec![("text".to_string(), Tensor::from_slice(&raw).reshape([-1, dim]), tensor(&expected, "text"))];
+    for n in 0..2 {
+        let picture = picture(&tensor(&expected, &format!("picture/{n}")));
+        let input = model.vision.preprocess(&[&picture], (picture.height, picture.width)).unwrap();
+        let features = model.vision.encode_image(&input).unwrap().get(0);
+        all.push((format!("image {n}"), features, tensor(&expected, &format!("image/{n}"))));
+    }
+    all
+}
+
 #[test]
 fn tokens_equal_the_reference() {
     for (fixture, _, _) in FIXTURES {
@@ -55,25 +70,11 @@ fn tokens_equal_the_reference() {
 #[test]
 fn encoders_equal_the_reference_in_every_format() {
     for (fixture, file, dim) in FIXTURES {
-        let expected = folder(fixture).join("expected.safetensors");
         let mut model = Model::load(&spec(checkpoint(fixture, file), "clip", "")).unwrap();
         let info = &model.info;
         assert_eq!((info.embed_dim as i64, info.patch_size, info.image_size), (dim, 8, 32));
-        let raw = model.text.as_mut().unwrap().encode_raw(&texts()).unwrap();
-        assert_close(
-            &format!("{fixture} text"),
-            &Tensor::from_slice(&raw).reshape([-1, dim]),
-            &tensor(&expected, "text"),
-        );
-        for n in 0..2 {
-            let picture = picture(&tensor(&expected, &format!("picture/{n}")));
-            let input = model.vision.preprocess(&[&picture], (picture.height, picture.width)).unwrap();
-            let features = model.vision.encode_image(&input).unwrap().get(0);
-            assert_close(
-                &format!("{fixture} image {n}"),
-                &features,
-                &tensor(&expected, &format!("image/{n}")),
-            );
+        for (what, found, expected) in encoded(&mut model, fixture, dim) {
+            assert_close(&format!("{fixture} {what}"), &found, &expected);
         }
     }
 }
@@ -241,17 +242,10 @@ fn in_open_clip(folder: &std::path::Path, quick_gelu: bool) {
 
 /// Largest difference of texts and pictures from what the reference computed with QuickGELU.
 fn off_from_quick_gelu(checkpoint: &std::path::Path) -> f64 {
-    let expected = folder("hugging_face").join("expected.safetensors");
     let mut model = Model::load(&spec(checkpoint.to_str().unwrap(), "clip", "")).unwrap();
-    let raw = model.text.as_mut().unwrap().encode_raw(&texts()).unwrap();
-    let mut off = vec![Tensor::from_slice(&raw).reshape([-1, 24]) - tensor(&expected, "text")];
-    for n in 0..2 {
-        let picture = picture(&tensor(&expected, &format!("picture/{n}")));
-        let input = model.vision.preprocess(&[&picture], (picture.height, picture.width)).unwrap();
-        let features = model.vision.encode_image(&input).unwrap().get(0);
-        off.push(features - tensor(&expected, &format!("image/{n}")));
-    }
-    off.iter().map(|off| off.abs().max().double_value(&[])).fold(0.0, f64::max)
+    let encoded = encoded(&mut model, "hugging_face", 24).into_iter();
+    let off = encoded.map(|(_, found, expected)| (found - expected).abs().max().double_value(&[]));
+    off.fold(0.0, f64::max)
 }
 
 /// As DFN's checkpoints come: open_clip's format, whose activation is GELU unless `quick_gelu` is true.

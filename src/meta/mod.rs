@@ -18,8 +18,8 @@
 //! Fields of a `region`: `value` (`guint`, as in the mask), `label` (`gchararray`), `score` (`gdouble`, 0..1),
 //! `area` (`gdouble`, share of the frame) and its box `x` `y` `w` `h` (`gdouble`). Of a `tag`: `label` and `score`, how sure it
 //! is that the picture shows the class at all. Of a `histogram`: `label` and `pixels` (`GstValueArray` of `guint`), how many pixels of
-//! the mask the class wins with a score in each of as many equal parts of 0 to 1, those below its threshold too. Of an `anomaly`: `label`, `score` (`gdouble`, 0..1, how damaged the thing looks in the
-//! picture) and `map` (`GstBuffer`, GRAY8 with its own `GstVideoMeta`, a value a patch, 0 to 255, over the rectangle of the mask).
+//! the mask the class wins with a score in each of as many equal parts of 0 to 1, those below its threshold too. Of an
+//! `anomaly`: `label`, `score` (`gdouble`, 0..1, how damaged the thing looks in the picture) and `map` (`GstBuffer`, GRAY8 with its own `GstVideoMeta`, a value a patch, 0 to 255, over the rectangle of the mask).
 //!
 //! Versions: a field is never removed or given another meaning, a new one raises `version`. So a reader of version 1
 //! may read any later version and ignore what it does not know, and that is what [`Masks::from_buffer`] does.

@@ -4,12 +4,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use gstgclip::model::decode::class_probabilities;
-use gstgclip::model::{Request, Thresholds};
-use gstgclip::picture;
+use gstgclip::model::Thresholds;
 
 use super::Args;
 use super::histogram::Histogram;
+use super::probabilities::Probabilities;
 use crate::frames::Frames;
 use crate::model_args::Ready;
 use crate::say::{complain, say};
@@ -32,28 +31,13 @@ pub fn run(args: &Args, video: &Path, prompts: &str) -> Result<()> {
     let mut frames = Frames::of(video, args.every as usize)?;
     let bar = progress::counter(0)?;
     while let Some(frame) = frames.next().with_context(|| format!("cannot read {name}"))? {
-        let request = Request {
-            picture: picture::for_model(&frame)?,
-            vocabulary: ready.vocabulary.clone(),
-            options: options.clone(),
-        };
-        let (looks, _) = ready.vision.look(std::slice::from_ref(&request))?;
-        let look = looks.first().context("the model gave nothing")?;
-        let scale = options.decode.logit_scale;
-        let of_classes = class_probabilities(&*look.logits, &ready.vocabulary, scale, look.sizes.grid)?;
-        let here = look.sizes.grid.0 * look.sizes.grid.1;
-        let values = Vec::<f32>::try_from(&of_classes.f_flatten(0, -1)?.f_contiguous()?)?; // [1 + C, places]
-        ensure!(values.iter().all(|value| value.is_finite()), "the model gives values that are not numbers");
-        for (class, counts) in values.chunks(here).skip(1).zip(&mut counts) {
+        let seen = Probabilities::of(&mut ready, &frame, &options, |sizes| sizes.grid)?;
+        for (class, counts) in seen.of_classes().zip(&mut counts) {
             class.iter().for_each(|&probability| counts.add(probability));
         }
-        for place in 0..here {
-            let of = |class: usize| values[class * here + place];
-            let winner = (0..=labels.len()).max_by(|&a, &b| of(a).total_cmp(&of(b)));
-            won[winner.unwrap_or(0)] += 1;
-        }
+        (0..seen.places()).for_each(|place| won[seen.winner(place).0] += 1);
         looked += 1;
-        places += here as u64;
+        places += seen.places() as u64;
         bar.set_position(looked);
     }
     bar.finish_and_clear();

@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use gstgclip::model::decode::class_probabilities;
-use gstgclip::model::{Request, Thresholds};
-use gstgclip::picture::{self, Turn};
+use anyhow::{Context, Result};
+use gstgclip::model::Thresholds;
 
 use super::Args;
 use super::histogram::{BINS, Histogram};
+use super::probabilities::Probabilities;
+use crate::eval::images;
 use crate::eval::pairs::{self, Pairs};
 use crate::eval::truth::Truth;
 use crate::model_args::Ready;
@@ -27,37 +27,23 @@ struct Found {
     labelled: u64,
 }
 
-pub fn run(args: &Args, images: &Path, labels: &Path, prompts: &Path) -> Result<()> {
+pub fn run(args: &Args, pictures: &Path, labels: &Path, prompts: &Path) -> Result<()> {
     let truth = Truth::new(prompts, &args.truth, &args.words.background)?;
     let options = args.look.options()?;
-    let Pairs { pairs, .. } = pairs::find(images, labels, None)?;
+    let Pairs { pairs, .. } = pairs::find(pictures, labels, None)?;
     let mut ready = Ready::load(&args.model, &args.words, &truth.prompts, args.look.size)?;
     let truth = truth.with_labels(&ready.vocabulary.labels);
     let mut found = vec![Found::default(); truth.labels.len()];
     let bar = progress::counter(pairs.len())?;
     for pair in &pairs {
         let labels = truth.rules.read(&pair.labels)?;
-        let request = Request {
-            picture: picture::for_model(&picture::read(&pair.picture, Turn::AsStored)?.image)?,
-            vocabulary: ready.vocabulary.clone(),
-            options: options.clone(),
-        };
-        let (looks, _) = ready.vision.look(std::slice::from_ref(&request))?;
-        let look = looks.first().context("the model gave nothing")?;
-        let (height, width) = look.sizes.model;
-        let scale = options.decode.logit_scale;
-        let (probability, value) =
-            class_probabilities(&*look.logits, &ready.vocabulary, scale, (height, width))?
-                .f_max_dim(0, false)?;
-        let probability = Vec::<f32>::try_from(&probability.f_view([-1])?)?;
-        ensure!(
-            probability.iter().all(|value| value.is_finite()),
-            "the model gives values that are not numbers"
-        );
-        let values: Vec<u16> = Vec::<i64>::try_from(&value.f_view([-1])?)?
-            .into_iter()
-            .map(|value| u16::try_from(value).context("more classes than a mask has values for"))
-            .collect::<Result<_>>()?;
+        let image = images::read(&pair.picture)?;
+        let seen = Probabilities::of(&mut ready, &image, &options, |sizes| sizes.model)?;
+        let (height, width) = seen.size;
+        let winners: Vec<(usize, f32)> = (0..seen.places()).map(|place| seen.winner(place)).collect();
+        let values = winners.iter().map(|(value, _)| u16::try_from(*value));
+        let values =
+            values.collect::<Result<Vec<_>, _>>().context("more classes than a mask has values for")?;
         let to = (labels.width, labels.height);
         let classes = truth.classes(&values, (width, height), to)?;
         let places = truth.nearest((width, height), to);
@@ -65,10 +51,10 @@ pub fn run(args: &Args, images: &Path, labels: &Path, prompts: &Path) -> Result<
             let Some(own) = found.get_mut(usize::from(is)) else { continue }; // does not count
             own.labelled += 1;
             // What wins for the background has no threshold.
-            let wins = found.get_mut(usize::from(seen)).filter(|_| values[place] > 0);
+            let wins = found.get_mut(usize::from(seen)).filter(|_| winners[place].0 > 0);
             if let Some(wins) = wins {
                 let counts = if seen == is { &mut wins.right } else { &mut wins.wrong };
-                counts.add(probability[place]);
+                counts.add(winners[place].1);
             }
         }
         bar.inc(1);

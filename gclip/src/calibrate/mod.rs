@@ -5,6 +5,7 @@ mod absent;
 mod histogram;
 mod labelled;
 mod normal;
+mod probabilities;
 
 use std::path::PathBuf;
 

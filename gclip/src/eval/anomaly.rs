@@ -8,12 +8,13 @@ use anyhow::{Context, Result, ensure};
 use gstgclip::model::anomaly::{Normal, Pair, States};
 use gstgclip::model::embeddings::EmbeddingCache;
 use gstgclip::model::{AnomalyMap, AnomalyScore, Model};
-use gstgclip::picture::{self, Turn};
+use gstgclip::picture;
 use serde::Serialize;
 use tch::Tensor;
 
 use super::Args;
 use super::curve::Curve;
+use super::images;
 use super::labels::LabelRules;
 use super::pairs::{self, Pairs};
 use super::report::{percent, write_json};
@@ -96,7 +97,7 @@ pub fn run(args: &Args, images: &Path, labels: &Path) -> Result<()> {
     let mut sound = 0;
     if by != By::Words {
         for path in pictures(&wanted.anomaly_normal)? {
-            let image = picture::read(&path, Turn::AsStored)?.image;
+            let image = images::read(&path)?;
             vision.learn(&mut normal, &picture::for_model(&image)?, size)?;
             sound += 1;
         }
@@ -109,7 +110,7 @@ pub fn run(args: &Args, images: &Path, labels: &Path) -> Result<()> {
         LabelRules { ignore: Vec::new(), reduce_zero: false, colours: None, classes: usize::from(u16::MAX) };
     let bar = progress::counter(pairs.len())?;
     for pair_of_files in &pairs {
-        let image = picture::read(&pair_of_files.picture, Turn::AsStored)?.image;
+        let image = images::read(&pair_of_files.picture)?;
         let truth = rules.read(&pair_of_files.labels)?;
         let is_abnormal: Vec<bool> = truth.classes.iter().map(|&value| value != 0).collect();
         let start = Instant::now();

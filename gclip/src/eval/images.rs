@@ -92,7 +92,7 @@ fn look(
 }
 
 /// As stored, and not as EXIF says: the labels follow the stored pixels.
-fn read(path: &Path) -> Result<RgbImage> {
+pub fn read(path: &Path) -> Result<RgbImage> {
     let Opened { image, doubt } = picture::read(path, Turn::AsStored)?;
     if let Some(doubt) = doubt {
         complain!("gclip: {}: {doubt}", path.display());

@@ -6,7 +6,7 @@ mod anomaly;
 pub mod confusion;
 mod consistency;
 mod curve;
-mod images;
+pub mod images;
 pub mod labels;
 pub mod pairs;
 mod report;

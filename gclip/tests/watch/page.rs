@@ -387,8 +387,9 @@ fn what_has_happened_is_listed_with_its_pictures() {
     watch.stop();
 }
 
-/// Minutes as the program keeps them, of a camera that is gone since: the share of the picture that `bus` takes grows from a tenth to a half, in two pieces each.
-fn an_hour_of_buses(events: &Path) {
+/// Minutes as the program keeps them, of a camera that is gone since: the share of the picture that `bus` takes grows from a
+/// tenth to a half, in two pieces each.
+fn two_hours_of_buses(events: &Path) {
     let store = rusqlite::Connection::open(events).unwrap();
     store.busy_timeout(PATIENCE).unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -409,7 +410,7 @@ fn how_much_there_was_of_what_is_plotted() {
     let history = "[history]\nfolder = 'history'\n";
     let Some((_server, mut watch, url)) = gate("", "", history) else { return };
     watch.until("something enters", |line| line["type"] == "presence");
-    an_hour_of_buses(&watch.path("history/events.db"));
+    two_hours_of_buses(&watch.path("history/events.db"));
     browser.open(&format!("{url}#/events?label=bus"));
     // Of each plot: its line's points from left to right, in pixels, and what stands below it.
     let plots = "const plots = [...document.querySelectorAll('#plots figure')].map((figure) => ({\
