@@ -42,6 +42,8 @@ struct Report {
     model: String,
     format: &'static str,
     folder: String,
+    /// Whose network it is: CLIP, SigLIP or TIPSv2.
+    network: &'static str,
     hash: String,
     /// Numbers in the file, by format.
     stored: BTreeMap<String, u64>,
@@ -167,6 +169,7 @@ impl Report {
             folder: files.folder().display().to_string(),
             stored: stored_numbers(files),
             hash: info.hash,
+            network: architecture.family.name(),
             embed_dim: architecture.embed_dim,
             image_size: info.image_size,
             patch_size: vision.patch_size,
@@ -190,6 +193,7 @@ impl Report {
         let line = |name: &str, value: &str| say!("{name:<12} {value}");
         line("model", &self.model);
         line("format", &format!("{} in {}", self.format, self.folder));
+        line("network", self.network);
         line("hash", &self.hash);
         let stored: Vec<String> = self
             .stored

@@ -10,7 +10,9 @@ mod open_clip;
 mod preprocessor;
 #[cfg(test)]
 mod tests;
+mod tips;
 
+use anyhow::{Result, bail};
 use serde::Deserialize;
 
 use super::preprocess::Normalisation;
@@ -18,6 +20,29 @@ pub(crate) use hugging_face::HARMLESS as TRANSFORMERS_HARMLESS;
 pub use hugging_face::hugging_face;
 pub(crate) use keys::refuse_unknown;
 pub use open_clip::open_clip;
+
+/// Whose network it is: which tokens go before the patches, how positions are resized, and what follows the last block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// CLIP (arXiv 2103.00020): a class token, and a matrix into the joint space.
+    #[default]
+    Clip,
+    /// SigLIP and SigLIP 2 (arXiv 2303.15343, 2502.14786): patches alone, pooled by attention.
+    Siglip,
+    /// TIPSv2 (arXiv 2604.12012): two class tokens, and text that is trained to meet the patches as they are.
+    Tips,
+}
+
+impl Family {
+    /// Its name in a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Clip => "CLIP",
+            Family::Siglip => "SigLIP",
+            Family::Tips => "TIPSv2",
+        }
+    }
+}
 
 /// The MLP's non-linearity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,9 +53,12 @@ pub enum Activation {
     Gelu,
     /// GELU by its tanh approximation.
     GeluTanh,
+    /// As in the text tower of TIPSv2.
+    Relu,
 }
 
-/// Which token of a sentence stands for it.
+/// What of a sentence stands for it. Unless it is a token that the causal mask of CLIP shows all before it, every token sees
+/// every other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pooling {
     /// The first token with the highest id, as in OpenAI's CLIP (its end-of-text token has the highest id).
@@ -38,6 +66,10 @@ pub enum Pooling {
     HighestId,
     /// The first token with this id.
     FirstId(i64),
+    /// The last place of the context, as in SigLIP: texts are filled up to its length.
+    LastPlace,
+    /// The mean over the tokens, as in TIPSv2.
+    Mean,
 }
 
 /// Sizes and constants of one transformer.
@@ -55,6 +87,8 @@ pub struct Transformer {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct VisionConfig {
     pub transformer: Transformer,
+    /// Tokens before the patches.
+    pub lead: i64,
     /// Side of a patch in pixels.
     pub patch_size: i64,
     /// Patches the positional embedding was trained on: rows, columns.
@@ -75,6 +109,7 @@ pub struct TextConfig {
 /// The whole architecture of a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Architecture {
+    pub family: Family,
     /// Joint width of image and text features.
     pub embed_dim: i64,
     pub vision: VisionConfig,
@@ -97,6 +132,9 @@ pub struct TransformerHints {
 /// What a config file states; `None` where it is silent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hints {
+    pub family: Family,
+    /// Class tokens beyond the first, or registers.
+    pub registers: i64,
     pub embed_dim: Option<i64>,
     pub vision: TransformerHints,
     pub patch_size: Option<i64>,
@@ -106,6 +144,8 @@ pub struct Hints {
     pub context_length: Option<i64>,
     pub vocab_size: Option<i64>,
     pub pooling: Pooling,
+    /// What cosines are divided by, where no tensor says it.
+    pub temperature: Option<f64>,
     pub normalisation: Normalisation,
     /// Short side to which pictures are scaled, in pixels.
     pub short_side: Option<i64>,
@@ -125,5 +165,14 @@ impl Side {
             Side::Square(side) => (side, side),
             Side::Rectangle([height, width]) => (height, width),
         }
+    }
+
+    /// The side of a patch, as `part` of a config states it.
+    pub(crate) fn square(&self, part: &str) -> Result<i64> {
+        let (height, width) = self.height_width();
+        if height != width {
+            bail!("{part} says a patch_size of {height} x {width}; only square patches are supported");
+        }
+        Ok(height)
     }
 }

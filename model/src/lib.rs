@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Text-prompted segmentation on CLIP: the order of the steps, none of their details.
+//! Text-prompted segmentation on CLIP and its kin: the order of the steps, none of their details.
 //!
 //! ```text
 //! Picture -> preprocess -> vision (last block by a method) -> x Vocabulary -> decode -> Segmentation
@@ -21,12 +21,14 @@ pub mod embeddings;
 pub mod exemplars;
 pub mod gate;
 mod gpu_attention;
+mod head;
 pub mod helper;
 mod int8;
 mod look;
 mod memory;
 pub mod method;
 mod options;
+pub mod pieces;
 pub mod preprocess;
 pub mod prior;
 mod probe;
@@ -52,7 +54,7 @@ use anyhow::{Context, Result};
 use tch::Kind;
 
 pub use anomaly::{Anomalies, AnomalyMap, AnomalyScore, Suspect};
-pub use config::Architecture;
+pub use config::{Architecture, Family};
 pub use decode::{Anomaly, DecodeOptions, Histogram, Ids, MaskSize, Region, Segmentation, Tag};
 pub use device::{DeviceChoice, PrecisionChoice};
 pub use exemplars::{ExemplarOptions, ExemplarScore, Exemplars};
@@ -73,8 +75,9 @@ pub use vocabulary::{Descriptions, Prompts, Synonyms, Templates, Thresholds, Voc
 pub use windows::Window;
 
 use helper::Helper;
+use pieces::Pieces;
 use tagclip::TagOptions;
-use text::TextTower;
+use text::{TextTower, Words};
 use tokenizer::Tokenizer;
 use transformer::Loader;
 use vision::VisionTower;
@@ -183,6 +186,7 @@ impl Model {
         let mut checkpoint = Checkpoint::open(&spec.model)?;
         let architecture = checkpoint.architecture;
         let mut method = method::build(&spec.method, architecture.vision.transformer.layers as usize)?;
+        method::check_family(&*method, &spec.method, architecture.family)?;
         method::check_helper(&*method, &spec.method, spec.helper.as_deref())?;
         if let Some(helper) = &spec.helper {
             method.take_helper(Helper::load(helper, device, kind)?, checkpoint.normalisation);
@@ -200,11 +204,17 @@ impl Model {
                 let mut loader = Loader { weights, device, kind: Kind::Float, wide: false };
                 let tower = TextTower::load(&mut loader, &architecture)?;
                 let folder = checkpoint.files.folder();
-                let tokenizer = Tokenizer::load(folder, config.vocab_size, config.context_length)?;
-                Some(TextEncoder::new(tokenizer, tower))
+                let words = match architecture.family {
+                    Family::Clip => {
+                        Words::Clip(Tokenizer::load(folder, config.vocab_size, config.context_length)?)
+                    }
+                    Family::Siglip | Family::Tips => Words::Pieces(Pieces::load(folder, &config)?),
+                };
+                Some(TextEncoder::new(words, tower))
             }
         };
-        checkpoint.weights.refuse_unused("a CLIP", &weights::HARMLESS)?;
+        let network = format!("a {}", architecture.family.name());
+        checkpoint.weights.refuse_unused(&network, weights::harmless(architecture.family))?;
         method.prepare(&mut tower).with_context(|| format!("cannot prepare method {}", spec.method.name))?;
         let int8_blocks = match precision.int8 {
             true => Some(int8::quantise(&mut tower, &*method, kind, int8::LEAST_COSINE)?),

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, WINDOWS, Windows, patches_of};
+use super::config::Family;
 use super::cuda::clock::{Clock, Mark};
 use super::decode::{Anomaly, Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::exemplars::{self, Ready};
@@ -441,7 +442,8 @@ impl Segmenter {
     fn tokens(&self, input: &Tensor) -> Result<u64> {
         let (_, _, height, width) = input.size4()?;
         let patch = self.tower.config.patch_size;
-        Ok((1 + (height / patch) * (width / patch)) as u64 * self.tower.blocks.len() as u64)
+        let tokens = self.tower.config.lead + (height / patch) * (width / patch);
+        Ok(tokens as u64 * self.tower.blocks.len() as u64)
     }
 
     /// Of pictures of different streams, `[N, 3, H, W]`: works on the tokens that have changed.
@@ -543,6 +545,7 @@ impl Segmenter {
 
     /// TagCLIP's score of each class of the vocabulary, its best synonym's: is it in the picture at all?
     fn tags(&mut self, request: &Request, look: &Look) -> Result<Vec<Tag>> {
+        self.check_is_clip("tags (TagCLIP)")?;
         let vocabulary = &request.vocabulary;
         let input = self.whole_input(request, look)?;
         let queries = self.queries(vocabulary)?;
@@ -585,6 +588,7 @@ impl Segmenter {
     /// How redundant each class of the vocabulary is in one picture (FreeCP): is it there at all? Runs the tower once more,
     /// with all of its attention maps; the cosines are those of the look where it was not through windows.
     pub fn redundancy(&mut self, request: &Request, look: &Look) -> Result<Redundancy> {
+        self.check_is_clip("purification (FreeCP)")?;
         let Request { vocabulary, options, .. } = request;
         let input = self.whole_input(request, look)?;
         let wanted = purify::wanted(self.tower.blocks.len());
@@ -698,6 +702,16 @@ impl Segmenter {
         self.known(vocabulary)?.pictured.rescore(cosines, features)
     }
 
+    fn check_is_clip(&self, what: &str) -> Result<()> {
+        match self.tower.family {
+            Family::Clip => Ok(()),
+            other => bail!(
+                "{what} read the class token of CLIP's vision tower, and this checkpoint is a {}: leave them off",
+                other.name()
+            ),
+        }
+    }
+
     fn check_compares_patches(&self) -> Result<()> {
         if self.method.compares_patches() {
             return Ok(());
@@ -792,6 +806,7 @@ impl Segmenter {
                 )
             }
             AnomalyScore::Windows => {
+                self.check_is_clip("anomalies by windows (WinCLIP)")?;
                 let of = |size| Windows::features(&self.tower, &input, size);
                 (self.tower.grid(&input)?, WINDOWS.into_iter().map(of).collect::<Result<_>>()?)
             }

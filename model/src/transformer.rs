@@ -49,33 +49,58 @@ impl Loader<'_> {
         Ok(Linear::new(self.tensor(weight, &[rows, columns])?, self.tensor(bias, &[rows])?))
     }
 
-    /// All blocks of a transformer whose tensors start with `prefix`.
-    pub fn blocks(&mut self, prefix: &str, config: &Transformer) -> Result<Vec<Block>> {
-        (0..config.layers).map(|index| self.block(&format!("{prefix}{index}"), index, config)).collect()
+    /// What makes queries, keys and values of tokens, each by itself, in f32.
+    pub fn in_projections(&mut self, attention: &str, width: i64) -> Result<[Linear; 3]> {
+        let weight = self.tensor(&format!("{attention}.in_proj_weight"), &[3 * width, width])?;
+        let bias = self.tensor(&format!("{attention}.in_proj_bias"), &[3 * width])?;
+        let [query, key, value] = [0, 1, 2].map(|part| -> Result<Linear> {
+            let rows =
+                |x: &Tensor| -> Result<Tensor> { Ok(x.f_narrow(0, part * width, width)?.f_detach_copy()?) };
+            Ok(Linear::new(rows(&weight)?, rows(&bias)?))
+        });
+        Ok([query?, key?, value?])
     }
 
-    fn block(&mut self, name: &str, index: i64, config: &Transformer) -> Result<Block> {
-        let &Transformer { width, mlp_width, heads, activation, eps, layers } = config;
-        let at = |part: &str| format!("{name}.{part}");
-        let in_proj =
-            self.linear([&at("attn.in_proj_weight"), &at("attn.in_proj_bias")], 3 * width, width)?;
-        let out_proj = self.linear([&at("attn.out_proj.weight"), &at("attn.out_proj.bias")], width, width)?;
-        let mut ln_2 = self.layer_norm(&at("ln_2"), width, eps)?;
-        let mut c_fc = self.linear([&at("mlp.c_fc.weight"), &at("mlp.c_fc.bias")], mlp_width, width)?;
-        let mut c_proj = self.linear([&at("mlp.c_proj.weight"), &at("mlp.c_proj.bias")], width, mlp_width)?;
+    pub fn out_projection(&mut self, attention: &str, width: i64) -> Result<Linear> {
+        let names = ["weight", "bias"].map(|kind| format!("{attention}.out_proj.{kind}"));
+        self.linear([&names[0], &names[1]], width, width)
+    }
+
+    /// An MLP and the norm before it, in f32.
+    pub fn mlp(&mut self, norm: &str, mlp: &str, config: &Transformer) -> Result<(LayerNorm, Mlp)> {
+        let &Transformer { width, mlp_width, activation, eps, .. } = config;
+        let at = |part: &str| format!("{mlp}.{part}");
+        let mut norm = self.layer_norm(norm, width, eps)?;
+        let mut c_fc = self.linear([&at("c_fc.weight"), &at("c_fc.bias")], mlp_width, width)?;
+        let mut c_proj = self.linear([&at("c_proj.weight"), &at("c_proj.bias")], width, mlp_width)?;
         let mut output_scale = Tensor::f_ones([width], (Kind::Float, self.device))?;
         if activation == Activation::QuickGelu {
             // QuickGELU(x) = silu(1.702 x) / 1.702: with the factors around it, the hot path is one fused silu. They go
             // where numbers are f32 anyway, into the layer norm and the sum, so that no weight is rounded twice.
-            ln_2 = LayerNorm {
-                weight: times(&ln_2.weight, QUICK_GELU)?,
-                bias: times(&ln_2.bias, QUICK_GELU)?,
+            norm = LayerNorm {
+                weight: times(&norm.weight, QUICK_GELU)?,
+                bias: times(&norm.bias, QUICK_GELU)?,
                 eps,
             };
             c_fc.bias = times(&c_fc.bias, QUICK_GELU)?;
             c_proj.bias = times(&c_proj.bias, QUICK_GELU)?;
             output_scale = times(&output_scale, 1.0 / QUICK_GELU)?;
         }
+        Ok((norm, Mlp { c_fc, c_proj, activation, output_scale }))
+    }
+
+    /// All blocks of a transformer whose tensors start with `prefix`.
+    pub fn blocks(&mut self, prefix: &str, config: &Transformer) -> Result<Vec<Block>> {
+        (0..config.layers).map(|index| self.block(&format!("{prefix}{index}"), index, config)).collect()
+    }
+
+    fn block(&mut self, name: &str, index: i64, config: &Transformer) -> Result<Block> {
+        let &Transformer { width, heads, eps, layers, .. } = config;
+        let at = |part: &str| format!("{name}.{part}");
+        let in_proj =
+            self.linear([&at("attn.in_proj_weight"), &at("attn.in_proj_bias")], 3 * width, width)?;
+        let out_proj = self.out_projection(&at("attn"), width)?;
+        let (ln_2, mlp) = self.mlp(&at("ln_2"), &at("mlp"), config)?;
         let last_kind = if index + 1 == layers { Kind::Float } else { self.kind };
         // The 8 bits of bf16 would show in the last block's values; the 11 of a GPU's f16 do not.
         let in_kind = if self.kind == Kind::BFloat16 { last_kind } else { self.kind };
@@ -90,12 +115,7 @@ impl Loader<'_> {
                 heads,
             },
             ln_2,
-            mlp: Mlp {
-                c_fc: c_fc.to_kind(self.kind)?,
-                c_proj: c_proj.to_kind(self.kind)?,
-                activation,
-                output_scale,
-            },
+            mlp: Mlp { c_fc: mlp.c_fc.to_kind(self.kind)?, c_proj: mlp.c_proj.to_kind(self.kind)?, ..mlp },
             int8: None,
         })
     }
@@ -167,7 +187,7 @@ impl Linear {
     }
 
     /// Lays the weights out for the processor's kernels, where that can be done. They cannot be read any more.
-    fn pack(&mut self) {
+    pub fn pack(&mut self) {
         if let Weight::Plain(weight) = &self.weight
             && weight.device() == Device::Cpu
             && let Some(packed) = Packed::new(weight)
@@ -311,14 +331,21 @@ pub struct Mlp {
 
 impl Mlp {
     /// `x + MLP(y)`: twice `[N, L, D] -> [N, L, D]`
-    fn add_to(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    pub fn add_to(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         let hidden = match self.activation {
             Activation::QuickGelu => self.c_fc.forward_then(y, Then::Silu)?,
             Activation::Gelu => self.c_fc.forward(y)?.f_gelu_("none")?,
             Activation::GeluTanh => self.c_fc.forward(y)?.f_gelu_("tanh")?,
+            Activation::Relu => self.c_fc.forward(y)?.f_relu_()?,
         }; // [N, L, MLP width]
         let output = self.c_proj.forward(&hidden)?; // [N, L, D]
         Ok(x.f_addcmul(&output, &self.output_scale)?)
+    }
+
+    /// As [`Linear::pack`].
+    pub fn pack(&mut self) {
+        self.c_fc.pack();
+        self.c_proj.pack();
     }
 
     /// Norm of the weights behind each output channel, f32 `[D]`.
@@ -364,6 +391,7 @@ impl Block {
                 Activation::QuickGelu => Curve::Silu,
                 Activation::Gelu => Curve::Gelu,
                 Activation::GeluTanh => Curve::GeluTanh,
+                Activation::Relu => bail!("a block with ReLU is not computed in 8 bits"),
             },
             output_scale: &mlp.output_scale,
         })

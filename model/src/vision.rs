@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The vision transformer up to its last block, which belongs to a method (`method/`).
 //!
-//! Shapes: N pictures, patches in a grid of h x w, L = 1 + h w tokens (class token first), D width, E joint width.
+//! Shapes: N pictures, patches in a grid of h x w, L = l + h w tokens, the first l = `lead` of which are no patches (CLIP: the class
+//! token), D width, E joint width.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,7 +14,8 @@ use anyhow::{Context, Error, Result, bail};
 use lru::LruCache;
 use tch::{Device, Kind, Tensor};
 
-use super::config::{Architecture, VisionConfig};
+use super::config::{Architecture, Family, VisionConfig};
+use super::head::Head;
 use super::transformer::{
     Block, LayerNorm, Loader, Qkv, attend, attend_with_bias, attend_with_mean_map, attention_map, unit_rows,
 };
@@ -103,25 +105,21 @@ pub struct VisionTower {
     /// Number format of the large products; pictures go in and features come out in f32.
     pub kind: Kind,
     conv1: Tensor,
-    /// [`conv1`](Self::conv1) and [`proj`](Self::proj) where inputs may be f16.
-    wide: Option<Wide>,
-    class_embedding: Tensor,
-    /// As trained, `[1 + grid, D]`.
+    /// `[D]`, where there is one.
+    conv1_bias: Option<Tensor>,
+    /// [`conv1`](Self::conv1) as `[3 patch patch, D]`, where its inputs may be f16.
+    wide_conv1: Option<WideMatrix>,
+    /// The tokens before the patches with their positions, the same for every picture: `[l, D]`.
+    lead: Tensor,
+    /// Of the patches, as trained, `[trained h w, D]`.
     positional_embedding: Tensor,
-    /// Positional embeddings of the grids seen last, `[1, L, D]`.
+    /// Positional embeddings of the grids seen last, `[1, h w, D]`.
     resized: RefCell<LruCache<(i64, i64), Tensor>>,
-    ln_pre: LayerNorm,
+    ln_pre: Option<LayerNorm>,
     pub blocks: Vec<Block>,
     ln_post: LayerNorm,
-    proj: Tensor,
-}
-
-/// Matrices whose inputs are f16 and whose outputs are f32.
-struct Wide {
-    /// `[3 patch patch, D]`
-    conv1: WideMatrix,
-    /// `[D, E]`
-    proj: WideMatrix,
+    head: Head,
+    pub family: Family,
 }
 
 /// Streams of this many sizes keep their positional embeddings.
@@ -133,28 +131,60 @@ impl VisionTower {
         architecture: &Architecture,
         positions: Positions,
     ) -> Result<VisionTower> {
-        let config = architecture.vision;
+        let (config, family) = (architecture.vision, architecture.family);
         let (width, patch, eps) = (config.transformer.width, config.patch_size, config.transformer.eps);
-        let tokens = 1 + config.grid.0 * config.grid.1;
+        if family != Family::Clip && positions != Positions::Plain {
+            bail!(
+                "positions {positions} are those of published code for CLIP, and this is a {}: leave them plain",
+                family.name()
+            );
+        }
+        let patches = config.grid.0 * config.grid.1;
         let conv1 = loader.tensor("visual.conv1.weight", &[width, 3, patch, patch])?;
-        let proj = loader.tensor("visual.proj", &[width, architecture.embed_dim])?;
-        let wide = || -> Result<Wide> {
-            let kernel = conv1.f_reshape([width, -1])?.f_transpose(0, 1)?;
-            Ok(Wide { conv1: WideMatrix::new(&kernel)?, proj: WideMatrix::new(&proj)? })
+        let conv1_bias = match family {
+            Family::Clip => None,
+            Family::Siglip | Family::Tips => Some(loader.tensor("visual.conv1.bias", &[width])?),
+        };
+        let wide_conv1 =
+            loader.wide.then(|| WideMatrix::new(&conv1.f_reshape([width, -1])?.f_transpose(0, 1)?));
+        let (lead, positional_embedding) = match family {
+            Family::Siglip => {
+                let positions = loader.tensor("visual.positional_embedding", &[patches, width])?;
+                (positions.f_narrow(0, 0, 0)?, positions)
+            }
+            Family::Clip | Family::Tips => {
+                let class = loader.tensor("visual.class_embedding", &[width])?;
+                let positions = loader.tensor("visual.positional_embedding", &[1 + patches, width])?;
+                let class = class.f_add(&positions.f_narrow(0, 0, 1)?)?; // [1, D]
+                let lead = match family {
+                    Family::Tips => {
+                        let registers = loader.tensor("visual.register_tokens", &[config.lead - 1, width])?;
+                        Tensor::f_cat(&[class, registers], 0)?
+                    }
+                    Family::Clip | Family::Siglip => class,
+                };
+                (lead, positions.f_narrow(0, 1, patches)?.f_contiguous()?)
+            }
+        };
+        let ln_pre = match family {
+            Family::Clip => Some(loader.layer_norm("visual.ln_pre", width, eps)?),
+            Family::Siglip | Family::Tips => None,
         };
         Ok(VisionTower {
             config,
             positions,
             kind: loader.kind,
-            wide: loader.wide.then(wide).transpose()?,
             conv1,
-            class_embedding: loader.tensor("visual.class_embedding", &[width])?,
-            positional_embedding: loader.tensor("visual.positional_embedding", &[tokens, width])?,
+            conv1_bias,
+            wide_conv1: wide_conv1.transpose()?,
+            lead,
+            positional_embedding,
             resized: RefCell::new(LruCache::new(GRIDS_KEPT)),
-            ln_pre: loader.layer_norm("visual.ln_pre", width, eps)?,
+            ln_pre,
             blocks: loader.blocks("visual.transformer.resblocks.", &config.transformer)?,
             ln_post: loader.layer_norm("visual.ln_post", width, eps)?,
-            proj,
+            head: Head::load(loader, architecture)?,
+            family,
         })
     }
 
@@ -164,7 +194,7 @@ impl VisionTower {
 
     /// Joint width of image and text features.
     pub fn embed_dim(&self) -> i64 {
-        self.proj.size().last().copied().unwrap_or(0)
+        self.head.embed_dim(self.config.transformer.width)
     }
 
     /// Brings a tower that was loaded in f32 on the CPU into another number format.
@@ -178,35 +208,49 @@ impl VisionTower {
     /// For when nobody edits or reads the weights any more: makes the large products faster.
     pub fn pack(&mut self) {
         self.blocks.iter_mut().for_each(Block::pack);
+        self.head.pack();
     }
 
     pub fn last_block(&self) -> Result<&Block> {
         self.blocks.last().context("a vision tower without blocks")
     }
 
-    /// Patches and class token with their positions, through `ln_pre`: `[N, 3, H, W] -> [N, L, D]` and the grid.
+    /// Patches and the tokens before them with their positions, through CLIP's norm: `[N, 3, H, W] -> [N, L, D]` and the grid.
     pub fn embed(&self, input: &Tensor) -> Result<Embedded> {
         let (n, _, height, width) = input.size4()?;
         let patch = self.config.patch_size;
         if height < patch || width < patch || height % patch != 0 || width % patch != 0 {
             bail!("an input of {width}x{height} pixels is not made of whole {patch}x{patch} patches");
         }
-        let (h, w, d) = (height / patch, width / patch, self.config.transformer.width);
-        let x = match &self.wide {
+        let (h, w) = (height / patch, width / patch);
+        let x = match &self.wide_conv1 {
             // Patches do not overlap: each is a row of a product.
-            Some(wide) => {
+            Some(conv1) => {
                 let patches = input.f_reshape([n, 3, h, patch, w, patch])?.f_permute([0, 2, 4, 1, 3, 5])?;
-                wide.conv1.forward(&patches.f_reshape([n, h * w, 3 * patch * patch])?)? // [N, h w, D]
+                let x = conv1.forward(&patches.f_reshape([n, h * w, 3 * patch * patch])?)?; // [N, h w, D]
+                match &self.conv1_bias {
+                    Some(bias) => x.f_add(bias)?,
+                    None => x,
+                }
             }
             None => {
-                let x = input.f_conv2d::<&Tensor>(&self.conv1, None, [patch, patch], [0, 0], [1, 1], 1)?; // [N, D, h, w]
+                let bias = self.conv1_bias.as_ref();
+                let x = input.f_conv2d(&self.conv1, bias, [patch, patch], [0, 0], [1, 1], 1)?; // [N, D, h, w]
                 x.f_flatten(2, 3)?.f_transpose(1, 2)? // [N, h w, D]
             }
         };
-        let class = self.class_embedding.f_expand([n, 1, d], false)?;
-        let x = Tensor::f_cat(&[class, x], 1)?; // [N, L, D]
-        let x = self.ln_pre.forward(&x.f_add(&self.positional_embedding((h, w))?)?)?;
+        let x = x.f_add(&self.positional_embedding((h, w))?)?;
+        let lead = self.lead.f_unsqueeze(0)?.f_expand([n, -1, -1], false)?; // [N, l, D]
+        let x = self.normed(Tensor::f_cat(&[lead, x], 1)?)?; // [N, L, D]
         Ok(Embedded { x, grid: (h, w) })
+    }
+
+    /// Through CLIP's norm before the first block.
+    fn normed(&self, x: Tensor) -> Result<Tensor> {
+        match &self.ln_pre {
+            Some(norm) => norm.forward(&x),
+            None => Ok(x),
+        }
     }
 
     /// Rows and columns of patches of a picture `[..., H, W]`.
@@ -218,20 +262,22 @@ impl VisionTower {
     /// As [`VisionTower::embed`], of some tokens of one picture, in order: `[3, H, W]`, `rows` of it, `[R, D]`.
     pub fn embed_rows(&self, input: &Tensor, rows: &Tensor) -> Result<Tensor> {
         let ((h, w), patch) = (self.grid(input)?, self.config.patch_size);
-        let d = self.class_embedding.numel() as i64;
-        let is_patch = rows.f_gt(0)?;
-        let place = rows.f_sub_scalar(1)?.f_clamp_min(0)?;
+        let lead = self.config.lead;
+        let place = rows.f_sub_scalar(lead)?.f_clamp_min(0)?;
         let (row, column) = (place.f_div_scalar_mode(w, "floor")?, place.f_remainder(w)?);
         let patches = input.f_view([3, h, patch, w, patch])?.f_permute([1, 3, 0, 2, 4])?; // [h, w, 3, patch, patch]
         let patches = patches.f_index(&[Some(row), Some(column)])?.f_flatten(1, 3)?; // [R, 3 patch patch]
-        let x = patches.f_linear::<&Tensor>(&self.conv1.f_flatten(1, 3)?, None)?; // [R, D]
-        let class = self.class_embedding.f_reshape([1, d])?;
-        let x = x.f_where_self(&is_patch.f_unsqueeze(1)?, &class)?;
-        let positions = self.positional_embedding((h, w))?.f_select(0, 0)?.f_index_select(0, rows)?;
-        self.ln_pre.forward(&x.f_add(&positions)?)
+        let x = patches.f_linear(&self.conv1.f_flatten(1, 3)?, self.conv1_bias.as_ref())?; // [R, D]
+        let x = x.f_add(&self.positional_embedding((h, w))?.f_select(0, 0)?.f_index_select(0, &place)?)?;
+        if lead == 0 {
+            return self.normed(x);
+        }
+        let is_patch = rows.f_ge(lead)?.f_unsqueeze(1)?;
+        let before = self.lead.f_index_select(0, &rows.f_clamp_max(lead - 1)?)?; // [R, D]
+        self.normed(x.f_where_self(&is_patch, &before)?)
     }
 
-    /// `[1, L, D]` for this grid.
+    /// `[1, h w, D]` for this grid.
     fn positional_embedding(&self, grid: (i64, i64)) -> Result<Tensor> {
         if let Some(known) = self.resized.borrow_mut().get(&grid) {
             return Ok(known.shallow_clone());
@@ -246,12 +292,14 @@ impl VisionTower {
         if (h, w) == (trained_h, trained_w) {
             return Ok(self.positional_embedding.f_unsqueeze(0)?);
         }
-        let (tokens, d) = self.positional_embedding.size2()?;
-        let class = self.positional_embedding.f_narrow(0, 0, 1)?; // [1, D]
-        let patches = self.positional_embedding.f_narrow(0, 1, tokens - 1)?; // [trained h w, D]
+        let (_, d) = self.positional_embedding.size2()?;
+        let patches = &self.positional_embedding; // [trained h w, D]
         let patches = patches.f_reshape([1, trained_h, trained_w, d])?.f_permute([0, 3, 1, 2])?; // [1, D, trained h, w]
         let scale = |side: i64, trained: i64| (side as f64 + 0.1) / trained as f64;
         let patches = match self.positions {
+            _ if self.family == Family::Tips => {
+                patches.f_internal_upsample_bilinear2d_aa([h, w], false, None, None)?
+            }
             Positions::Plain => patches.f_upsample_bicubic2d([h, w], false, None, None)?,
             Positions::Scale => {
                 let (vertical, horizontal) = (scale(h, trained_h), scale(w, trained_w));
@@ -262,8 +310,7 @@ impl VisionTower {
                 resized.f_to_kind(Kind::Half)?.f_to_kind(Kind::Float)?
             }
         }; // [1, D, h, w]
-        let patches = patches.f_permute([0, 2, 3, 1])?.f_reshape([h * w, d])?; // [h w, D]
-        Ok(Tensor::f_cat(&[class, patches], 0)?.f_unsqueeze(0)?) // [1, L, D]
+        Ok(patches.f_permute([0, 2, 3, 1])?.f_reshape([1, h * w, d])?)
     }
 
     /// Runs all blocks but the last: `[N, 3, H, W] -> ` what the method wants.
@@ -316,36 +363,45 @@ impl VisionTower {
 
     /// Into the joint space, in f32: `[..., D] -> [..., E]`.
     pub fn project(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.ln_post.forward(&x.f_to_kind(Kind::Float)?)?;
-        match &self.wide {
-            Some(wide) => wide.proj.forward(&x),
-            None => Ok(x.f_matmul(&self.proj)?),
-        }
+        self.head.project(&self.ln_post.forward(&x.f_to_kind(Kind::Float)?)?)
     }
 
     /// Patch tokens after the last block to features: `[N, L, D] -> [N, h w, E]`, rows of unit length, f32.
     pub fn patch_features(&self, x: &Tensor) -> Result<Tensor> {
         let (_, tokens, _) = x.size3()?;
-        unit_rows(&self.project(&x.f_narrow(1, 1, tokens - 1)?)?)
+        let lead = self.config.lead;
+        unit_rows(&self.project(&x.f_narrow(1, lead, tokens - lead)?)?)
     }
 
-    /// What the class token says of each picture after the plain last block, `[N, E]`, rows of unit length, f32. Costs one
-    /// token of one block.
+    /// What each picture is as a whole, by its class token or by SigLIP's pooling, after the plain last block: `[N, E]`, rows of unit
+    /// length, f32. Costs one token of one block, or all of them.
     pub fn class_features(&self, trunk: &Trunk) -> Result<Tensor> {
-        let Qkv { q, k, v } = &trunk.qkv; // [N, H, L, 64]
+        let Qkv { q, k, v } = &trunk.qkv; // [N, H, L, D / H]
+        if let Head::Pooling(_) = &self.head {
+            let x = self.last_block()?.residual(&trunk.x, &attend(q, k, v, false)?)?;
+            return unit_rows(&self.pool(&x)?);
+        }
         let map = attention_map(&q.f_narrow(2, 0, 1)?, k)?; // [N, H, 1, L]
         let gathered = map.f_to_kind(v.kind())?.f_matmul(v)?;
         let class = self.last_block()?.residual(&trunk.x.f_narrow(1, 0, 1)?, &gathered)?; // [N, 1, D]
         unit_rows(&self.project(&class.f_select(1, 0)?)?)
     }
 
-    /// CLIP's own picture feature, not normalised, f32: `[N, 3, H, W] -> [N, E]`.
+    /// The checkpoint's own picture feature, not normalised, f32: `[N, 3, H, W] -> [N, E]`.
     pub fn encode_image(&self, input: &Tensor) -> Result<Tensor> {
         let Embedded { mut x, .. } = self.embed(input)?;
         for block in &self.blocks {
             x = block.forward(&x, false)?;
         }
-        self.project(&x.f_select(1, 0)?)
+        self.pool(&x)
+    }
+
+    /// All tokens after the last block to what the picture is as a whole: `[N, L, D] -> [N, E]`, f32.
+    fn pool(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.head {
+            Head::Pooling(pooling) => pooling.pool(&self.ln_post.forward(&x.f_to_kind(Kind::Float)?)?),
+            Head::Projection { .. } | Head::Identity => self.project(&x.f_select(1, 0)?),
+        }
     }
 
     /// As [`VisionTower::encode_image`], with `bias` `[L, L]` added to the attention scores of every block.
@@ -357,7 +413,7 @@ impl VisionTower {
             let bias = bias.f_to_kind(q.kind())?;
             x = block.residual(&x, &attend_with_bias(&q, &k, &v, &bias)?)?;
         }
-        self.project(&x.f_select(1, 0)?)
+        self.pool(&x)
     }
 }
 

@@ -21,7 +21,7 @@ pub fn param_specs() -> Vec<glib::ParamSpec> {
     vec![
         text("model")
             .nick("Model")
-            .blurb("Checkpoint folder, checkpoint file, or Hugging Face id of a CLIP model")
+            .blurb("Checkpoint folder, checkpoint file, or Hugging Face id of a CLIP, SigLIP 2 or TIPSv2")
             .default_value(default.model.as_deref())
             .mutable_ready()
             .build(),

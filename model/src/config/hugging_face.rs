@@ -1,19 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hugging Face's `config.json`. transformers 4 leaves out of it what equals the defaults of `CLIPVisionConfig` and
-//! `CLIPTextConfig`, so silence means those.
+//! Hugging Face's `config.json` of CLIP, SigLIP and TIPSv2. transformers 4 leaves out of it what equals the defaults of
+//! `CLIPVisionConfig`, `CLIPTextConfig` and so on, so silence means those.
 
 use anyhow::{Result, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::keys::{refuse_unknown, short};
-use super::{Activation, Hints, Pooling, Side, TransformerHints};
+use super::{Activation, Family, Hints, Pooling, Side, TransformerHints, tips};
 use crate::preprocess::Normalisation;
 
-/// Heads of `CLIPVisionConfig` and `CLIPTextConfig`; both have quick_gelu and an epsilon of 1e-5.
-const VISION_HEADS: i64 = 12;
-const TEXT_HEADS: i64 = 8;
-const EPS: f64 = 1e-5;
+/// What `transformers` takes where a config is silent.
+struct Defaults {
+    vision_heads: i64,
+    text_heads: i64,
+    activation: &'static str,
+    eps: f64,
+}
+
+/// Of `CLIPVisionConfig` and `CLIPTextConfig`.
+const CLIP: Defaults = Defaults { vision_heads: 12, text_heads: 8, activation: "quick_gelu", eps: 1e-5 };
+/// Of `SiglipVisionConfig` and `SiglipTextConfig`.
+const SIGLIP: Defaults =
+    Defaults { vision_heads: 12, text_heads: 12, activation: "gelu_pytorch_tanh", eps: 1e-6 };
 /// End-of-text token of `CLIPTextConfig`.
 const END_OF_TEXT: i64 = 49_407;
 
@@ -110,6 +119,9 @@ struct Tower {
     max_position_embeddings: Option<i64>,
     vocab_size: Option<i64>,
     eos_token_id: Option<Value>,
+    /// SigLIP's: whether the tower ends in its pooling, and how wide a text's features are.
+    vision_use_head: Option<bool>,
+    projection_size: Option<i64>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -132,7 +144,7 @@ struct Kind {
     model_type: Option<String>,
 }
 
-/// Reads a Hugging Face `config.json` (`CLIPModel`, `CLIPVisionModelWithProjection`).
+/// Reads a Hugging Face `config.json` (`CLIPModel`, `CLIPVisionModelWithProjection`, `SiglipModel`, `Tipsv2Model`).
 ///
 /// # Errors
 /// Another kind of model, a value that is not supported, or a key that may change the network.
@@ -144,55 +156,76 @@ pub fn hugging_face(json: &str) -> Result<Hints> {
             refuse_unknown("it", &whole.rest, &HARMLESS)?;
             let vision = whole.vision_config_dict.or(whole.vision_config).unwrap_or_default();
             let text = whole.text_config_dict.or(whole.text_config).unwrap_or_default();
-            hints(whole.projection_dim, &vision, &text, "vision_config")
+            hints(&CLIP, whole.projection_dim, &vision, &text, "vision_config")
         }
+        "siglip" => {
+            let whole: Whole = serde_json::from_str(json)?;
+            refuse_unknown("it", &whole.rest, &HARMLESS)?;
+            siglip(&whole.vision_config.unwrap_or_default(), &whole.text_config.unwrap_or_default())
+        }
+        "tipsv2" => tips::read(json),
         // A tower saved alone keeps its fields at the top level.
         "clip_vision_model" => {
             let vision: Tower = serde_json::from_str(json)?;
-            hints(vision.projection_dim, &vision, &Tower::default(), "it")
+            hints(&CLIP, vision.projection_dim, &vision, &Tower::default(), "it")
         }
-        other => bail!("model_type is {other:?}, not \"clip\""),
+        other => bail!("model_type is {other:?}, none of \"clip\", \"siglip\" and \"tipsv2\""),
     }
 }
 
-fn hints(embed_dim: Option<i64>, vision: &Tower, text: &Tower, vision_part: &str) -> Result<Hints> {
+/// SigLIP, and SigLIP 2 of a fixed size (that of any size, NaFlex, calls itself `siglip2`).
+fn siglip(vision: &Tower, text: &Tower) -> Result<Hints> {
+    if vision.vision_use_head == Some(false) {
+        bail!("vision_config says vision_use_head = false: without its pooling nothing of it meets text");
+    }
+    Ok(Hints {
+        family: Family::Siglip,
+        embed_dim: text.projection_size,
+        pooling: Pooling::LastPlace,
+        normalisation: Normalisation { mean: [0.5; 3], std: [0.5; 3] },
+        ..hints(&SIGLIP, None, vision, text, "vision_config")?
+    })
+}
+
+fn hints(
+    defaults: &Defaults,
+    embed_dim: Option<i64>,
+    vision: &Tower,
+    text: &Tower,
+    vision_part: &str,
+) -> Result<Hints> {
     refuse_unknown(vision_part, &vision.rest, &HARMLESS)?;
     refuse_unknown("text_config", &text.rest, &HARMLESS)?;
     if let Some(channels) = vision.num_channels.filter(|&channels| channels != 3) {
         bail!("{vision_part} says num_channels = {channels}; only pictures of 3 channels are supported");
     }
-    let patch = vision.patch_size.map(|size| size.height_width());
-    if let Some((height, width)) = patch.filter(|(height, width)| height != width) {
-        bail!("{vision_part} says a patch_size of {height} x {width}; only square patches are supported");
-    }
     Ok(Hints {
         embed_dim,
-        vision: transformer(vision, VISION_HEADS)?,
-        patch_size: patch.map(|(height, _)| height),
+        vision: transformer(vision, defaults, defaults.vision_heads)?,
+        patch_size: vision.patch_size.map(|size| size.square(vision_part)).transpose()?,
         image_size: vision.image_size.as_ref().map(Side::height_width),
-        text: transformer(text, TEXT_HEADS)?,
+        text: transformer(text, defaults, defaults.text_heads)?,
         context_length: text.max_position_embeddings,
         vocab_size: text.vocab_size,
         pooling: pooling(text)?,
-        normalisation: Normalisation::default(),
-        short_side: None,
+        ..Hints::default()
     })
 }
 
-fn transformer(tower: &Tower, default_heads: i64) -> Result<TransformerHints> {
+fn transformer(tower: &Tower, defaults: &Defaults, default_heads: i64) -> Result<TransformerHints> {
     Ok(TransformerHints {
         width: tower.hidden_size,
         layers: tower.num_hidden_layers,
         heads: Some(tower.num_attention_heads.unwrap_or(default_heads)),
         head_width: None,
         mlp_width: tower.intermediate_size,
-        activation: activation(tower.hidden_act.as_deref())?,
-        eps: Some(tower.layer_norm_eps.unwrap_or(EPS)),
+        activation: activation(tower.hidden_act.as_deref().unwrap_or(defaults.activation))?,
+        eps: Some(tower.layer_norm_eps.unwrap_or(defaults.eps)),
     })
 }
 
-fn activation(name: Option<&str>) -> Result<Activation> {
-    match name.unwrap_or("quick_gelu") {
+pub fn activation(name: &str) -> Result<Activation> {
+    match name {
         "quick_gelu" => Ok(Activation::QuickGelu),
         "gelu" => Ok(Activation::Gelu),
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),

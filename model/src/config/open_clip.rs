@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use super::keys::{refuse_unknown, short};
 use super::preprocessor;
 use super::{Activation, Hints, Pooling, Side, TransformerHints};
-use crate::preprocess::Normalisation;
 
 /// Defaults of `CLIPVisionCfg` and `CLIPTextCfg` that shapes do not tell.
 const HEAD_WIDTH: i64 = 64;
@@ -203,8 +202,7 @@ pub fn open_clip(json: &str) -> Result<Hints> {
             Some("eos") => Pooling::FirstId(text.eos_id.unwrap_or(END_OF_TEXT)),
             Some(other) => bail!("text pool_type {other:?} is not supported (argmax, eos)"),
         },
-        normalisation: Normalisation::default(),
-        short_side: None,
+        ..Hints::default()
     };
     hints.apply(&preprocess_cfg)?;
     Ok(hints)

@@ -102,10 +102,6 @@ pub fn read(json: &str) -> Result<Stated> {
     if let Some(channels) = fields.num_channels.filter(|&channels| channels != 3) {
         bail!("it says num_channels = {channels}; only pictures of 3 channels are supported");
     }
-    let patch = fields.patch_size.map(|size| size.height_width());
-    if let Some((height, width)) = patch.filter(|(height, width)| height != width) {
-        bail!("it says a patch_size of {height} x {width}; only square patches are supported");
-    }
     let activation = match fields.hidden_act.as_deref().unwrap_or("gelu") {
         "gelu" => Activation::Gelu,
         "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
@@ -126,7 +122,7 @@ pub fn read(json: &str) -> Result<Stated> {
             Family::Vit => 1e-12,
             Family::Dinov2 | Family::Dinov2WithRegisters => 1e-6,
         }),
-        patch_size: patch.map(|(height, _)| height),
+        patch_size: fields.patch_size.map(|size| size.square("it")).transpose()?,
         image_size: fields.image_size.as_ref().map(Side::height_width),
         registers: match family {
             Family::Dinov2WithRegisters => fields.num_register_tokens.unwrap_or(4),

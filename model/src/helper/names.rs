@@ -4,8 +4,10 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail};
-use tch::{Kind, Tensor};
+use anyhow::Result;
+use tch::Tensor;
+
+use crate::weights::{fold_scales, join_attention};
 
 /// What the names of the blocks' tensors begin with.
 pub const BLOCKS: &str = "blocks.";
@@ -28,42 +30,8 @@ const PARTS: [(&str, &str); 10] = [
 pub fn canonical(tensors: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>> {
     let mut renamed: HashMap<String, Tensor> =
         tensors.into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect();
-    let ending = |renamed: &HashMap<String, Tensor>, end: &str| -> Vec<String> {
-        renamed.keys().filter(|name| name.starts_with(BLOCKS) && name.ends_with(end)).cloned().collect()
-    };
-    for kind in ["weight", "bias"] {
-        let query = format!(".attn.query.{kind}");
-        for name in ending(&renamed, &query) {
-            let mut rows = Vec::new();
-            for part in ["query", "key", "value"] {
-                let part = name.replace(".attn.query.", &format!(".attn.{part}."));
-                rows.push(renamed.remove(&part).with_context(|| format!("tensor {part} is missing"))?);
-            }
-            if rows.iter().any(|row| row.size() != rows[0].size() || row.kind() != rows[0].kind()) {
-                bail!("{name} and its key and value differ in shape or type");
-            }
-            renamed.insert(name.replace(&query, &format!(".attn.in_proj_{kind}")), Tensor::f_cat(&rows, 0)?);
-        }
-    }
-    for (scale, linear) in
-        [(".layer_scale1.lambda1", ".attn.out_proj"), (".layer_scale2.lambda1", ".mlp.c_proj")]
-    {
-        for name in ending(&renamed, scale) {
-            let factors = renamed.remove(&name).context("a tensor that was just there")?;
-            let factors = factors.f_to_kind(Kind::Float)?;
-            for kind in ["weight", "bias"] {
-                let name = name.replace(scale, &format!("{linear}.{kind}"));
-                let tensor = renamed.remove(&name).with_context(|| format!("tensor {name} is missing"))?;
-                let tensor = tensor.f_to_kind(Kind::Float)?;
-                if tensor.size().first() != factors.size().first() || factors.dim() != 1 {
-                    bail!("{name} of shape {:?} has {:?} scales", tensor.size(), factors.size());
-                }
-                let factors =
-                    if kind == "weight" { factors.f_unsqueeze(1)? } else { factors.shallow_clone() };
-                renamed.insert(name, tensor.f_mul(&factors)?);
-            }
-        }
-    }
+    join_attention(&mut renamed, [".attn.query.", ".attn.key.", ".attn.value."])?;
+    fold_scales(&mut renamed)?;
     Ok(renamed)
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! MaskCLIP (Zhou et al., ECCV 2022, arXiv 2112.01071; chongzhou96/MaskCLIP): every token keeps its own value in the last
-//! block. As in the published code, residual connection and MLP stay; later papers compare with `residual=drop`.
+//! block; google-deepmind/tips segments so too (`TIPS_zeroshot_segmentation.ipynb`). As in the published code, residual connection and MLP stay; later papers compare with `residual=drop`.
 //!
 //! Its two refinements are off unless a threshold is given, as in the published configs. `pd=0.5`: prompt denoising,
 //! a class whose probability stays below it everywhere is left out. `ks=1`: key smoothing, patches less sure than it
@@ -42,6 +42,10 @@ impl Method for MaskClip {
         })
     }
 
+    fn takes_any_tower(&self) -> bool {
+        true
+    }
+
     fn compares_patches(&self) -> bool {
         false
     }
@@ -62,7 +66,8 @@ impl Method for MaskClip {
         if self.key_smoothing > 0.0 {
             let (q, h, w) = logits.size3()?;
             let keys = tower.last_block()?.attn.project(&trunk.qkv.k.f_narrow(0, n, 1)?)?; // [1, L, D]
-            let keys = keys.f_squeeze_dim(0)?.f_narrow(0, 1, h * w)?.f_to_kind(Kind::Float)?; // [h w, D]
+            let keys =
+                keys.f_squeeze_dim(0)?.f_narrow(0, tower.config.lead, h * w)?.f_to_kind(Kind::Float)?; // [h w, D]
             // Unit length over the patches, not over each key: so does the published code.
             let norm = keys.f_norm_scalaropt_dim(2, [0], true)?.f_clamp_min(1e-12)?;
             let keys = keys.f_div(&norm)?;

@@ -20,6 +20,7 @@ mod sclip;
 use anyhow::{Result, bail};
 use tch::Tensor;
 
+use super::config::Family;
 use super::helper::Helper;
 use super::options::Options;
 use super::preprocess::Normalisation;
@@ -45,6 +46,11 @@ pub trait Method: Send {
     /// What the tower must keep from the blocks before the last.
     fn wanted(&self) -> Wanted {
         Wanted::default()
+    }
+
+    /// Whether it goes with towers other than CLIP's, as published code does it or as they were trained.
+    fn takes_any_tower(&self) -> bool {
+        false
     }
 
     /// Whether it needs a helper model beside CLIP; others must not be given one.
@@ -135,6 +141,22 @@ pub fn check_helper(method: &dyn Method, spec: &MethodSpec, helper: Option<&str>
         ),
         _ => Ok(()),
     }
+}
+
+/// Whether `method` can be had of a network of this family.
+///
+/// # Errors
+/// It is made for CLIP's tower, and this is another.
+pub fn check_family(method: &dyn Method, spec: &MethodSpec, family: Family) -> Result<()> {
+    if family == Family::Clip || method.takes_any_tower() {
+        return Ok(());
+    }
+    bail!(
+        "method {} is made for CLIP's vision tower, and this checkpoint is a {}: use method maskclip (each patch by its own value, as \
+         TIPSv2 is published) or clip (as it was trained)",
+        spec.name,
+        family.name()
+    )
 }
 
 type Build = fn(&mut Options, usize) -> Result<Box<dyn Method>>;

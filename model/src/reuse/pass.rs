@@ -95,14 +95,14 @@ pub fn pass(
     pictures: &mut [Seen],
 ) -> Result<Vec<Trunk>> {
     let grid = tower.grid(input)?;
-    let tokens = (1 + grid.0 * grid.1) as usize;
+    let tokens = (tower.config.lead + grid.0 * grid.1) as usize;
     let last = tower.blocks.len() - 1;
     let mut x = embed(tower, input, pictures, tokens)?; // [R, D]
     for picture in pictures.iter_mut() {
         picture.state.blocks.resize_with(last, BlockState::default);
     }
     for (index, block) in tower.blocks.iter().enumerate() {
-        x = changed(&x, pictures, index, tokens)?;
+        x = changed(&x, pictures, index, (tokens, tower.config.lead as usize))?;
         let rows: usize = pictures.iter().map(|picture| picture.rows.len()).sum();
         if rows == 0 {
             break;
@@ -147,12 +147,13 @@ pub fn features(
 ) -> Result<Tensor> {
     let (state, rows) = (&mut *picture.state, &picture.rows);
     if let Some(kept) = state.features.as_mut().filter(|_| !picture.whole) {
-        let patches = rows.len().saturating_sub(1) as i64;
+        let lead = tower.config.lead;
+        let patches = rows.len() as i64 - lead;
         if patches > 0 {
-            let rows = rows.index().f_narrow(0, 1, patches)?; // without the class token
+            let rows = rows.index().f_narrow(0, lead, patches)?; // without the tokens before the patches
             let found = method.features_of(tower, trunk, &rows)?;
             let found = found.context("a method's last block goes by rows no more")?;
-            let _ = kept.f_index_copy_(0, &rows.f_sub_scalar(1)?, &found)?;
+            let _ = kept.f_index_copy_(0, &rows.f_sub_scalar(lead)?, &found)?;
         }
         return Ok(kept.f_unsqueeze(0)?);
     }
@@ -163,7 +164,7 @@ pub fn features(
     Ok(features)
 }
 
-/// The tokens whose pixels are not what they were, the class token with them: their input of the first block, `[R, D]`.
+/// The tokens whose pixels are not what they were, those before the patches with them: their input of the first block, `[R, D]`.
 fn embed(tower: &VisionTower, input: &Tensor, pictures: &mut [Seen], tokens: usize) -> Result<Tensor> {
     let device = tower.device();
     let mut parts = Vec::with_capacity(pictures.len());
@@ -171,7 +172,7 @@ fn embed(tower: &VisionTower, input: &Tensor, pictures: &mut [Seen], tokens: usi
         let own = input.f_select(0, n)?; // [3, H, W]
         let list = match picture.state.input.as_ref().filter(|_| !picture.whole) {
             None => (0..tokens as i64).collect(),
-            Some(before) => moved_patches(&own, before, tower.config.patch_size)?,
+            Some(before) => moved_patches(&own, before, tower.config.patch_size, tower.config.lead)?,
         };
         let whole = list.len() as f64 > picture.cut * tokens as f64;
         parts.push(match list.len() {
@@ -193,16 +194,16 @@ fn embed(tower: &VisionTower, input: &Tensor, pictures: &mut [Seen], tokens: usi
     }
 }
 
-/// Tokens of patches with a pixel that differs between two pictures `[3, H, W]`, and the class token if there are any.
-fn moved_patches(now: &Tensor, before: &Tensor, patch: i64) -> Result<Vec<i64>> {
+/// Tokens of patches with a pixel that differs between two pictures `[3, H, W]`, and the `lead` before the patches if there are any.
+fn moved_patches(now: &Tensor, before: &Tensor, patch: i64, lead: i64) -> Result<Vec<i64>> {
     let differs = now.f_ne_tensor(before)?.f_any_dim(0, false)?; // [H, W]
     let (height, width) = differs.size2()?;
     let patches = differs.f_view([height / patch, patch, width / patch, patch])?;
     let patches = patches.f_any_dim(3, false)?.f_any_dim(1, false)?; // [h, w]
     let flags = Vec::<bool>::try_from(patches.f_flatten(0, -1)?.f_to_device(tch::Device::Cpu)?)?;
-    let moved = (1..).zip(flags).filter(|(_, moved)| *moved).map(|(token, _)| token);
-    let mut list: Vec<i64> = std::iter::once(0).chain(moved).collect();
-    if list.len() == 1 {
+    let moved = (lead..).zip(flags).filter(|(_, moved)| *moved).map(|(token, _)| token);
+    let mut list: Vec<i64> = (0..lead).chain(moved).collect();
+    if list.len() as i64 == lead {
         list.clear();
     }
     Ok(list)
@@ -211,9 +212,14 @@ fn moved_patches(now: &Tensor, before: &Tensor, patch: i64) -> Result<Vec<i64>> 
 /// Chooses the tokens that a block works on, and their rows of `x`: `[R, D] -> [R', D]`, filled up to a number of rows
 /// that kernels are prepared for.
 ///
-/// Only tokens that the block before worked on can have changed. The class token, whose first input never changes, goes
-/// with any other.
-fn changed(x: &Tensor, pictures: &mut [Seen], index: usize, tokens: usize) -> Result<Tensor> {
+/// Only tokens that the block before worked on can have changed. The `lead` before the patches, whose first input never changes,
+/// go with any other.
+fn changed(
+    x: &Tensor,
+    pictures: &mut [Seen],
+    index: usize,
+    (tokens, lead): (usize, usize),
+) -> Result<Tensor> {
     let device = x.device();
     let mut positions: Vec<i64> = Vec::new();
     let moved = moved(x, pictures, index)?;
@@ -230,10 +236,8 @@ fn changed(x: &Tensor, pictures: &mut [Seen], index: usize, tokens: usize) -> Re
             keep.fill(true);
             kept = count;
         }
-        if kept > 0
-            && let Some(class) = keep.first_mut()
-        {
-            *class = true;
+        if kept > 0 {
+            keep.iter_mut().take(lead).for_each(|keep| *keep = true);
         }
         let list = picture.rows.list().iter().zip(&keep);
         let list: Vec<i64> = list.filter(|(_, keep)| **keep).map(|(&row, _)| row).collect();

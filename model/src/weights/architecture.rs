@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The architecture as the weights' shapes show it, checked against what the config states.
+//! The architecture as the weights' shapes show it, checked against what the config states: CLIP's and its kin's.
 
 use anyhow::{Context, Result, bail};
 
 use super::Weights;
-use crate::config::{Architecture, Hints, TextConfig, Transformer, TransformerHints, VisionConfig};
+use crate::config::{
+    Architecture, Family, Hints, Pooling, TextConfig, Transformer, TransformerHints, VisionConfig,
+};
 
 /// Width of an attention head in every CLIP that OpenAI published.
 const HEAD_WIDTH: i64 = 64;
+/// Tokens of a text of TIPSv2, whose positions are computed.
+const TIPS_CONTEXT: i64 = 64;
 /// Longest short side that a preprocessor file may ask for, in pixels.
 const MAX_SHORT_SIDE: i64 = 16_384;
 
@@ -16,18 +20,24 @@ pub fn check(weights: &Weights, hints: &Hints) -> Result<Architecture> {
     if weights.shape("visual.layer1.0.conv1.weight").is_some() {
         bail!("it holds a ResNet; only vision transformers are supported");
     }
+    let family = hints.family;
     let vision = vision(weights, hints)?;
-    if weights.shape("visual.proj").is_none() {
-        bail!(
-            "it holds a vision tower without its projection, as a CLIPVisionModel is saved: save the CLIPModel, or a \
-             CLIPVisionModelWithProjection"
-        );
-    }
-    let [_, embed_dim] = matrix(weights, "visual.proj")?;
+    let embed_dim = match family {
+        Family::Clip => {
+            if weights.shape("visual.proj").is_none() {
+                bail!(
+                    "it holds a vision tower without its projection, as a CLIPVisionModel is saved: save the CLIPModel, or a \
+                     CLIPVisionModelWithProjection"
+                );
+            }
+            matrix(weights, "visual.proj")?[1]
+        }
+        Family::Siglip | Family::Tips => vision.transformer.width,
+    };
     agree("embed dim", hints.embed_dim, embed_dim)?;
     let has_text = weights.shape("token_embedding.weight").is_some();
     let text = if has_text { Some(text(weights, hints, embed_dim)?) } else { None };
-    Ok(Architecture { embed_dim, vision, text })
+    Ok(Architecture { family, embed_dim, vision, text })
 }
 
 /// What the names of the tensors have in common, for whoever has to find out what a file is.
@@ -56,19 +66,32 @@ fn vision(weights: &Weights, hints: &Hints) -> Result<VisionConfig> {
         bail!("the patch size is 0");
     }
     let [positions, _] = matrix(weights, "visual.positional_embedding")?;
-    let grid = patch_grid(positions - 1, hints.image_size, patch_size)?;
+    // Of the tokens before the patches, only the class token has a position.
+    let (classes, registers) = match hints.family {
+        Family::Clip => (1, 0),
+        Family::Siglip => (0, 0),
+        Family::Tips => (1, hints.registers),
+    };
+    let grid = patch_grid(positions - classes, hints.image_size, patch_size)?;
     let transformer = transformer(weights, "visual.transformer.resblocks.", width, &hints.vision)?;
     let short_side = hints.short_side.unwrap_or(grid.0.min(grid.1) * patch_size);
     if !(1..=MAX_SHORT_SIDE).contains(&short_side) {
         bail!("the preprocessor's short side of {short_side} pixels is not in 1 to {MAX_SHORT_SIDE}");
     }
-    Ok(VisionConfig { transformer, patch_size, grid, short_side })
+    Ok(VisionConfig { transformer, lead: classes + registers, patch_size, grid, short_side })
 }
 
 fn text(weights: &Weights, hints: &Hints, embed_dim: i64) -> Result<TextConfig> {
     let [vocab_size, width] = matrix(weights, "token_embedding.weight")?;
-    let [context_length, _] = matrix(weights, "positional_embedding")?;
-    let [_, text_dim] = matrix(weights, "text_projection")?;
+    let context_length = match hints.pooling {
+        Pooling::Mean => hints.context_length.unwrap_or(TIPS_CONTEXT),
+        _ => matrix(weights, "positional_embedding")?[0],
+    };
+    let text_dim = match hints.pooling {
+        Pooling::Mean => width,
+        Pooling::LastPlace => matrix(weights, "text_head.weight")?[0],
+        Pooling::HighestId | Pooling::FirstId(_) => matrix(weights, "text_projection")?[1],
+    };
     agree("vocabulary size", hints.vocab_size, vocab_size)?;
     agree("context length", hints.context_length, context_length)?;
     if text_dim != embed_dim {

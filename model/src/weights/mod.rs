@@ -16,22 +16,31 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tch::{CModule, Device, Kind, Tensor};
 
-use super::config::{self, Architecture, Hints};
+use super::config::{self, Architecture, Family, Hints};
 use super::preprocess::Normalisation;
 pub(super) use architecture::{agree, patch_grid};
 use digest::Digester;
 pub use folder::Folder;
 pub use locate::{Files, hub_cache, locate};
+pub(super) use names::{fold_scales, join_attention};
 
 /// Largest JSON file that is read: configs are some kilobytes, tokenizers a few megabytes.
 const MAX_JSON: u64 = 16 << 20;
+/// Gemma's, which SigLIP 2 has, takes 34 MB.
+#[cfg(feature = "tokenizers")]
+const MAX_TOKENIZER: u64 = 128 << 20;
 
 /// Where a Hugging Face folder says how it wants its pictures: the first that is there counts. The second is what
 /// transformers 5 writes.
 pub const PREPROCESSORS: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
 
-/// Tensors of a CLIP that change no feature: the scale and shift of cosines, and a mask that is the same for all.
-pub const HARMLESS: [&str; 3] = ["logit_scale", "logit_bias", "attn_mask"];
+/// Tensors that change no feature: the scale and shift of cosines, a mask that is the same for all, a token for masked training.
+pub fn harmless(family: Family) -> &'static [&'static str] {
+    match family {
+        Family::Clip | Family::Siglip => &["logit_scale", "logit_bias", "attn_mask"],
+        Family::Tips => &["temperature", "mask_token"],
+    }
+}
 /// Counts up from 0 in every checkpoint.
 const POSITION_IDS: &str = "position_ids";
 
@@ -59,7 +68,11 @@ impl Checkpoint {
                 let folder = Folder::at(folder.clone());
                 let mut hints = folder.read_config(config::hugging_face)?;
                 folder.read_preprocessor(&mut hints)?;
-                (folder.weights(&digests, names::from_hugging_face)?, hints)
+                let rename = match hints.family {
+                    Family::Clip | Family::Siglip => names::from_hugging_face,
+                    Family::Tips => names::from_tips,
+                };
+                (folder.weights(&digests, rename)?, hints)
             }
             Files::OpenClip { folder } => {
                 let hints = read_config(&folder.join("open_clip_config.json"), config::open_clip)?;
@@ -72,7 +85,10 @@ impl Checkpoint {
         let digests = digests.finish()?;
         // The same weights under another activation or epsilon give other embeddings.
         let hash = digests.of_all(&format!("{:?}", architecture.text));
-        let logit_scale = weights.optional_scalar("logit_scale")?.map(f64::exp);
+        let scale = weights.optional_scalar("logit_scale")?.map(f64::exp);
+        let temperature = weights.optional_scalar("temperature")?.or(hints.temperature);
+        let temperature = temperature.filter(|&temperature| temperature > 0.0);
+        let logit_scale = scale.or_else(|| temperature.map(f64::recip));
         Ok(Checkpoint {
             files,
             architecture,
@@ -179,14 +195,24 @@ fn read_config<T>(file: &Path, parse: fn(&str) -> Result<T>) -> Result<T> {
 
 /// Reads a text file that should be small; a huge one is refused before it fills the memory.
 pub(super) fn read_small(file: &Path) -> Result<String> {
+    read_at_most(file, MAX_JSON)
+}
+
+/// As [`read_small`], of a tokenizer with some hundred thousand tokens.
+#[cfg(feature = "tokenizers")]
+pub(super) fn read_long(file: &Path) -> Result<String> {
+    read_at_most(file, MAX_TOKENIZER)
+}
+
+fn read_at_most(file: &Path, most: u64) -> Result<String> {
     let mut text = String::new();
     let mut read = || -> Result<()> {
         let reader = File::open(file)?;
         let length = reader.metadata()?.len();
-        if length > MAX_JSON {
+        if length > most {
             bail!("the file has {length} bytes, which is too large for a JSON file of a checkpoint");
         }
-        reader.take(MAX_JSON).read_to_string(&mut text)?;
+        reader.take(most).read_to_string(&mut text)?;
         Ok(())
     };
     read().with_context(|| unreadable(file))?;
