@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use gclip_model::config::{Pooling, TextConfig};
 use gclip_model::embeddings::Embeddings;
+use gclip_model::pieces::Pieces;
 use gclip_model::tokenizer::Tokenizer;
 use gclip_model::vocabulary::{MAX_CLASSES, Prompts, Templates, Vocabulary};
 use gclip_model::weights::Checkpoint;
@@ -43,7 +45,7 @@ pub fn prompts(data: &[u8]) -> bool {
 }
 
 /// The files that a checkpoint may bring, each in the place of the sound one.
-pub const FILES: [&str; 8] = [
+pub const FILES: &[&str] = &[
     "hugging_face/model.safetensors",
     "hugging_face/config.json",
     "hugging_face/tokenizer.json",
@@ -51,6 +53,14 @@ pub const FILES: [&str; 8] = [
     "open_clip/open_clip_config.json",
     "open_clip/vocab.json",
     "openai/model.pt",
+    "siglip2/model.safetensors",
+    "siglip2/config.json",
+    "tipsv2/model.safetensors",
+    "tipsv2/config.json",
+    #[cfg(feature = "tokenizers")]
+    "siglip2/tokenizer.json",
+    #[cfg(feature = "tokenizers")]
+    "tipsv2/tokenizer.json",
     EMBEDDINGS,
 ];
 const EMBEDDINGS: &str = "embeddings.safetensors";
@@ -68,7 +78,7 @@ impl Readers {
     pub fn new() -> std::io::Result<Readers> {
         let data = test_data();
         let folder = tempfile::tempdir()?;
-        for name in ["hugging_face", "open_clip", "openai"] {
+        for name in ["hugging_face", "open_clip", "openai", "siglip2", "tipsv2"] {
             fs::create_dir(folder.path().join(name))?;
             for file in fs::read_dir(data.join(name))? {
                 let file = file?;
@@ -110,6 +120,8 @@ fn read(path: &Path) -> bool {
     let checkpoint = |path: &Path| sentence(Checkpoint::open(&path.to_string_lossy()));
     match name {
         EMBEDDINGS => sentence(Embeddings::load(path, MODEL, WIDTH)).is_some(),
+        "tokenizer.json" if folder.ends_with("siglip2") => pieces(folder, Pooling::LastPlace),
+        "tokenizer.json" if folder.ends_with("tipsv2") => pieces(folder, Pooling::Mean),
         "tokenizer.json" | "vocab.json" => match sentence(Tokenizer::load(folder, 540, 16)) {
             None => false,
             Some(tokenizer) => {
@@ -126,6 +138,16 @@ fn read(path: &Path) -> bool {
             true
         }
     }
+}
+
+/// Reads the tokenizer of a SigLIP 2 or TIPSv2.
+fn pieces(folder: &Path, pooling: Pooling) -> bool {
+    let config = TextConfig { context_length: 16, vocab_size: 322, pooling, ..TextConfig::default() };
+    let Some(pieces) = sentence(Pieces::load(folder, &config)) else { return false };
+    if let Some(ids) = sentence(pieces.encode("a photo of the sky, it's 42! Gr\u{fc}n")) {
+        assert!(ids.len() <= 16 && ids.iter().all(|id| (0..322).contains(id)), "{ids:?}");
+    }
+    true
 }
 
 /// What fails says so in one short sentence.

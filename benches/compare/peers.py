@@ -5,7 +5,9 @@ Each is a function from pixels [N, 3, H, W] to unit patch features [N, patches, 
 are those of the example that it is made for. Exported and quantised models are kept in a folder and made once.
 """
 
+import contextlib
 import os
+import sys
 
 import numpy as np
 import torch
@@ -66,7 +68,10 @@ class Peers:
         def make(path):
             model = openvino.Core().read_model(self._exported())
             pictures = nncf.Dataset(calibration or [self.example])
-            openvino.save_model(nncf.quantize(model, pictures, model_type=nncf.ModelType.TRANSFORMER), path)
+            # Its bars would come between the results.
+            with contextlib.redirect_stdout(sys.stderr):
+                quantised = nncf.quantize(model, pictures, model_type=nncf.ModelType.TRANSFORMER)
+            openvino.save_model(quantised, path)
 
         return self._openvino(self._once("int8-nncf.xml", make), "f32")
 

@@ -23,9 +23,9 @@ def main(results, output, rounds, frames, size, batch, threads) -> None:
         for what in runs
     ]
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    print(f"{'':48} ms/frame  CPU ms/frame  against eager PyTorch, by CPU time")
+    print(f"{'':48} ms/frame  CPU ms/frame  against eager PyTorch in f32, by CPU time")
     for row in table:
-        if "eager" in row["what"]:  # the first of each kind of run
+        if "eager PyTorch, f32" in row["what"]:  # the first of each kind of run
             eager = row["cpu_ms_per_frame"]
         row["times_as_fast"] = round(eager / row["cpu_ms_per_frame"], 2)
         agrees = {key: runs[row["what"]][0][key] for key in ("cosine", "same_class") if key in runs[row["what"]][0]}

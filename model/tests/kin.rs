@@ -329,6 +329,28 @@ fn what_reads_clips_class_token_says_so() {
 }
 
 #[test]
+fn short_formats_see_nearly_the_same() {
+    for (fixture, _) in KIN {
+        for precision in [PrecisionChoice::Bf16, PrecisionChoice::Int8] {
+            let spec = ModelSpec { precision, ..spec(folder(fixture).to_str().unwrap(), "clip", "") };
+            let mut model = match Model::load(&spec) {
+                Err(error) if format!("{error:#}").contains("AVX512-VNNI") => continue,
+                model => model.unwrap(),
+            };
+            let input = input_of(&model, &picture_of(fixture, 1));
+            let axes = Tensor::eye(32, (Kind::Float, tch::Device::Cpu));
+            let found = model.vision.logits(&input, &[&vocabulary(&axes)]).unwrap().remove(0); // [E, h, w]
+            let found = found.flatten(1, 2).transpose(0, 1);
+            let cosines =
+                (found * expected(fixture, "clip/1")).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+            let least = cosines.min().double_value(&[]);
+            println!("{fixture} {precision}: least cosine with f32 {least:.5}");
+            assert!(least > 0.98, "{fixture} {precision}: {least}");
+        }
+    }
+}
+
+#[test]
 fn the_scale_of_cosines_is_that_of_the_checkpoint() {
     let scale =
         |fixture: &str| Checkpoint::open(folder(fixture).to_str().unwrap()).unwrap().logit_scale.unwrap();

@@ -236,36 +236,47 @@ fn naclip_equals_its_published_code() {
     assert_method(&oracle, "naclip_reduced_qk", "naclip", "attention=vanilla");
 }
 
-/// The best query of every patch of both pictures; `None` where the machine lacks what the precision needs.
-fn winners(oracle: &Oracle, precision: PrecisionChoice) -> Option<Vec<i64>> {
+/// Cosines of every patch of both pictures with every query, `[Q, patches]`; `None` where the machine lacks what the precision
+/// needs.
+fn cosines(oracle: &Oracle, precision: PrecisionChoice) -> Option<Tensor> {
     let vocabulary = oracle.vocabulary();
     let spec = ModelSpec { precision, ..spec(oracle.path("hf"), "gclip", "") };
     let mut model = match Model::load(&spec) {
         Err(error) if format!("{error:#}").contains("AVX512-VNNI") => return None,
         model => model.unwrap(),
     };
-    let mut winners = Vec::new();
-    for image in ["img0", "img1"] {
+    let both = ["img0", "img1"].map(|image| {
         let picture = oracle.picture(image);
         let input = model.vision.preprocess(&[&picture], (picture.height, picture.width)).unwrap();
-        let logits = model.vision.logits(&input, &[&vocabulary]).unwrap().remove(0);
-        winners.extend(Vec::<i64>::try_from(logits.argmax(0, false).flatten(0, -1)).unwrap());
-    }
-    Some(winners)
+        model.vision.logits(&input, &[&vocabulary]).unwrap().remove(0).flatten(1, 2)
+    });
+    Some(Tensor::cat(&both, 1))
 }
 
+/// Rounding moves cosines by little, so that only patches lose their class whose best two queries are nearly alike: of the 784, 7
+/// differ by less than 0.0001 there, 116 by less than 0.001, 262 by less than 0.002.
 #[test]
 fn short_formats_keep_the_class_of_nearly_every_patch() {
     let Some(oracle) = Oracle::find() else { return };
-    let exact = winners(&oracle, PrecisionChoice::F32).unwrap();
-    // The least that is kept of the best queries; in 8 bits it is to become 98.
-    for (precision, percent) in [(PrecisionChoice::Bf16, 99), (PrecisionChoice::Int8, 93)] {
-        let Some(rounded) = winners(&oracle, precision) else {
+    let exact = cosines(&oracle, PrecisionChoice::F32).unwrap();
+    let (best_two, _) = exact.topk(2, 0, true, true);
+    let margins = best_two.get(0) - best_two.get(1);
+    // The least that is kept of the best queries, in percent, and the margin from which on none may be lost.
+    for (precision, percent, margin) in [(PrecisionChoice::Bf16, 99, 1e-3), (PrecisionChoice::Int8, 93, 8e-3)]
+    {
+        let Some(rounded) = cosines(&oracle, precision) else {
             println!("skipped: no AVX512-VNNI for {precision} here");
             continue;
         };
-        let kept = exact.iter().zip(&rounded).filter(|(exact, rounded)| exact == rounded).count();
-        println!("{precision} keeps the class of {kept} of {} patches", exact.len());
-        assert!(kept * 100 >= exact.len() * percent, "{precision} keeps only {kept} of {}", exact.len());
+        let moved = (&rounded - &exact).abs().mean(Kind::Float).double_value(&[]);
+        let kept = rounded.argmax(0, false).eq_tensor(&exact.argmax(0, false));
+        let count = kept.sum(Kind::Int64).int64_value(&[]);
+        let lost = margins.masked_fill(&kept, 0.0).max().double_value(&[]);
+        let patches = margins.size1().unwrap();
+        println!(
+            "{precision} keeps the class of {count} of {patches} patches; cosines move by {moved:.1e}, the largest margin that is lost is {lost:.1e}"
+        );
+        assert!(count * 100 >= patches * percent, "{precision} keeps only {count} of {patches}");
+        assert!(lost < margin, "{precision} loses a patch whose best query led by {lost:e}");
     }
 }
