@@ -28,17 +28,20 @@ video() { # video NAME OPTIONS...: rendered once
   echo "$folder"
 }
 still=$(video mast --fixed) noisy=$(video mast-noise --fixed --noise 1.5) moving=$(video moving)
+quiet=$(video mast-quiet --fixed --quiet --noise 1.0)
 
 "$python" benches/compare/reuse.py head
 for threshold in ${THRESHOLDS:-0.03 0.05 0.1}; do
-  for place in "$still" "$noisy" "$moving"; do
+  for place in "$quiet" "$still" "$noisy" "$moving"; do
     "$python" benches/compare/reuse.py eval "$place/video.mp4" --labels "$place/labels" --model models/demo --threshold "$threshold"
   done
 done
 for clip in "${clips[@]}"; do
   "$python" benches/compare/reuse.py eval "$clip" --model models/demo --threshold 0.05
 done
-for place in "$still" "$moving"; do
+for place in "$quiet" "$still" "$moving"; do
   "$python" benches/compare/reuse.py eval "$place/video.mp4" --model "$work/b16" --threshold 0.05 --limit 40
 done
-"$python" benches/compare/reuse.py streams "$still/video.mp4" --model models/demo --threshold 0.05 --streams "${STREAMS:-16}"
+for model in models/demo "$work/b16"; do
+  "$python" benches/compare/reuse.py streams "$quiet/video.mp4" --model "$model" --threshold 0.05 --streams "${STREAMS:-16}" --limit 40
+done

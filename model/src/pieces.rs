@@ -49,6 +49,8 @@ mod without {
 
 #[cfg(feature = "tokenizers")]
 mod with_library {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use anyhow::{Context, Result, anyhow, bail};
     use serde::Deserialize;
     use serde_json::Value;
@@ -77,6 +79,17 @@ mod with_library {
         padding_side: Option<String>,
     }
 
+    /// The library panics at some files that are damaged or odd: that ends here.
+    fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        // Nothing that it may leave half done is looked at again.
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(result) => result.map_err(|error| anyhow!("{error}")),
+            Err(_) => bail!(
+                "Hugging Face's library gave up on it: the file is damaged, or not as transformers writes it"
+            ),
+        }
+    }
+
     impl Pieces {
         pub(super) fn read(folder: &Path, config: &TextConfig) -> Result<Pieces> {
             let file = folder.join("tokenizer.json");
@@ -103,7 +116,7 @@ mod with_library {
                 );
             }
             let library = |error: tokenizers::Error| anyhow!("{error}");
-            let mut tokenizer = Tokenizer::from_bytes(json).map_err(library)?;
+            let mut tokenizer = guarded(|| Tokenizer::from_bytes(json))?;
             let size = tokenizer.get_vocab(true).into_values().max().map_or(0, |last| i64::from(last) + 1);
             if size > config.vocab_size {
                 bail!(
@@ -139,7 +152,7 @@ mod with_library {
         /// Nothing of the text is left.
         pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
             let lower: String = text.chars().flat_map(char::to_lowercase).collect();
-            let found = self.tokenizer.encode(lower, true).map_err(|error| anyhow!("{error}"))?;
+            let found = guarded(|| self.tokenizer.encode(lower, true))?;
             let mut ids: Vec<i64> = found.get_ids().iter().map(|&id| i64::from(id)).collect();
             if let Some((pad, length)) = self.filling {
                 let missing = std::iter::repeat_n(pad, length.saturating_sub(ids.len()));

@@ -15,8 +15,8 @@ use gclip_model::pieces::Pieces;
 use gclip_model::reuse::Memory;
 use gclip_model::weights::Checkpoint;
 use gclip_model::{
-    Absent, Evidence, Family, Gate, InferOptions, InputSize, Model, ModelSpec, Picture, Positions, Prior,
-    Purify, Request, Reuse, Vocabulary,
+    Absent, Evidence, Family, Gate, InferOptions, InputSize, Model, ModelSpec, Picture, Positions,
+    PrecisionChoice, Prior, Purify, Request, Reuse, Vocabulary,
 };
 use model_common::{TOLERANCE, assert_close, picture, spec, tensor, vocabulary};
 use safetensors::SafeTensors;

@@ -3,6 +3,7 @@
     python render_video.py --out demo.mp4                 # needs ffmpeg with libx264
     python render_video.py --labels DIR                   # the class ids of every frame, as 8-bit PNG files
     python render_video.py --fixed --noise 1.5 --out fixed.mp4 --labels DIR   # a camera on a mast, with a sensor's noise
+    python render_video.py --fixed --quiet --out quiet.mp4                    # ... over a street with a car and walkers alone
 """
 
 import argparse
@@ -22,8 +23,8 @@ SEED = 9_000_001
 NEAR, FAR, WALK, LAWN = 6.2, 13.4, 16.4, 19.6  # where road, far pavement, grass and houses begin (metres away)
 
 
-def street():
-    """The world of the video. Positive speeds drive right; +x is right."""
+def street(quiet=False):
+    """The world of the video. Positive speeds drive right; +x is right. `quiet`: of what moves, only a car and walkers far off."""
     rng = np.random.default_rng(SEED)
     world = World("clear", {"clouds": rng.random((8, 3)), "hue": 0.6}, dict(h=3.1, focal=0.86, horizon=0.4, x=0.0), seed=7)
     world.bands = [
@@ -81,6 +82,8 @@ def street():
     put("dog", 3.1, NEAR - 1.05, "brown", -0.75, True, size=1.15)
     bike = put("bicycle", 6.8, NEAR + 0.5, "green", -1.5, True)
     bike.look["rider"] = {"colour": "pink", "paint": COLOURS["pink"], "skin": 0}
+    if quiet:
+        world.things = [t for t in world.things if not t.speed or t.z == FAR + 1.6 or t.colour == "white"]
     world.things.sort(key=lambda t: -t.z)
     return world
 
@@ -102,12 +105,13 @@ def main():
     parser.add_argument("--out", help="the video to write")
     parser.add_argument("--labels", help="folder for the class ids of every frame")
     parser.add_argument("--fixed", action="store_true", help="the camera does not move")
+    parser.add_argument("--quiet", action="store_true", help="little traffic")
     parser.add_argument("--noise", type=float, default=0.0, help="of the camera's sensor, in grey levels")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="length of the video (of 10)")
     parser.add_argument("--still", type=int, help="write only this frame, as PNG, to --out")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    world = street()
+    world = street(args.quiet)
     if args.still is not None:
         cv2.imwrite(args.out, frame(world, args.still, fixed=args.fixed, noise=args.noise)[0][..., ::-1])
         return

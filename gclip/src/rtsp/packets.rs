@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Keeps packets away from GStreamer that it cannot bear: the depayloaders of 1.22 take the length of a fragment as what
 //! is left behind its headers without looking whether anything is, and a packet that ends there makes them read four
-//! gigabytes. One camera's torn packet would end the program.
+//! gigabytes. One camera's torn packet would end the program. Those of Theora and MPEG-4 are only told that nothing is left, in
+//! GStreamer's words of a fault in the program.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ const HEADER: usize = 12;
 enum Encoding {
     H264,
     H265,
+    Mpeg4,
+    Theora,
     Other,
 }
 
@@ -26,6 +29,8 @@ impl Encoding {
         match name {
             Some("H264") => Encoding::H264,
             Some("H265") => Encoding::H265,
+            Some("MP4V-ES") => Encoding::Mpeg4,
+            Some("THEORA") => Encoding::Theora,
             _ => Encoding::Other,
         }
     }
@@ -73,6 +78,9 @@ fn is_whole(encoding: Encoding, packet: &[u8]) -> bool {
     let Some(payload) = payload(packet) else { return false };
     let Some(&first) = payload.first() else { return false };
     let headers = match (encoding, first & 0x1f, first >> 1 & 0x3f) {
+        (Encoding::Mpeg4, ..) => 0,
+        // RFC 5215's for Vorbis, which Theora takes over: which packets are in it, and the length of the first.
+        (Encoding::Theora, ..) => 6,
         // RFC 6184: STAP-A; STAP-B and MTAP; FU-A; FU-B
         (Encoding::H264, 24, _) => 3,
         (Encoding::H264, 25..=27, _) => 5,
@@ -119,6 +127,10 @@ mod tests {
         assert!(!h265(&[49 << 1, 1, 0x13]) && h265(&[49 << 1, 1, 0x13, 1]));
         assert!(!h265(&[1 << 1, 1]) && h265(&[1 << 1, 1, 7]));
         assert!(is_whole(Encoding::Other, &[]), "what is not known is left alone");
+        let [theora, mpeg4] = [Encoding::Theora, Encoding::Mpeg4]
+            .map(|encoding| move |payload: &[u8]| is_whole(encoding, &packet(0x80, &[], payload)));
+        assert!(!theora(&[0, 0, 0, 1, 0, 0]) && theora(&[0, 0, 0, 1, 0, 1, 9]));
+        assert!(!mpeg4(&[]) && mpeg4(&[0]));
     }
 
     #[test]

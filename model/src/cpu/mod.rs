@@ -13,6 +13,7 @@ mod int8;
 mod packed;
 #[cfg(target_arch = "x86_64")]
 mod panels;
+mod patches;
 #[cfg(target_arch = "x86_64")]
 mod softmax;
 #[cfg(target_arch = "x86_64")]
@@ -34,6 +35,7 @@ use libloading::os::unix::{Library, RTLD_NOW};
 pub use attention::{Attended, LaidOut, attention, attention_is_available};
 pub use int8::{Curve, Int8Block, Parts, int8_is_available};
 pub use packed::{Packed, Then};
+pub use patches::differing_patches;
 pub use team::sleep_while_waiting;
 
 /// The libtorch that is linked, with what it depends on, for looking up entry points that tch does not bind.

@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::keys::Keys;
 use super::rows::{Rows, bytes, padded};
+use crate::cpu::differing_patches;
 use crate::method::Method;
 use crate::transformer::Block;
 use crate::vision::{Trunk, VisionTower, Wanted};
@@ -196,11 +197,16 @@ fn embed(tower: &VisionTower, input: &Tensor, pictures: &mut [Seen], tokens: usi
 
 /// Tokens of patches with a pixel that differs between two pictures `[3, H, W]`, and the `lead` before the patches if there are any.
 fn moved_patches(now: &Tensor, before: &Tensor, patch: i64, lead: i64) -> Result<Vec<i64>> {
-    let differs = now.f_ne_tensor(before)?.f_any_dim(0, false)?; // [H, W]
-    let (height, width) = differs.size2()?;
-    let patches = differs.f_view([height / patch, patch, width / patch, patch])?;
-    let patches = patches.f_any_dim(3, false)?.f_any_dim(1, false)?; // [h, w]
-    let flags = Vec::<bool>::try_from(patches.f_flatten(0, -1)?.f_to_device(tch::Device::Cpu)?)?;
+    let flags = match differing_patches(now, before, patch as usize) {
+        Some(flags) => flags,
+        None => {
+            let differs = now.f_ne_tensor(before)?.f_any_dim(0, false)?; // [H, W]
+            let (height, width) = differs.size2()?;
+            let patches = differs.f_view([height / patch, patch, width / patch, patch])?;
+            let patches = patches.f_any_dim(3, false)?.f_any_dim(1, false)?; // [h, w]
+            Vec::<bool>::try_from(patches.f_flatten(0, -1)?.f_to_device(tch::Device::Cpu)?)?
+        }
+    };
     let moved = (lead..).zip(flags).filter(|(_, moved)| *moved).map(|(token, _)| token);
     let mut list: Vec<i64> = (0..lead).chain(moved).collect();
     if list.len() as i64 == lead {
