@@ -208,7 +208,7 @@ impl Model {
                     Family::Clip => {
                         Words::Clip(Tokenizer::load(folder, config.vocab_size, config.context_length)?)
                     }
-                    Family::Siglip | Family::Tips => Words::Pieces(Pieces::load(folder, &config)?),
+                    Family::Siglip | Family::Tips => Words::Pieces(Box::new(Pieces::load(folder, &config)?)),
                 };
                 Some(TextEncoder::new(words, tower))
             }

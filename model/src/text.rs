@@ -23,7 +23,7 @@ pub struct TextEncoder {
 /// What cuts a text into tokens.
 pub enum Words {
     Clip(Tokenizer),
-    Pieces(Pieces),
+    Pieces(Box<Pieces>),
 }
 
 impl Words {

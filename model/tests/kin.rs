@@ -322,7 +322,7 @@ fn what_reads_clips_class_token_says_so() {
                 vocabulary: queries(fixture),
                 options: InferOptions { input_size: InputSize::Native, ..options },
             };
-            let error = model.vision.infer(&[request]).err().expect("it was done");
+            let error = model.vision.infer(&[request]).expect_err("it was done");
             assert!(format!("{error:#}").contains(words), "{error:#}");
         }
     }

@@ -10,8 +10,8 @@ pub fn differing_patches(now: &Tensor, before: &Tensor, patch: usize) -> Option<
     let [channels, height, width] = now.size()[..] else { return None };
     if before.size() != now.size()
         || patch == 0
-        || height as usize % patch != 0
-        || width as usize % patch != 0
+        || !(height as usize).is_multiple_of(patch)
+        || !(width as usize).is_multiple_of(patch)
     {
         return None;
     }
