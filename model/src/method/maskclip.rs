@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 
 use super::{Method, Options, cosines};
 use crate::options::word;
+use crate::transformer::unit_rows;
 use crate::vision::{Trunk, VisionTower};
 
 /// Scale of the cosines in the refinements' softmax.
@@ -35,11 +36,13 @@ pub fn build(options: &mut Options, _: usize) -> Result<Box<dyn Method>> {
 
 impl Method for MaskClip {
     fn features(&self, tower: &VisionTower, trunk: &Trunk) -> Result<Tensor> {
-        let block = tower.last_block()?;
-        tower.patch_features(&match self.residual {
-            true => block.residual(&trunk.x, &trunk.qkv.v)?,
-            false => block.attn.project(&trunk.qkv.v)?,
-        })
+        tower.patch_features(&self.last_block(tower, &trunk.x, &trunk.qkv.v)?)
+    }
+
+    fn features_of(&self, tower: &VisionTower, trunk: &Trunk, rows: &Tensor) -> Result<Option<Tensor>> {
+        let (x, v) = (trunk.x.f_index_select(1, rows)?, trunk.qkv.v.f_index_select(2, rows)?);
+        let x = self.last_block(tower, &x, &v)?; // [1, R, D]
+        Ok(Some(unit_rows(&tower.project(&x.f_select(0, 0)?)?)?))
     }
 
     fn takes_any_tower(&self) -> bool {
@@ -47,7 +50,7 @@ impl Method for MaskClip {
     }
 
     fn compares_patches(&self) -> bool {
-        false
+        self.prompt_denoising == 0.0 && self.key_smoothing == 0.0
     }
 
     fn logits(
@@ -82,6 +85,17 @@ impl Method for MaskClip {
     fn describe(&self) -> String {
         let residual = word(&RESIDUALS, self.residual);
         format!("maskclip(residual={residual},pd={},ks={})", self.prompt_denoising, self.key_smoothing)
+    }
+}
+
+impl MaskClip {
+    /// `[N, L, D]` and values `[N, H, L, D / H] -> [N, L, D]`, each token by itself.
+    fn last_block(&self, tower: &VisionTower, x: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let block = tower.last_block()?;
+        match self.residual {
+            true => block.residual(x, v),
+            false => block.attn.project(v),
+        }
     }
 }
 
