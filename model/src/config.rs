@@ -57,8 +57,8 @@ pub enum Activation {
     Relu,
 }
 
-/// What of a sentence stands for it. Unless it is a token that the causal mask of CLIP shows all before it, every token sees
-/// every other.
+/// What of a sentence stands for it. In CLIP's text tower a token sees those before it, so one late token stands for all; in the
+/// others every token sees every other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pooling {
     /// The first token with the highest id, as in OpenAI's CLIP (its end-of-text token has the highest id).

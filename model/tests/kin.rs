@@ -256,6 +256,7 @@ fn what_is_not_computed_here_is_refused_by_name() {
         ("tipsv2", ("vision_config", json!({"rotary": 1})), "rotary = 1"),
         ("tipsv2", ("vision_config", json!({"num_register_tokens": 3})), "visual.register_tokens"),
         ("tipsv2", ("text_config", json!({"scale_sqrt_depth": false})), "scale_sqrt_depth = false"),
+        ("tipsv2", ("text_config", json!({"max_position_embeddings": 1i64 << 40})), "is beyond 65536"),
         ("tipsv2", ("temperature_init_value", json!(0.0)), "temperature_init_value = 0"),
     ] {
         let (key, value) = change;

@@ -12,6 +12,8 @@ use crate::config::{
 const HEAD_WIDTH: i64 = 64;
 /// Tokens of a text of TIPSv2, whose positions are computed.
 const TIPS_CONTEXT: i64 = 64;
+/// Longest context: of TIPSv2 the config alone states it, and a table of its length is made.
+const MAX_CONTEXT: i64 = 65_536;
 /// Longest short side that a preprocessor file may ask for, in pixels.
 const MAX_SHORT_SIDE: i64 = 16_384;
 
@@ -99,6 +101,9 @@ fn text(weights: &Weights, hints: &Hints, embed_dim: i64) -> Result<TextConfig> 
     }
     if context_length < 2 {
         bail!("a context of {context_length} tokens has no room for a text");
+    }
+    if context_length > MAX_CONTEXT {
+        bail!("a context of {context_length} tokens is beyond {MAX_CONTEXT}, the longest that is read");
     }
     let transformer = transformer(weights, "transformer.resblocks.", width, &hints.text)?;
     Ok(TextConfig { transformer, context_length, vocab_size, pooling: hints.pooling })
