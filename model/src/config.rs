@@ -11,15 +11,16 @@ mod preprocessor;
 #[cfg(test)]
 mod tests;
 mod tips;
+mod transformers;
 
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
 use super::preprocess::Normalisation;
-pub(crate) use hugging_face::HARMLESS as TRANSFORMERS_HARMLESS;
 pub use hugging_face::hugging_face;
 pub(crate) use keys::refuse_unknown;
 pub use open_clip::open_clip;
+pub(crate) use transformers::HARMLESS as TRANSFORMERS_HARMLESS;
 
 /// Whose network it is: which tokens go before the patches, how positions are resized, and what follows the last block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use anyhow::{Result, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::hugging_face::{HARMLESS, activation};
 use super::keys::refuse_unknown;
+use super::transformers::{HARMLESS, activation};
 use super::{Activation, Family, Hints, Pooling, Side, TransformerHints};
 use crate::preprocess::Normalisation;
 
