@@ -4,6 +4,7 @@
 //! defaults where it is silent, and every size it does state must agree with the weights. What it states beyond that
 //! either has no influence on features (`keys`), or is an error that names it.
 
+mod dinov2;
 mod hugging_face;
 mod keys;
 mod open_clip;
@@ -17,10 +18,9 @@ use anyhow::{Result, bail};
 use serde::Deserialize;
 
 use super::preprocess::Normalisation;
+pub(crate) use dinov2::Dinov2;
 pub use hugging_face::hugging_face;
-pub(crate) use keys::refuse_unknown;
 pub use open_clip::open_clip;
-pub(crate) use transformers::HARMLESS as TRANSFORMERS_HARMLESS;
 
 /// Whose network it is: which tokens go before the patches, how positions are resized, and what follows the last block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -72,14 +72,6 @@ impl Head {
         }
     }
 
-    /// Joint width of image and text features.
-    pub fn embed_dim(&self, width: i64) -> i64 {
-        match self {
-            Head::Projection { proj, .. } => proj.size().last().copied().unwrap_or(width),
-            Head::Pooling(_) | Head::Identity => width,
-        }
-    }
-
     /// For when nobody reads the weights any more: makes the products faster.
     pub fn pack(&mut self) {
         if let Head::Pooling(pooling) = self {

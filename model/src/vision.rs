@@ -119,6 +119,8 @@ pub struct VisionTower {
     pub blocks: Vec<Block>,
     ln_post: LayerNorm,
     head: Head,
+    /// Joint width of image and text features.
+    embed_dim: i64,
     pub family: Family,
 }
 
@@ -184,6 +186,7 @@ impl VisionTower {
             blocks: loader.blocks("visual.transformer.resblocks.", &config.transformer)?,
             ln_post: loader.layer_norm("visual.ln_post", width, eps)?,
             head: Head::load(loader, architecture)?,
+            embed_dim: architecture.embed_dim,
             family,
         })
     }
@@ -194,7 +197,7 @@ impl VisionTower {
 
     /// Joint width of image and text features.
     pub fn embed_dim(&self) -> i64 {
-        self.head.embed_dim(self.config.transformer.width)
+        self.embed_dim
     }
 
     /// Brings a tower that was loaded in f32 on the CPU into another number format.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::keys::{refuse_unknown, short};
-use super::transformers::{HARMLESS, activation};
+use super::transformers::{HARMLESS, activation, refuse_channels};
 use super::{Family, Hints, Pooling, Side, TransformerHints, tips};
 use crate::preprocess::Normalisation;
 
@@ -121,9 +121,7 @@ fn hints(
 ) -> Result<Hints> {
     refuse_unknown(vision_part, &vision.rest, &HARMLESS)?;
     refuse_unknown("text_config", &text.rest, &HARMLESS)?;
-    if let Some(channels) = vision.num_channels.filter(|&channels| channels != 3) {
-        bail!("{vision_part} says num_channels = {channels}; only pictures of 3 channels are supported");
-    }
+    refuse_channels(vision_part, vision.num_channels)?;
     Ok(Hints {
         embed_dim,
         vision: transformer(vision, defaults, defaults.vision_heads)?,

@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 
 use super::keys::refuse_unknown;
 use super::transformers::{HARMLESS, activation};
-use super::{Activation, Family, Hints, Pooling, Side, TransformerHints};
+use super::{Activation, Dinov2, Family, Hints, Pooling, TransformerHints};
 use crate::preprocess::Normalisation;
 
-/// Heads of both towers.
+/// Of the text tower.
 const HEADS: i64 = 12;
 const VISION_EPS: f64 = 1e-6;
 const TEXT_EPS: f64 = 1e-5;
@@ -19,46 +19,15 @@ const MLP_RATIO: f64 = 4.0;
 /// What cosines are divided by: no published checkpoint has it as a tensor.
 const TEMPERATURE: f64 = 0.005065968260169029;
 
-/// Training, the shape in which transformers' backbones give their outputs, and an epsilon beside whole numbers.
-const HARMLESS_HERE: [&str; 11] = [
-    "apply_layernorm",
-    "attention_probs_dropout_prob",
-    "drop_path_rate",
-    "hidden_dropout_prob",
-    "layerscale_value",
-    "out_features",
-    "out_indices",
-    "pooling_epsilon",
-    "reshape_hidden_states",
-    "stage_names",
-    "use_mask_token",
-];
+/// An epsilon beside whole numbers.
+const HARMLESS_IN_TEXT: [&str; 1] = ["pooling_epsilon"];
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Whole {
-    vision_config: Vision,
+    vision_config: Dinov2,
     text_config: Text,
     temperature_init_value: Option<f64>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Vision {
-    hidden_size: Option<i64>,
-    num_hidden_layers: Option<i64>,
-    num_attention_heads: Option<i64>,
-    mlp_ratio: Option<f64>,
-    hidden_act: Option<String>,
-    layer_norm_eps: Option<f64>,
-    image_size: Option<Side>,
-    patch_size: Option<Side>,
-    num_channels: Option<i64>,
-    num_register_tokens: Option<i64>,
-    qkv_bias: Option<bool>,
-    use_swiglu_ffn: Option<bool>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -87,45 +56,22 @@ struct Text {
 pub fn read(json: &str) -> Result<Hints> {
     let Whole { vision_config: vision, text_config: text, temperature_init_value, rest } =
         serde_json::from_str(json)?;
-    let harmless: Vec<&str> = HARMLESS.iter().chain(&HARMLESS_HERE).copied().collect();
-    for (part, rest) in [("it", &rest), ("vision_config", &vision.rest), ("text_config", &text.rest)] {
-        refuse_unknown(part, rest, &harmless)?;
-    }
-    if vision.use_swiglu_ffn == Some(true) {
-        bail!(
-            "vision_config says use_swiglu_ffn = true, as the giant TIPSv2 does, which is not supported: take a smaller one"
-        );
-    }
-    for (part, key, value, wanted) in [
-        ("vision_config", "qkv_bias", vision.qkv_bias, true),
-        ("text_config", "scale_sqrt_depth", text.scale_sqrt_depth, true),
-    ] {
-        if value.is_some_and(|value| value != wanted) {
-            bail!("{part} says {key} = {}, which is not supported", !wanted);
-        }
-    }
-    if let Some(channels) = vision.num_channels.filter(|&channels| channels != 3) {
-        bail!("vision_config says num_channels = {channels}; only pictures of 3 channels are supported");
+    let transformer = vision.transformer("vision_config", VISION_EPS, Some(MLP_RATIO), &[])?;
+    refuse_unknown("it", &rest, &HARMLESS)?;
+    refuse_unknown("text_config", &text.rest, &[&HARMLESS[..], &HARMLESS_IN_TEXT[..]].concat())?;
+    if text.scale_sqrt_depth == Some(false) {
+        bail!("text_config says scale_sqrt_depth = false, which is not supported");
     }
     let temperature = temperature_init_value.unwrap_or(TEMPERATURE);
     if !(temperature.is_finite() && temperature > 0.0) {
         bail!("it says temperature_init_value = {temperature}, which is above 0 in all others");
     }
-    let ratio = vision.mlp_ratio.unwrap_or(MLP_RATIO);
     Ok(Hints {
         family: Family::Tips,
         registers: vision.num_register_tokens.unwrap_or(REGISTERS),
-        vision: TransformerHints {
-            width: vision.hidden_size,
-            layers: vision.num_hidden_layers,
-            heads: Some(vision.num_attention_heads.unwrap_or(HEADS)),
-            head_width: None,
-            mlp_width: vision.hidden_size.map(|width| (width as f64 * ratio) as i64),
-            activation: vision.hidden_act.as_deref().map_or(Ok(Activation::Gelu), activation)?,
-            eps: Some(vision.layer_norm_eps.unwrap_or(VISION_EPS)),
-        },
-        patch_size: vision.patch_size.map(|size| size.square("vision_config")).transpose()?,
-        image_size: vision.image_size.as_ref().map(Side::height_width),
+        vision: transformer,
+        patch_size: vision.patch_size("vision_config")?,
+        image_size: vision.image_size(),
         text: TransformerHints {
             width: text.hidden_size,
             layers: text.num_hidden_layers,

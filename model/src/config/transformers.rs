@@ -92,3 +92,14 @@ pub fn activation(name: &str) -> Result<Activation> {
         }
     }
 }
+
+/// # Errors
+/// `part` of a config states pictures of other than 3 channels.
+pub fn refuse_channels(part: &str, stated: Option<i64>) -> Result<()> {
+    match stated {
+        Some(channels) if channels != 3 => {
+            bail!("{part} says num_channels = {channels}; only pictures of 3 channels are supported")
+        }
+        _ => Ok(()),
+    }
+}

@@ -4,9 +4,8 @@
 
 use anyhow::{Result, bail};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
-use crate::config::{Activation, Side, TRANSFORMERS_HARMLESS, refuse_unknown};
+use crate::config::{Activation, Dinov2};
 
 /// The families that can be read, by what their configs call `model_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,23 +22,8 @@ const FAMILIES: [(&str, Family); 3] = [
     ("vit", Family::Vit),
 ];
 
-/// Training, and the shape in which transformers' own backbones give their outputs.
-const HARMLESS: [&str; 14] = [
-    "apply_layernorm",
-    "attention_probs_dropout_prob",
-    "drop_path_rate",
-    "encoder_stride",
-    "hidden_dropout_prob",
-    "layerscale_value",
-    "out_features",
-    "out_indices",
-    "pooler_act",
-    "pooler_output_size",
-    "reshape_hidden_states",
-    "stage_names",
-    "use_mask_token",
-    "hidden_dropout",
-];
+/// Of plain vision transformers: what pools, what draws pictures, and training.
+const HARMLESS: [&str; 4] = ["encoder_stride", "hidden_dropout", "pooler_act", "pooler_output_size"];
 
 /// What a config states; `None` where it is silent.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,21 +45,9 @@ pub struct Stated {
 #[serde(default)]
 struct Fields {
     model_type: Option<String>,
-    hidden_size: Option<i64>,
-    num_hidden_layers: Option<i64>,
-    num_attention_heads: Option<i64>,
     intermediate_size: Option<i64>,
-    mlp_ratio: Option<f64>,
-    hidden_act: Option<String>,
-    layer_norm_eps: Option<f64>,
-    image_size: Option<Side>,
-    patch_size: Option<Side>,
-    num_channels: Option<i64>,
-    num_register_tokens: Option<i64>,
-    qkv_bias: Option<bool>,
-    use_swiglu_ffn: Option<bool>,
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    tower: Dinov2,
 }
 
 /// Reads the `config.json` of a `Dinov2Model`, `Dinov2WithRegistersModel` or `ViTModel`.
@@ -89,43 +61,25 @@ pub fn read(json: &str) -> Result<Stated> {
         let names = FAMILIES.map(|(name, _)| name).join(", ");
         bail!("its model_type is {model_type:?}; a helper model is one of {names}");
     };
-    let harmless: Vec<&str> = TRANSFORMERS_HARMLESS.iter().chain(&HARMLESS).copied().collect();
-    refuse_unknown("it", &fields.rest, &harmless)?;
-    if fields.use_swiglu_ffn == Some(true) {
-        bail!(
-            "it says use_swiglu_ffn = true, as the giant DINOv2 does, which is not supported: take a smaller one"
-        );
-    }
-    if fields.qkv_bias == Some(false) {
-        bail!("it says qkv_bias = false, which is not supported");
-    }
-    if let Some(channels) = fields.num_channels.filter(|&channels| channels != 3) {
-        bail!("it says num_channels = {channels}; only pictures of 3 channels are supported");
-    }
-    let activation = match fields.hidden_act.as_deref().unwrap_or("gelu") {
-        "gelu" => Activation::Gelu,
-        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-        "quick_gelu" => Activation::QuickGelu,
-        other => bail!("it says hidden_act = {other:?}, which is not supported (gelu, gelu_new, quick_gelu)"),
+    // What is left out is as the classes of transformers have it.
+    let eps = match family {
+        Family::Vit => 1e-12,
+        Family::Dinov2 | Family::Dinov2WithRegisters => 1e-6,
     };
-    let by_ratio =
-        fields.hidden_size.zip(fields.mlp_ratio).map(|(width, ratio)| (width as f64 * ratio) as i64);
+    let tower = &fields.tower;
+    let stated = tower.transformer("it", eps, None, &HARMLESS)?;
     Ok(Stated {
         family,
-        width: fields.hidden_size,
-        layers: fields.num_hidden_layers,
-        // What is left out is as the classes of transformers have it.
-        heads: fields.num_attention_heads.unwrap_or(12),
-        mlp_width: fields.intermediate_size.or(by_ratio),
-        activation,
-        eps: fields.layer_norm_eps.unwrap_or(match family {
-            Family::Vit => 1e-12,
-            Family::Dinov2 | Family::Dinov2WithRegisters => 1e-6,
-        }),
-        patch_size: fields.patch_size.map(|size| size.square("it")).transpose()?,
-        image_size: fields.image_size.as_ref().map(Side::height_width),
+        width: stated.width,
+        layers: stated.layers,
+        heads: tower.heads(),
+        mlp_width: fields.intermediate_size.or(stated.mlp_width),
+        activation: stated.activation,
+        eps: stated.eps.unwrap_or(eps),
+        patch_size: tower.patch_size("it")?,
+        image_size: tower.image_size(),
         registers: match family {
-            Family::Dinov2WithRegisters => fields.num_register_tokens.unwrap_or(4),
+            Family::Dinov2WithRegisters => tower.num_register_tokens.unwrap_or(4),
             Family::Dinov2 | Family::Vit => 0,
         },
     })
