@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use tch::{Device, Kind, Tensor};
 
 use super::panels::{Head, Panels};
-use super::strips::{OnMapped, Scratch};
+use super::strips::{OnMapped, Scratch, strip_rows};
 use super::team;
-use super::tile::{LANES, ROWS};
+use super::tile::LANES;
 
 /// What comes out: bf16 `[N, H, L, D / H]`, if values went in, and f32 `[N, L, L]`, if it was asked for.
 pub struct Attended {
@@ -158,7 +158,7 @@ fn attend(q: &Tensor, tokens: usize, keys: &Keys, with_values: bool, with_map: b
     };
     let [n, heads, queries, width] = [n, heads, queries, width].map(|side| side as usize);
     // Where each task has to lay the keys out first, few rows are not worth it.
-    let least_rows = if matches!(keys, Keys::LaidOut(_)) { 2 * ROWS } else { 8 * ROWS };
+    let least_rows = if matches!(keys, Keys::LaidOut(_)) { 12 } else { 48 };
     let tasks = Tasks::split(n, heads, queries, with_map, least_rows);
     let next = AtomicUsize::new(0);
     team::run(&|| {
@@ -227,7 +227,7 @@ impl Tasks {
         let per_task = if with_map { heads } else { 1 };
         let whole = n * heads / per_task;
         let parts = wanted.div_ceil(whole).min(tokens.div_ceil(least_rows));
-        let rows = tokens.div_ceil(parts).next_multiple_of(ROWS);
+        let rows = tokens.div_ceil(parts).next_multiple_of(strip_rows());
         let mut tasks = Vec::new();
         for picture in 0..n {
             for head in (0..heads).step_by(per_task) {

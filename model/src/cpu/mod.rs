@@ -6,6 +6,8 @@
 //! Everything here is optional. A libtorch without these entry points, or a processor without AVX512-BF16, takes the
 //! ordinary operators, with the same results but for rounding.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg_attr(not(target_arch = "x86_64"), path = "elsewhere.rs")]
 mod attention;
 #[cfg_attr(not(target_arch = "x86_64"), path = "no_int8.rs")]

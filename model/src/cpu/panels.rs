@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Keys and values of a head, laid out once for the attention kernel, and changed token by token.
 
+use super::amx;
 use super::tile::LANES;
 
 /// One head's rows of bf16 numbers inside a larger tensor.
@@ -23,12 +24,24 @@ pub fn pair(first: u16, second: u16) -> u32 {
     u32::from(first) | u32::from(second) << 16
 }
 
+/// Keys in whole blocks of tiles, or, where there are none, in whole panels.
+pub fn padded(tokens: usize) -> usize {
+    tokens.next_multiple_of(if amx::is_available() { amx::BLOCK } else { LANES })
+}
+
+/// Pairs of a row this wide; in whole tiles, where there are any.
+pub fn padded_pairs(width: usize) -> usize {
+    (width / 2).next_multiple_of(if amx::is_available() { amx::SIDE } else { 1 })
+}
+
 /// Keys and values of one head. What lies beyond the last token is zero and stays so.
 pub struct Panels {
     pub tokens: usize,
-    /// Tokens with their padding, a multiple of `LANES`.
+    /// Tokens with their padding, see [`padded`].
     pub keys: usize,
-    /// Keys as panels, `[keys / LANES, width / 2, LANES]` pairs along the width.
+    /// Pairs of the width with their padding, see [`padded_pairs`].
+    pub depth: usize,
+    /// Keys as panels, `[keys / LANES, depth, LANES]` pairs along the width.
     pub k: Vec<u32>,
     /// Values as panels, `[width / LANES, keys / 2, LANES]` pairs along the keys.
     pub v: Vec<u32>,
@@ -37,8 +50,8 @@ pub struct Panels {
 impl Panels {
     /// For `tokens` keys of heads `width` wide.
     pub fn new(tokens: usize, width: usize) -> Panels {
-        let keys = tokens.next_multiple_of(LANES);
-        Panels { tokens, keys, k: vec![0; keys * width / 2], v: vec![0; keys * width / 2] }
+        let (keys, depth) = (padded(tokens), padded_pairs(width));
+        Panels { tokens, keys, depth, k: vec![0; keys * depth], v: vec![0; keys * width / 2] }
     }
 
     /// Lays out all keys, and the values if there are any.
@@ -62,7 +75,7 @@ impl Panels {
     }
 
     pub fn put_key(&mut self, token: usize, key: &[u16]) {
-        let depth = key.len() / 2;
+        let depth = self.depth;
         let panel = &mut self.k[token / LANES * depth * LANES..][..depth * LANES];
         for (place, two) in panel.iter_mut().skip(token % LANES).step_by(LANES).zip(key.chunks_exact(2)) {
             *place = pair(two[0], two[1]);

@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
-use super::layout::{LANES, Line, OFFSET, PANELS, QUAD};
+use super::layout::{DEEP, LANES, Line, OFFSET, QUAD, panels};
 use super::rows::{LARGEST, scale_and_inverse};
 
 /// Sums of so many products stay within 32 bits: 2^31 / (255 x 127).
@@ -13,9 +13,13 @@ const DEEPEST: usize = 65536;
 pub struct Matrix {
     /// Output channels.
     pub columns: usize,
-    /// Input channels, rounded up to a whole number of `QUAD`.
+    /// Input channels.
+    inputs: usize,
+    /// Those rounded up to a whole number of `DEEP`.
     pub depth: usize,
-    /// Weights plus `OFFSET`, in groups of up to `PANELS` panels, each `[depth / QUAD, panels]` lines.
+    /// Panels of a group.
+    pub together: usize,
+    /// Weights plus `OFFSET`, in groups of up to so many panels, each `[depth / QUAD, panels]` lines.
     pub groups: Vec<Line>,
     /// By output channel, with zeros up to a whole panel.
     pub scales: Vec<f32>,
@@ -41,12 +45,14 @@ impl Matrix {
             Ok(numbers)
         };
         let (weight, mut bias) = (numbers(weight)?, numbers(bias)?);
-        let depth = inputs.next_multiple_of(QUAD);
+        let depth = inputs.next_multiple_of(DEEP);
         let padded = columns.next_multiple_of(LANES);
         bias.resize(padded, 0.0);
         let mut matrix = Matrix {
             columns,
+            inputs,
             depth,
+            together: panels(),
             groups: vec![Line([OFFSET as u8; LANES * QUAD]); padded / LANES * depth / QUAD],
             scales: vec![0.0; padded],
             bias,
@@ -61,10 +67,10 @@ impl Matrix {
         let largest = weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
         let (scale, inverse) = scale_and_inverse(largest);
         let panel = column / LANES;
-        let (start, panels) = self.group(panel / PANELS * PANELS);
+        let (start, panels) = self.group(panel / self.together * self.together);
         let group = &mut self.groups[start..];
         for (quads, number) in weights.chunks(QUAD).zip(0..) {
-            let Line(line) = &mut group[number * panels + panel % PANELS];
+            let Line(line) = &mut group[number * panels + panel % self.together];
             let places = line.iter_mut().skip(column % LANES * QUAD);
             for (place, weight) in places.zip(quads) {
                 let rounded = (weight * inverse).round_ties_even().clamp(-LARGEST, LARGEST) as i32;
@@ -76,12 +82,12 @@ impl Matrix {
 
     /// The first line of the group with this first panel, and its panels.
     pub fn group(&self, first: usize) -> (usize, usize) {
-        (first * self.depth / QUAD, PANELS.min(self.scales.len() / LANES - first))
+        (first * self.depth / QUAD, self.together.min(self.scales.len() / LANES - first))
     }
 
     /// Whether it multiplies tokens of this width.
     pub fn takes(&self, width: usize) -> bool {
-        self.depth == width.next_multiple_of(QUAD)
+        self.inputs == width
     }
 
     /// Bytes that it takes.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A block's linear layers in 8 bits, on processors with AVX512-VNNI: weights by output channel, tokens one by one.
+//! A block's linear layers in 8 bits, on processors with AVX512-VNNI or AMX: weights by output channel, tokens one by one.
 //!
 //! Everything but the attention goes by tokens, so a few of them at a time go through it as a whole, and what is between
 //! the products (norms, scales, activation, the next product's numbers in 8 bits, sums) never leaves the cache. A token's
@@ -22,16 +22,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
-use super::team;
+use super::{amx, team};
 pub use curve::Curve;
-use layout::ROWS;
+use amx::Shapes;
+use layout::rows as rows_at_a_time;
 use matrix::Matrix;
 use product::{Target, multiply};
 use rows::{Norm, Rows};
 use tokens::{Tokens, Written, readable};
 
-/// Tokens that go through a block together: few enough for the caches, enough for the weights to be read seldom.
-const TOGETHER: usize = 6 * ROWS;
+/// Tokens that go through a block together: few enough for the caches, enough for the weights to be read seldom. Tiles
+/// multiply several times as fast as registers, so that the weights' way from beyond the caches weighs more.
+fn together() -> usize {
+    if amx::is_available() { 4 * rows_at_a_time() } else { 6 * rows_at_a_time() }
+}
 
 static PROCESSOR: LazyLock<bool> = LazyLock::new(|| {
     is_x86_feature_detected!("avx512f")
@@ -137,7 +141,7 @@ impl Int8Block {
         let joined = Tensor::f_empty(&size[..], (kind, Device::Cpu))?;
         let (x, out) = (Tokens::of(&x), Written::of(&joined));
         self.by_tokens(tokens, |first, count, scratch| {
-            let Scratch { row: wide, narrow, .. } = scratch;
+            let Scratch { tiles, row: wide, narrow, .. } = scratch;
             // SAFETY: int8_is_available was asked for the instructions, and every token is handed to one thread.
             unsafe {
                 for row in 0..count {
@@ -149,7 +153,7 @@ impl Int8Block {
                     Kind::BFloat16 => Target::Short(out.short(first, length)),
                     _ => Target::Whole(out.whole(first, length)),
                 };
-                multiply(narrow, count, &self.in_proj, target);
+                multiply(tiles.as_ref(), narrow, count, &self.in_proj, target);
             }
         })?;
         Ok(joined)
@@ -166,7 +170,8 @@ impl Int8Block {
         let tokens = self.count(&x)?;
         let (x, gathered, out) = (Tokens::of(&x), Tokens::of(&gathered), Written::of(&sum));
         self.by_tokens(tokens, |first, count, scratch| {
-            let Scratch { row: wide, narrow, hidden, hidden_narrow } = scratch;
+            let Scratch { tiles, row: wide, narrow, hidden, hidden_narrow } = scratch;
+            let tiles = tiles.as_ref();
             // SAFETY: int8_is_available was asked for the instructions, and every token is handed to one thread.
             unsafe {
                 let sum = out.whole(first * width, count * width);
@@ -174,18 +179,18 @@ impl Int8Block {
                     target.copy_from_slice(x.row(first + row, width, &mut []));
                     narrow.put(row, gathered.row(first + row, width, wide));
                 }
-                multiply(narrow, count, &self.out_proj, Target::Added(sum, &self.ones));
+                multiply(tiles, narrow, count, &self.out_proj, Target::Added(sum, &self.ones));
                 for (row, numbers) in sum.chunks_exact(width).enumerate() {
                     self.ln_2.apply(numbers, wide);
                     narrow.put(row, wide);
                 }
                 let inside = self.c_fc.columns;
                 let hidden = &mut hidden[..count * inside];
-                multiply(narrow, count, &self.c_fc, Target::Curved(hidden, self.curve));
+                multiply(tiles, narrow, count, &self.c_fc, Target::Curved(hidden, self.curve));
                 for (row, numbers) in hidden.chunks_exact(inside).enumerate() {
                     hidden_narrow.put(row, numbers);
                 }
-                multiply(hidden_narrow, count, &self.c_proj, Target::Added(sum, &self.output_scale));
+                multiply(tiles, hidden_narrow, count, &self.c_proj, Target::Added(sum, &self.output_scale));
             }
         })?;
         Ok(sum)
@@ -203,7 +208,7 @@ impl Int8Block {
     /// Hands all tokens out to libtorch's threads, some at a time: the first of them and how many.
     fn by_tokens(&self, tokens: usize, work: impl Fn(usize, usize, &mut Scratch) + Sync) -> Result<()> {
         let shares = 4 * tch::get_num_threads().max(1) as usize;
-        let together = tokens.div_ceil(shares).clamp(1, TOGETHER).next_multiple_of(ROWS);
+        let together = tokens.div_ceil(shares).clamp(1, together()).next_multiple_of(rows_at_a_time());
         let next = AtomicUsize::new(0);
         team::run(&|| {
             let mut scratch: Option<Scratch> = None;
@@ -221,6 +226,8 @@ impl Int8Block {
 
 /// What one thread needs while it works.
 struct Scratch {
+    /// Where there are any, the thread's tiles.
+    tiles: Option<Shapes>,
     /// A token.
     row: Vec<f32>,
     narrow: Rows,
@@ -233,6 +240,7 @@ impl Scratch {
     fn new(block: &Int8Block, tokens: usize) -> Scratch {
         let (width, inside) = (block.width(), block.c_fc.columns);
         Scratch {
+            tiles: amx::is_available().then(Shapes::new),
             row: vec![0.0; width],
             narrow: Rows::new(tokens, width),
             hidden: vec![0.0; tokens * inside],

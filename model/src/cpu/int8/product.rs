@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The product of tokens and weights in 8 bits on AVX512-VNNI, with all that follows it done before it is written.
+//! The product of tokens and weights in 8 bits, with all that follows it done before it is written; on AMX, or AVX512-VNNI.
 //!
-//! Four numbers that are neighbours along the summed dimension travel as one i32: that is what `vpdpbusd` takes, four
-//! without a sign and four with. It multiplies and sums exactly in 32 bits. Weights have `OFFSET` added so that they need
+//! Four numbers that are neighbours along the summed dimension travel as one i32: that is what `vpdpbusd` and
+//! `tdpbsud` take, four without a sign and four with. They multiply and sum exactly in 32 bits, so results are the same. Weights have `OFFSET` added so that they need
 //! no sign; what that adds to a sum is `OFFSET` times the sum of the token's values, and is taken off again.
 
 use std::arch::x86_64::{
@@ -14,9 +14,10 @@ use std::arch::x86_64::{
 };
 
 use super::curve::Curve;
-use super::layout::{LANES, Line, OFFSET, PANELS, QUAD, ROWS};
+use super::layout::{DEEP, LANES, Line, OFFSET, PANELS, QUAD, ROWS, rows as rows_at_a_time};
 use super::matrix::Matrix;
 use super::rows::{Rows, lanes};
+use crate::cpu::amx::{self, Operands, Shapes, Sums};
 
 /// What a product, with its scales and bias, becomes; all are `[rows, columns]`.
 pub enum Target<'a> {
@@ -66,14 +67,17 @@ impl Target<'_> {
     }
 }
 
-/// The first `count` of the rows times the weights, into the target.
+/// The first `count` of the rows times the weights, into the target. On tiles, where the thread has them.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub fn multiply(rows: &Rows, count: usize, matrix: &Matrix, mut target: Target) {
-    assert!(rows.stride >= matrix.depth && count.next_multiple_of(ROWS) <= rows.sums.len());
+pub fn multiply(tiles: Option<&Shapes>, rows: &Rows, count: usize, matrix: &Matrix, mut target: Target) {
+    assert!(rows.stride >= matrix.depth && count.next_multiple_of(rows_at_a_time()) <= rows.sums.len());
     assert!(target.length() == count * matrix.columns);
     assert!(!matches!(&target, Target::Added(_, factors) if factors.len() != matrix.columns));
-    for first in (0..matrix.scales.len() / LANES).step_by(PANELS) {
+    for first in (0..matrix.scales.len() / LANES).step_by(matrix.together) {
         match matrix.group(first) {
+            (start, panels) if tiles.is_some() => {
+                on_tiles(rows, count, matrix, start, first, panels, &mut target);
+            }
             (start, 1) => group::<1>(rows, count, matrix, start, first, &mut target),
             (start, 2) => group::<2>(rows, count, matrix, start, first, &mut target),
             (start, _) => group::<PANELS>(rows, count, matrix, start, first, &mut target),
@@ -92,28 +96,82 @@ fn group<const P: usize>(
     first: usize,
     target: &mut Target,
 ) {
-    let (weights, columns) = (&matrix.groups[start..], matrix.columns);
+    let weights = &matrix.groups[start..];
     let quads = matrix.depth / QUAD;
     for (number, top) in (0..count).step_by(ROWS).enumerate() {
         // Each tile asks for a part of the next group, which would come too late from beyond the caches.
         let ahead = weights.get(P * quads + number.min(PANELS - 1) * quads..).unwrap_or_default();
         let sums = tile::<P>(&rows.values[top * rows.stride..], rows.stride, weights, quads, ahead);
         for (row, sums) in (top..count).zip(sums) {
-            // Wraps only for tokens that are not finite, whose values mean nothing.
-            let offset = _mm512_set1_epi32(OFFSET.wrapping_mul(rows.sums[row]));
-            let scale = _mm512_set1_ps(rows.scales[row]);
-            for (panel, sum) in (first..).zip(sums) {
-                let column = panel * LANES;
-                let (scales, bias) = (&matrix.scales[column..][..LANES], &matrix.bias[column..][..LANES]);
-                // SAFETY: both slices are LANES long. The mask leaves out columns that there are not; the target has
-                // `count` rows and the factors are as many as the columns, as `multiply` asserts.
-                unsafe {
-                    let scale = _mm512_mul_ps(scale, _mm512_loadu_ps(scales.as_ptr()));
-                    let value = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, offset));
-                    let value = _mm512_fmadd_ps(value, scale, _mm512_loadu_ps(bias.as_ptr()));
-                    target.put(row * columns + column, column, lanes(columns, column), value);
-                }
-            }
+            finish(rows, row, matrix, first, sums, target);
+        }
+    }
+}
+
+/// A row's sums, by panel from `first` on, with scales and bias, into the target.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+fn finish(
+    rows: &Rows,
+    row: usize,
+    matrix: &Matrix,
+    first: usize,
+    sums: impl IntoIterator<Item = __m512i>,
+    target: &mut Target,
+) {
+    let columns = matrix.columns;
+    // Wraps only for tokens that are not finite, whose values mean nothing.
+    let offset = _mm512_set1_epi32(OFFSET.wrapping_mul(rows.sums[row]));
+    let scale = _mm512_set1_ps(rows.scales[row]);
+    for (panel, sum) in (first..).zip(sums) {
+        let column = panel * LANES;
+        let (scales, bias) = (&matrix.scales[column..][..LANES], &matrix.bias[column..][..LANES]);
+        // SAFETY: both slices are LANES long. The mask leaves out columns that there are not; the target has
+        // as many rows as are multiplied, and the factors are as many as the columns, as `multiply` asserts.
+        unsafe {
+            let scale = _mm512_mul_ps(scale, _mm512_loadu_ps(scales.as_ptr()));
+            let value = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, offset));
+            let value = _mm512_fmadd_ps(value, scale, _mm512_loadu_ps(bias.as_ptr()));
+            target.put(row * columns + column, column, lanes(columns, column), value);
+        }
+    }
+}
+
+/// The sums of a block of tiles.
+#[repr(C, align(64))]
+struct Block([[[i32; LANES]; amx::BLOCK / LANES]; amx::BLOCK]);
+
+/// The columns of the group that starts at `start` of the weights, with the panel `first`, of one or two `panels`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+fn on_tiles(
+    rows: &Rows,
+    count: usize,
+    matrix: &Matrix,
+    start: usize,
+    first: usize,
+    panels: usize,
+    target: &mut Target,
+) {
+    let lines = &matrix.groups[start..][..panels * matrix.depth / QUAD];
+    assert!(matrix.depth.is_multiple_of(DEEP) && rows.values.len() >= rows.sums.len() * rows.stride);
+    let mut block = Block([[[0; LANES]; amx::BLOCK / LANES]; amx::BLOCK]);
+    for top in (0..count).step_by(amx::BLOCK) {
+        let of = Operands {
+            rows: [top, top + amx::SIDE].map(|row| rows.values[row * rows.stride..].as_ptr()),
+            row_stride: rows.stride,
+            panels: [0, panels - 1].map(|panel| lines[panel..].as_ptr().cast()),
+            line_stride: panels * size_of::<Line>(),
+            steps: matrix.depth / DEEP,
+        };
+        let into = Sums { first: block.0.as_mut_ptr().cast(), row_stride: size_of_val(&block.0[0]) };
+        // SAFETY: `multiply` was given the thread's tiles. There is room for whole blocks of rows, each at least as long as
+        // the weights are deep, as asserted there; each panel has as many lines; the block takes all sums.
+        unsafe { amx::int8(of, into) };
+        for (row, sums) in (top..count).zip(&block.0) {
+            // SAFETY: a panel's sums are a register long.
+            let sums = sums[..panels].iter().map(|sums| unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) });
+            finish(rows, row, matrix, first, sums, target);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm512_sub_ps,
 };
 
-use super::layout::{LANES, ROWS};
+use super::layout::{DEEP, LANES, rows};
 
 /// The largest number in 8 bits; -128 is not used, so that signs are alike.
 pub const LARGEST: f32 = 127.0;
@@ -30,7 +30,7 @@ pub fn lanes(length: usize, at: usize) -> __mmask16 {
 
 /// Tokens in 8 bits, for as many as the kernel takes at a time.
 pub struct Rows {
-    /// Numbers from one row to the next: the width, rounded up to whole vectors, with zeros.
+    /// Numbers from one row to the next: the width, rounded up to a whole number of `DEEP`, with zeros.
     pub stride: usize,
     pub values: Vec<i8>,
     pub scales: Vec<f32>,
@@ -41,7 +41,7 @@ pub struct Rows {
 impl Rows {
     /// For `count` rows of `width` numbers.
     pub fn new(count: usize, width: usize) -> Rows {
-        let (count, stride) = (count.next_multiple_of(ROWS), width.next_multiple_of(LANES));
+        let (count, stride) = (count.next_multiple_of(rows()), width.next_multiple_of(DEEP));
         Rows { stride, values: vec![0; count * stride], scales: vec![0.0; count], sums: vec![0; count] }
     }
 

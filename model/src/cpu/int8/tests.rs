@@ -8,12 +8,18 @@ use super::matrix::Matrix;
 use super::product::{Target, multiply};
 use super::rows::{Norm, Rows, scale_and_inverse, widen};
 use super::{Int8Block, Parts, int8_is_available};
+use crate::cpu::amx::{self, Shapes};
 
 fn skipped() -> bool {
     if !int8_is_available() {
         println!("skipped: no AVX512-VNNI here");
     }
     !int8_is_available()
+}
+
+/// The thread's tiles, where there are any, which a product prefers.
+fn tiles() -> Option<Shapes> {
+    amx::is_available().then(Shapes::new)
 }
 
 fn random(shape: &[i64]) -> Tensor {
@@ -104,11 +110,15 @@ fn products_are_those_of_integers() {
 
         let mut whole = vec![f32::NAN; expected.len()];
         // SAFETY: here and below the processor has the instructions, as asked above.
-        unsafe { multiply(&narrow, count, &matrix, Target::Whole(&mut whole)) };
+        unsafe { multiply(None, &narrow, count, &matrix, Target::Whole(&mut whole)) };
         assert_near(&what, &whole, &expected);
+        let tiles = tiles();
+        let mut on_tiles = vec![f32::NAN; expected.len()];
+        unsafe { multiply(tiles.as_ref(), &narrow, count, &matrix, Target::Whole(&mut on_tiles)) };
+        assert_eq!(on_tiles, whole, "{what}");
 
         let mut short = vec![0u16; expected.len()];
-        unsafe { multiply(&narrow, count, &matrix, Target::Short(&mut short)) };
+        unsafe { multiply(tiles.as_ref(), &narrow, count, &matrix, Target::Short(&mut short)) };
         let rounded = Tensor::from_slice(&whole).to_kind(Kind::BFloat16);
         let mut widened = vec![0.0; short.len()];
         unsafe { widen(&short, &mut widened) };
@@ -117,7 +127,7 @@ fn products_are_those_of_integers() {
         let factors = numbers(&random(&[columns]));
         let before = numbers(&random(&[expected.len() as i64]));
         let mut sum = before.clone();
-        unsafe { multiply(&narrow, count, &matrix, Target::Added(&mut sum, &factors)) };
+        unsafe { multiply(tiles.as_ref(), &narrow, count, &matrix, Target::Added(&mut sum, &factors)) };
         let expected = expected.iter().zip(factors.iter().cycle()).zip(before);
         let expected: Vec<f64> =
             expected.map(|((x, factor), before)| x * f64::from(*factor) + f64::from(before)).collect();
@@ -130,6 +140,7 @@ fn the_largest_sums_do_not_overflow() {
     if skipped() {
         return;
     }
+    let tiles = tiles();
     // All of one sign in 8 bits, as large as they get, in the widest MLPs there are.
     let width = 8192;
     for (of_row, of_weight) in [(3.0, 0.5), (-3.0, 0.5), (3.0, -0.5), (-3.0, -0.5)] {
@@ -138,7 +149,7 @@ fn the_largest_sums_do_not_overflow() {
         let narrow = put_all(&vec![of_row as f32; width], width);
         let mut found = vec![0.0; 20];
         // SAFETY: the processor has the instructions, as asked above.
-        unsafe { multiply(&narrow, 1, &matrix, Target::Whole(&mut found)) };
+        unsafe { multiply(tiles.as_ref(), &narrow, 1, &matrix, Target::Whole(&mut found)) };
         assert_near(&format!("{of_row} x {of_weight}"), &found, &[of_row * of_weight * width as f64; 20]);
     }
     let error = Matrix::new(&random(&[1, 65537]), &random(&[1])).err().unwrap().to_string();
@@ -150,6 +161,7 @@ fn what_is_not_finite_is_refused_in_weights_and_stays_so_in_tokens() {
     if skipped() {
         return;
     }
+    let tiles = tiles();
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let weight = random(&[3, 5]);
         let _ = weight.get(1).get(2).fill_(bad);
@@ -165,7 +177,7 @@ fn what_is_not_finite_is_refused_in_weights_and_stays_so_in_tokens() {
         let narrow = put_all(&numbers(&rows), 20);
         let mut found = vec![0.0; 80];
         // SAFETY: the processor has the instructions, as asked above.
-        unsafe { multiply(&narrow, 2, &matrix, Target::Whole(&mut found)) };
+        unsafe { multiply(tiles.as_ref(), &narrow, 2, &matrix, Target::Whole(&mut found)) };
         let (bad_row, good_row) = found.split_at(40);
         assert!(
             bad_row.iter().all(|x| !x.is_finite()) && good_row.iter().all(|x| x.is_finite()),
@@ -173,7 +185,7 @@ fn what_is_not_finite_is_refused_in_weights_and_stays_so_in_tokens() {
         );
         let mut short = vec![0u16; 80];
         // SAFETY: as above.
-        unsafe { multiply(&narrow, 2, &matrix, Target::Short(&mut short)) };
+        unsafe { multiply(tiles.as_ref(), &narrow, 2, &matrix, Target::Short(&mut short)) };
         let mut widened = vec![0.0; 80];
         // SAFETY: as above.
         unsafe { widen(&short, &mut widened) };
@@ -186,6 +198,7 @@ fn activations_are_those_of_libtorch() {
     if skipped() {
         return;
     }
+    let tiles = tiles();
     // One product by 1 of tokens that are themselves in 8 bits.
     let width = 16;
     let matrix = Matrix::new(
@@ -207,7 +220,7 @@ fn activations_are_those_of_libtorch() {
         for (curve, expected) in of_torch {
             let (mut found, expected) = ([f32::NAN], expected.double_value(&[0]));
             // SAFETY: the processor has the instructions, as asked above.
-            unsafe { multiply(&narrow, 1, &matrix, Target::Curved(&mut found, curve)) };
+            unsafe { multiply(tiles.as_ref(), &narrow, 1, &matrix, Target::Curved(&mut found, curve)) };
             let off = (f64::from(found[0]) - expected).abs();
             assert!(
                 off < 3e-6 * (1.0 + expected.abs()),
