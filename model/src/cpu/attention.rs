@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Attention in bf16 with sums and softmax in f32, several times as fast as libtorch's on processors with AVX512-BF16.
+//! Attention in bf16 with sums and softmax in f32, several times as fast as libtorch's on processors with AVX512-BF16, and
+//! again where there is AMX.
 //! The mean map over the heads, which GCLIP wants of some blocks, comes out of the same pass.
 //!
 //! libtorch goes by blocks of queries and keys through general matrix products, each of which lays its operands out

@@ -21,9 +21,15 @@ fn attention_equals_that_in_f32() {
         return;
     }
     // Widths of one panel and of five, lengths around the strips and the lanes, one picture and three.
-    for (n, heads, tokens, width) in
-        [(1, 1, 1, 64), (1, 2, 5, 16), (3, 2, 6, 64), (2, 3, 17, 32), (1, 4, 197, 80), (2, 2, 65, 48), (3, 12, 130, 64)]
-    {
+    for (n, heads, tokens, width) in [
+        (1, 1, 1, 64),
+        (1, 2, 5, 16),
+        (3, 2, 6, 64),
+        (2, 3, 17, 32),
+        (1, 4, 197, 80),
+        (2, 2, 65, 48),
+        (3, 12, 130, 64),
+    ] {
         // Views into one tensor, as the towers have them. Four times as far apart as trained ones: sharp maps.
         let joined = random(&[n, tokens, 3, heads, width], Kind::BFloat16) * 2.0;
         let joined = joined.permute([2, 0, 3, 1, 4]);

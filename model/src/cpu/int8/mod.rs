@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A block's linear layers in 8 bits, on processors with AVX512-VNNI or AMX: weights by output channel, tokens one by one.
+//! A block's linear layers in 8 bits, on processors with AVX512-VNNI, faster where there is AMX too: weights by output
+//! channel, tokens one by one.
 //!
 //! Everything but the attention goes by tokens, so a few of them at a time go through it as a whole, and what is between
 //! the products (norms, scales, activation, the next product's numbers in 8 bits, sums) never leaves the cache. A token's
@@ -23,8 +24,8 @@ use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
 use super::{amx, team};
-pub use curve::Curve;
 use amx::Shapes;
+pub use curve::Curve;
 use layout::rows as rows_at_a_time;
 use matrix::Matrix;
 use product::{Target, multiply};
