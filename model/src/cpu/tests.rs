@@ -139,3 +139,23 @@ fn packed_weights_give_the_same_product() {
         assert!(packed.linear(&random(&[2, 63], kind), &bias, Then::Nothing).is_err());
     }
 }
+
+#[test]
+fn attention_and_libtorchs_products_on_the_same_threads_do_not_disturb_each_other() {
+    tch::manual_seed(11);
+    let q = random(&[2, 4, 200, 64], Kind::BFloat16);
+    let x = random(&[400, 256], Kind::BFloat16);
+    let (weight, bias) = (random(&[192, 256], Kind::BFloat16), random(&[192], Kind::BFloat16));
+    let Some(packed) = Packed::new(&weight).filter(|_| attention_is_available(&q)) else {
+        println!("skipped: no AVX512-BF16 here");
+        return;
+    };
+    let both = || {
+        let gathered = attention(&q, &q, Some(&q), true).unwrap().gathered.unwrap();
+        (gathered, packed.linear(&x, &bias, Then::Silu).unwrap())
+    };
+    let first = both();
+    for round in 0..200 {
+        assert_eq!(both(), first, "round {round}");
+    }
+}
