@@ -78,17 +78,18 @@ impl Configuration {
 }
 
 impl Shapes {
-    /// # Panics
-    /// Without tiles: who calls asks [`is_available`] before.
-    pub fn new() -> Shapes {
-        assert!(is_available(), "a processor with AMX");
+    /// `None` without tiles.
+    pub fn new() -> Option<Shapes> {
+        if !is_available() {
+            return None;
+        }
         let mut before = Configuration::NOTHING;
-        // SAFETY: there are tiles, as asserted; the instructions write and read 64 bytes, which is what there is.
+        // SAFETY: there are tiles, as asked above; the instructions write and read 64 bytes, which is what there is.
         unsafe {
             asm!("sttilecfg [{}]", in(reg) &raw mut before, options(nostack, preserves_flags));
             load(&Configuration::WHOLE);
         }
-        Shapes { before, thread: PhantomData }
+        Some(Shapes { before, thread: PhantomData })
     }
 }
 
@@ -238,7 +239,7 @@ mod tests {
             println!("skipped: no AMX here");
             return;
         }
-        let _shapes = Shapes::new();
+        let _tiles = Shapes::new();
         // Rows of 128 numbers in 8 bits, and as many lines for two panels, which lie side by side.
         let rows: Vec<i8> = (0..BLOCK * 128).map(|i| (i * 37 % 255) as u8 as i8).collect();
         let lines: Vec<u8> = (0..32 * 2 * WIDTH).map(|i| (i * 91 % 253) as u8).collect();

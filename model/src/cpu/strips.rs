@@ -39,7 +39,7 @@ pub struct Scratch {
 impl Scratch {
     /// For `tokens` keys of heads `width` wide.
     pub fn new(tokens: usize, width: usize) -> Scratch {
-        let tiles = amx::is_available().then(Shapes::new);
+        let tiles = Shapes::new();
         let (rows, keys) = (strip_rows(), padded(tokens));
         let room = if tiles.is_some() { width.next_multiple_of(amx::BLOCK) } else { width };
         Scratch {
@@ -151,8 +151,8 @@ fn multiply_tiles(_: &Shapes, a: &[u32], b: &[u32], depth: usize, product: &mut 
             steps: depth / amx::SIDE,
         };
         let into = Sums { first: product[panel * LANES..].as_mut_ptr(), row_stride: 4 * columns };
-        // SAFETY: the thread's tiles are whole, as `Shapes` does not leave it. There are BLOCK rows of `depth` pairs and as many lines in each panel, and two
-        // panels' columns in each of the product's BLOCK rows, as asserted.
+        // SAFETY: the thread's tiles are whole, as `Shapes` does not leave it. There are BLOCK rows of `depth` pairs and as
+        // many lines in each panel, and two panels' columns in each of the product's BLOCK rows, as asserted.
         unsafe { amx::bf16(of, into) };
     }
 }

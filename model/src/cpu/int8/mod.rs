@@ -241,7 +241,7 @@ impl Scratch {
     fn new(block: &Int8Block, tokens: usize) -> Scratch {
         let (width, inside) = (block.width(), block.c_fc.columns);
         Scratch {
-            tiles: amx::is_available().then(Shapes::new),
+            tiles: Shapes::new(),
             row: vec![0.0; width],
             narrow: Rows::new(tokens, width),
             hidden: vec![0.0; tokens * inside],

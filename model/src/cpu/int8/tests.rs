@@ -8,18 +8,13 @@ use super::matrix::Matrix;
 use super::product::{Target, multiply};
 use super::rows::{Norm, Rows, scale_and_inverse, widen};
 use super::{Int8Block, Parts, int8_is_available};
-use crate::cpu::amx::{self, Shapes};
+use crate::cpu::amx::Shapes;
 
 fn skipped() -> bool {
     if !int8_is_available() {
         println!("skipped: no AVX512-VNNI here");
     }
     !int8_is_available()
-}
-
-/// The thread's tiles, where there are any, which a product prefers.
-fn tiles() -> Option<Shapes> {
-    amx::is_available().then(Shapes::new)
 }
 
 fn random(shape: &[i64]) -> Tensor {
@@ -112,7 +107,7 @@ fn products_are_those_of_integers() {
         // SAFETY: here and below the processor has the instructions, as asked above.
         unsafe { multiply(None, &narrow, count, &matrix, Target::Whole(&mut whole)) };
         assert_near(&what, &whole, &expected);
-        let tiles = tiles();
+        let tiles = Shapes::new();
         let mut on_tiles = vec![f32::NAN; expected.len()];
         unsafe { multiply(tiles.as_ref(), &narrow, count, &matrix, Target::Whole(&mut on_tiles)) };
         assert_eq!(on_tiles, whole, "{what}");
@@ -140,7 +135,7 @@ fn the_largest_sums_do_not_overflow() {
     if skipped() {
         return;
     }
-    let tiles = tiles();
+    let tiles = Shapes::new();
     // All of one sign in 8 bits, as large as they get, in the widest MLPs there are.
     let width = 8192;
     for (of_row, of_weight) in [(3.0, 0.5), (-3.0, 0.5), (3.0, -0.5), (-3.0, -0.5)] {
@@ -161,7 +156,7 @@ fn what_is_not_finite_is_refused_in_weights_and_stays_so_in_tokens() {
     if skipped() {
         return;
     }
-    let tiles = tiles();
+    let tiles = Shapes::new();
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let weight = random(&[3, 5]);
         let _ = weight.get(1).get(2).fill_(bad);
@@ -198,7 +193,7 @@ fn activations_are_those_of_libtorch() {
     if skipped() {
         return;
     }
-    let tiles = tiles();
+    let tiles = Shapes::new();
     // One product by 1 of tokens that are themselves in 8 bits.
     let width = 16;
     let matrix = Matrix::new(
