@@ -26,7 +26,7 @@ impl Address {
     pub fn parse(text: &str, schemes: &[&str]) -> Result<Address> {
         let wanted = schemes.join(":// or ");
         let mut url = Url::parse(text).ok().with_context(|| {
-            format!("this is no URL such as {}://user:password@host:port/path (in user and password, write / as %2F, # as %23, % as %25)", schemes[0])
+            format!("this is no URL such as {}://host:port/path, with user:password@ before the host where it wants them (there, write / as %2F, # as %23, % as %25)", schemes[0])
         })?;
         ensure!(schemes.contains(&url.scheme()), "{}:// is not spoken here: write {wanted}://", url.scheme());
         let Some(host) = url.host_str().filter(|host| !host.is_empty()).map(str::to_string) else {

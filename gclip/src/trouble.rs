@@ -110,6 +110,13 @@ fn without_video(error: &gst::message::Error) -> Option<&'static str> {
     }
 }
 
+/// Whether it says that the camera sends, but by none of the protocols that were allowed. `rtspsrc` says the same of a camera
+/// of which nothing is fetched.
+pub fn is_other_transport(error: &gst::message::Error) -> bool {
+    let text = format!("{} {}", error.error(), error.debug().unwrap_or_default());
+    ["transport protocols", "no protocols left"].iter().any(|words| text.contains(words))
+}
+
 /// Whether it is who looks for the type of the data that gives up.
 fn is_unknown_type(error: &gst::message::Error) -> bool {
     let element = error.src().and_then(|source| source.downcast_ref::<gst::Element>());
@@ -150,7 +157,9 @@ pub fn connect(address: &Address) -> Result<TcpStream, String> {
 fn refusal(address: &Address) -> String {
     let wanted = ask(address).unwrap_or_default();
     if address.user.is_none() {
-        return format!("{address} wants user and password (401): write rtsp://user:password@...");
+        return format!(
+            "{address} wants user and password (401): write them as user:password@ before the host in its URL"
+        );
     }
     if only_sha256(&wanted) {
         return format!(

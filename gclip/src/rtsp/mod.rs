@@ -14,7 +14,7 @@
 //! | `rtph264depay`, `rtph265depay`: length less headers, unsigned | a packet that ends within its own headers | `packets` |
 //! | `gst_rtsp_connection_receive`: a message is read to its end, no cancel | headers without end | `talk`, and `sockets` to stop |
 //! | `rtspsrc`: redirections are followed without counting | a redirection to itself | `talk` |
-//! | `rtspsrc` sends TEARDOWN before the first packet: event without a sequence number | comes late | `teardown` |
+//! | `rtspsrc`: a first packet while it is left gives events without a sequence number | comes late | `teardown` |
 //! | `videorate`: asserts a known rate after negotiation | announces no frame rate, or a low one | not used: `watch::thin` |
 //! | `rtspsrc`: a pad and a jitter buffer for each stream | an SDP with many streams | `Talk::takes`: the first video alone |
 //! | `rtspsrc`: no keep-alive while packets come within the connection | ends sessions without requests | `alive` |
@@ -43,6 +43,7 @@ pub fn guard(source: &gst::Element, frames: Counter) -> Option<Arc<Talk>> {
     }
     sockets::watch();
     let talk = Arc::new(Talk::default());
+    teardown::guard(source, talk.door());
     let of_pads = talk.clone();
     source.connect_pad_added(move |source, pad| {
         of_pads.has_streams();

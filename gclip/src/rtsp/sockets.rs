@@ -72,23 +72,36 @@ unsafe extern "C" fn note(
 }
 
 /// Bytes that have come in by a connection over TCP; `None` where the system does not say.
-#[cfg(target_os = "linux")]
 pub fn received(socket: &TcpStream) -> Option<u64> {
     /// Of `tcpi_bytes_received` in Linux's `struct tcp_info`, which only grows at its end.
     const OFFSET: usize = 128;
-    let mut info = [0u8; OFFSET + 8];
+    let info = tcp_info(socket)?;
+    Some(u64::from_ne_bytes(info.get(OFFSET..OFFSET + 8)?.try_into().ok()?))
+}
+
+/// Whether the other end has closed a connection; never where the system does not say.
+pub fn is_closed(socket: &TcpStream) -> bool {
+    /// Of Linux's `TCP_CLOSE` and `TCP_CLOSE_WAIT`, in `tcpi_state`.
+    const CLOSED: [u8; 2] = [7, 8];
+    tcp_info(socket).is_some_and(|info| info.first().is_some_and(|state| CLOSED.contains(state)))
+}
+
+/// Linux's `struct tcp_info`, as much of it as there is.
+#[cfg(target_os = "linux")]
+fn tcp_info(socket: &TcpStream) -> Option<Vec<u8>> {
+    let mut info = vec![0u8; 136];
     let mut length = info.len() as libc::socklen_t;
     let number = socket.as_raw_fd();
     // SAFETY: the kernel writes `length` bytes at most.
     let failed = unsafe {
         libc::getsockopt(number, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length)
     };
-    let bytes = info.get(OFFSET..length as usize)?.try_into().ok()?;
-    (failed == 0).then(|| u64::from_ne_bytes(bytes))
+    info.truncate(length as usize);
+    (failed == 0).then_some(info)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn received(_socket: &TcpStream) -> Option<u64> {
+fn tcp_info(_socket: &TcpStream) -> Option<Vec<u8>> {
     None
 }
 
@@ -118,6 +131,11 @@ mod tests {
         let start = Instant::now();
         while cfg!(target_os = "linux") && received(&made) != Some(1000) {
             assert!(start.elapsed() < Duration::from_secs(10), "{:?}", received(&made));
+        }
+        assert!(!is_closed(&made));
+        other.shutdown(Shutdown::Write).unwrap();
+        while cfg!(target_os = "linux") && !is_closed(&made) {
+            assert!(start.elapsed() < Duration::from_secs(10));
         }
         made.shutdown(Shutdown::Both).unwrap();
         assert!(std::io::Read::read(&mut other, &mut [0; 10]).is_ok_and(|length| length == 0));

@@ -2,12 +2,14 @@
 //! What is said with a camera before pictures come is short. One that talks without end is left.
 
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use gst_rtsp_sys::{GST_RTSP_DESCRIBE, GST_RTSP_OPTIONS, GstRTSPMethod};
 use parking_lot::Mutex;
 
 use super::sockets;
+use super::teardown::Door;
 
 /// Requests before the first stream is there: a camera needs about ten, with passwords and every way to send tried.
 const MOST_REQUESTS: u32 = 60;
@@ -32,6 +34,7 @@ pub struct Talk {
     received: AtomicU64,
     /// The last question, and how often in a row.
     last: Mutex<(GstRTSPMethod, u32)>,
+    door: Arc<Door>,
 }
 
 impl Talk {
@@ -61,6 +64,16 @@ impl Talk {
 
     pub(super) fn has_streams(&self) {
         self.streams.store(true, Ordering::Relaxed);
+        self.door.has_stream();
+    }
+
+    pub(super) fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
+    /// To be called before the pipeline is taken down.
+    pub fn leave(&self) {
+        self.door.close();
     }
 
     /// Whether a stream is the one to fetch: the first video that was ever offered.
@@ -74,9 +87,19 @@ impl Talk {
         before.is_ok() || before == Err(number)
     }
 
+    /// Whether the camera has offered video.
+    pub fn has_video(&self) -> bool {
+        self.chosen.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the camera has closed the connection before there was a stream.
+    pub fn is_closed(&self) -> bool {
+        !self.streams.load(Ordering::Relaxed) && self.socket.lock().as_ref().is_some_and(sockets::is_closed)
+    }
+
     /// Whether the camera has offered streams, and none of video.
     pub fn is_without_video(&self) -> bool {
-        self.offered.load(Ordering::Relaxed) && self.chosen.load(Ordering::Relaxed) == 0
+        self.offered.load(Ordering::Relaxed) && !self.has_video()
     }
 
     /// What is wrong with the conversation; `None` while it is not over or was a good one.

@@ -16,8 +16,9 @@ use super::console::Console;
 use super::pipeline;
 use crate::address::Address;
 use crate::nats;
+use crate::rtsp::Talk;
 use crate::say::say;
-use crate::trouble::{first_error, missing_decoder};
+use crate::trouble::{first_error, is_other_transport, missing_decoder};
 
 /// Cameras that are tried at a time.
 const AT_ONCE: usize = 8;
@@ -84,8 +85,9 @@ fn camera_sends(camera: &Camera, console: &Console) -> Result<String> {
     } else {
         source.link(&sink)?;
     }
-    let outcome = first_frames(camera, &pipeline, &sink, &frames, console);
+    let outcome = first_frames(camera, &pipeline, &sink, &frames, talk.as_deref(), console);
     if let Some(talk) = &talk {
+        talk.leave();
         talk.cut();
     }
     // A state change to NULL cannot fail.
@@ -99,6 +101,7 @@ fn first_frames(
     pipeline: &gst::Pipeline,
     sink: &gst::Element,
     frames: &AtomicU64,
+    talk: Option<&Talk>,
     console: &Console,
 ) -> Result<String> {
     let bus = pipeline.bus().context("the pipeline has no bus")?;
@@ -120,6 +123,9 @@ fn first_frames(
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => bail!("the camera has ended the stream"),
             Some(gst::MessageView::Error(error)) => {
+                if talk.is_some_and(Talk::has_video) && is_other_transport(error) {
+                    return Err(camera.refused_protocol());
+                }
                 return Err(camera.source.explain(error, &|text| console.hide(text)));
             }
             Some(gst::MessageView::Element(element)) => {

@@ -15,6 +15,8 @@ use crate::redact::Secrets;
 
 /// A year is as good as never.
 const SECONDS: RangeInclusive<f64> = 0.01..=31_536_000.0;
+/// Of the jitter buffer, where nothing is said.
+const LATENCY: Duration = Duration::from_millis(200);
 
 pub struct Written<'a> {
     pub name: &'a str,
@@ -47,6 +49,8 @@ impl<'a> Written<'a> {
         if retry_max < retry_min {
             return Err(Mistake::new(at_retry_max, self.key("retry-max"), "it is shorter than retry-min"));
         }
+        let timeout = self.seconds("timeout", self.find(|camera| camera.timeout.as_ref()), 10.0)?;
+        let latency = self.latency(self.find(|camera| camera.latency.as_ref()), timeout)?;
         let mut classes = self.prompts(prompts, background, folder)?;
         classes.thresholds = self.prompt_thresholds(&classes)?;
         Ok(Camera {
@@ -63,8 +67,8 @@ impl<'a> Written<'a> {
             masks: self.own.masks.or(self.defaults.masks).unwrap_or_default(),
             protocols: self.own.protocols.or(self.defaults.protocols).unwrap_or_default(),
             certificate: self.own.certificate.or(self.defaults.certificate).unwrap_or_default(),
-            latency: Duration::from_millis(self.own.latency.or(self.defaults.latency).unwrap_or(200).into()),
-            timeout: self.seconds("timeout", self.find(|camera| camera.timeout.as_ref()), 10.0)?,
+            latency,
+            timeout,
             retry_min,
             retry_max,
             retry_login,
@@ -159,6 +163,16 @@ impl<'a> Written<'a> {
             }
             _ => Ok(Duration::from_secs_f64(seconds)),
         }
+    }
+
+    fn latency(&self, written: Found<u32>, timeout: Duration) -> Result<Duration, Mistake> {
+        let Some(written) = written else { return Ok(LATENCY) };
+        let latency = Duration::from_millis((*written.get_ref()).into());
+        if latency >= timeout {
+            let what = "it is not below timeout: the camera would be given up before its first picture";
+            return Err(Mistake::new(written.span(), self.key("latency"), what));
+        }
+        Ok(latency)
     }
 
     fn fps(&self, written: Found<f64>) -> Result<Option<gst::Fraction>, Mistake> {

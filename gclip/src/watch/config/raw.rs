@@ -113,7 +113,7 @@ pub struct Camera {
     pub protocols: Option<Protocols>,
     pub certificate: Option<Certificate>,
     /// Milliseconds.
-    pub latency: Option<u32>,
+    pub latency: Option<Spanned<u32>>,
     /// Seconds.
     pub timeout: Option<Spanned<f64>>,
     pub retry_min: Option<Spanned<f64>>,

@@ -156,6 +156,10 @@ fn mistakes_in_cameras() {
     refuses(&GOOD.replace("name = 'gate'", ""), &[":2: camera[0].name", "missing"]);
     refuses(&GOOD.replace("'gate'", "'a/b'"), &[":3: camera[0].name"]);
     refuses(&GOOD.replace("prompts = 'cat'", ""), &[":2: camera.gate.prompts", "missing"]);
+    refuses(&format!("{GOOD}latency = 10000"), &[":6: camera.gate.latency", "timeout"]);
+    refuses(&format!("{GOOD}latency = 4294967295"), &[":6: camera.gate.latency", "timeout"]);
+    let patient = read(&format!("{GOOD}latency = 10000\ntimeout = 10.1")).unwrap();
+    assert_eq!(patient.cameras[0].latency, Duration::from_secs(10));
     refuses(&GOOD.replace("rtsp:", "http:"), &[":4: camera.gate.url", "rtsp://"]);
     refuses(&GOOD.replace("@h/x", "@"), &[":4: camera.gate.url"]);
     refuses(&GOOD.replace("'cat'", "' ; '"), &[":5: camera.gate.prompts"]);
