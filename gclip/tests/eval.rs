@@ -191,6 +191,7 @@ fn a_still_video_does_not_flicker() {
         (&0.0.into(), &1.0.into(), &1.0.into())
     );
     assert_eq!((&report["mvc8"], &report["mean_iou"]), (&Value::Null, &Value::Null));
+    assert_eq!(report["classes"], Value::Array(Vec::new()), "without labels no class has a number");
     assert_eq!(shop.report("--video still.mkv --limit 5")["frames"], 5);
 
     // Labels that stand still but for one pixel, which is another class in every frame.
@@ -203,6 +204,11 @@ fn a_still_video_does_not_flicker() {
     let report = shop.report("--video still.mkv --labels labels");
     assert_eq!((&report["mvc8"], &report["mvc16"]), (&1.0.into(), &1.0.into()));
     assert!(report["mean_iou"].as_f64().is_some());
+    let classes = report["classes"].as_array().unwrap();
+    let pixels = |class: usize| classes[class]["truth_pixels"].as_u64().unwrap();
+    assert_eq!((pixels(0), pixels(1)), (20 * 64 * 48 - 10, 10));
+    let there = [0, 1].map(|class| classes[class]["iou"].as_f64().unwrap());
+    assert_eq!(report["mean_iou_of_labelled"].as_f64(), Some((there[0] + there[1]) / 2.0));
     fs::remove_file(shop.path("labels/019.png")).unwrap();
     fs::remove_file(shop.path("report.json")).unwrap();
     shop.refuses("--video still.mkv --labels labels", &["frame 19", "only 19 label pictures"]);

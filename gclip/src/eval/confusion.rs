@@ -53,6 +53,13 @@ impl Confusion {
         mean((0..self.hits.len()).filter_map(|class| self.iou(class)))
     }
 
+    /// The same over the classes in the truth alone. A class that is not there but wins one pixel counts as 0 in
+    /// [`Confusion::mean_iou`], and not here.
+    pub fn mean_iou_of_truth(&self) -> Option<f64> {
+        let there = (0..self.truth.len()).filter(|&class| self.truth[class] > 0);
+        mean(there.filter_map(|class| self.iou(class)))
+    }
+
     /// Mean of [`Confusion::accuracy`] over the classes that have one.
     pub fn mean_accuracy(&self) -> Option<f64> {
         mean((0..self.hits.len()).filter_map(|class| self.accuracy(class)))
@@ -125,6 +132,7 @@ mod tests {
         confusion.add(&[0, 0], &[0, 1]);
         assert_eq!(confusion.iou(1), Some(0.0));
         assert_eq!(confusion.mean_iou(), Some(0.25));
+        assert_eq!(confusion.mean_iou_of_truth(), Some(0.5));
     }
 
     #[test]

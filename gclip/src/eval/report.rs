@@ -46,6 +46,18 @@ pub struct ClassReport {
     pub predicted_pixels: u64,
 }
 
+/// Of every class, in the order of the prompts.
+pub fn classes(confusion: &Confusion, labels: &[String]) -> Vec<ClassReport> {
+    let class = |(class, label): (usize, &String)| ClassReport {
+        label: label.clone(),
+        iou: confusion.iou(class),
+        accuracy: confusion.accuracy(class),
+        truth_pixels: confusion.truth_pixels(class),
+        predicted_pixels: confusion.predicted_pixels(class),
+    };
+    labels.iter().enumerate().map(class).collect()
+}
+
 /// How long it took.
 pub struct Timing {
     pub model: Duration,
@@ -61,13 +73,6 @@ impl Report {
         model: &str,
         ready: &Ready,
     ) -> Report {
-        let class = |(class, label): (usize, &String)| ClassReport {
-            label: label.clone(),
-            iou: confusion.iou(class),
-            accuracy: confusion.accuracy(class),
-            truth_pixels: confusion.truth_pixels(class),
-            predicted_pixels: confusion.predicted_pixels(class),
-        };
         let info = &ready.info;
         Report {
             mean_iou: confusion.mean_iou(),
@@ -84,7 +89,7 @@ impl Report {
             method: info.method.clone(),
             device: info.device.clone(),
             precision: info.precision.clone(),
-            classes: labels.iter().enumerate().map(class).collect(),
+            classes: classes(confusion, labels),
         }
     }
 
