@@ -1039,11 +1039,14 @@ impl<F, E, A: Clone> Machine<F, E, A> {
     }
 
     fn tell_latency(&mut self) {
+        if self.live != Some(true) {
+            return; // Nobody asks.
+        }
         let promise = self.promise();
         let holds = |told: Duration| promise <= told && promise.mul_f64(EXCESS) >= told;
         if self.rules.latency.is_none() && self.measured.reported.is_some() && !self.told.is_some_and(holds) {
             self.told = Some(promise);
-            self.fx.latency |= self.live == Some(true);
+            self.fx.latency = true;
         }
     }
 
@@ -1166,7 +1169,7 @@ impl<F, E, A: Clone> Machine<F, E, A> {
 
     /// When a frame is overdue. One that came when nothing was known waits no longer than one that comes now.
     fn deadline(&self, frame: &Frame<F, A>) -> Option<Time> {
-        let now_known = || self.allowed().filter(|_| self.may_skip());
+        let now_known = || if self.may_skip() { self.allowed() } else { None };
         frame.deadline.or_else(|| frame.origin.arrived.checked_add(now_known()?))
     }
 
@@ -1315,6 +1318,7 @@ const EXCESS: f64 = 1.5;
 #[derive(Debug, Default)]
 struct Measured {
     times: VecDeque<Duration>,
+    longest: Duration,
     reported: Option<Duration>,
     /// The report is of other times than these.
     stale: bool,
@@ -1322,11 +1326,13 @@ struct Measured {
 
 impl Measured {
     fn record(&mut self, time: Duration) {
-        if self.times.len() == WINDOW {
-            self.times.pop_front();
-        }
+        let oldest = if self.times.len() == WINDOW { self.times.pop_front() } else { None };
         self.times.push_back(time);
-        let longest = self.times.iter().max().copied().unwrap_or(time);
+        if oldest.is_some_and(|oldest| oldest >= self.longest) {
+            self.longest = self.times.iter().max().copied().unwrap_or_default();
+        }
+        let longest = self.longest.max(time);
+        self.longest = longest;
         // A short history says too little to lower the report.
         let lowers = self.stale || self.times.len() == WINDOW;
         // A frame does not wait to the end of what is reported: what takes that long comes too late.
@@ -1341,6 +1347,7 @@ impl Measured {
 
     fn start_over(&mut self) {
         self.times.clear();
+        self.longest = Duration::ZERO;
         self.stale = true;
     }
 }

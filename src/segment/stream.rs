@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::machine::{Counts, Machine};
+use super::machine::{Ask, Counts, Machine};
 use super::settings::{Policy, Settings};
 use super::still::Thumbnail;
 use super::told::Told;
@@ -73,6 +73,14 @@ pub struct Cargo {
     memory: Arc<StreamMemory>,
 }
 
+/// A frame on its way to the model.
+struct Next {
+    ask: Ask,
+    cargo: Cargo,
+    /// Of the machine, now.
+    lost_looks: u64,
+}
+
 #[derive(Clone)]
 struct Answer {
     segmentation: Arc<Segmentation>,
@@ -119,6 +127,13 @@ impl Default for Stream {
 }
 
 impl Core {
+    /// The next frame to bring to the model. `None`, too, while another thread does this: it will find what there is to do.
+    fn next_ask(&mut self) -> Option<Next> {
+        let lost_looks = self.machine.lost_looks();
+        let (ask, cargo) = self.machine.next_ask()?;
+        Some(Next { ask, cargo: cargo.clone(), lost_looks })
+    }
+
     /// Takes in what the model has answered. Returns tickets that nobody needs any more, to be dropped without the lock.
     fn collect(&mut self, now: Duration) -> Vec<Held> {
         for held in self.held.iter_mut().filter(|held| !held.told) {

@@ -24,7 +24,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::MutexGuard;
 
-use super::{Answer, Cargo, Core, GONE, Held, Looked, Session};
+use super::{Answer, Cargo, Core, GONE, Held, Looked, Next};
 use crate::batch::Ticket;
 use crate::engine::{Active, Job};
 use crate::frame::{self, Mapped};
@@ -111,10 +111,13 @@ impl Segment {
 
     pub fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let arrived = self.stream.now();
-        let session = self.session.lock().clone().ok_or(gst::FlowError::Flushing)?;
-        self.ask_whether_live();
         let mut said_quiet = false;
         let mut core = self.stream.core.lock();
+        if core.machine.live().is_none() {
+            drop(core);
+            self.ask_whether_live();
+            core = self.stream.core.lock();
+        }
         loop {
             match core.machine.knock(arrived, self.stream.now()) {
                 Knock::Enter => break,
@@ -133,7 +136,7 @@ impl Segment {
                     // counts tickets, may still hope for more from here.
                     if std::mem::take(&mut core.machine.fx.quiet) && !said_quiet {
                         said_quiet = true;
-                        MutexGuard::unlocked(&mut core, || session.set_quiet());
+                        MutexGuard::unlocked(&mut core, || self.set_quiet());
                         continue;
                     }
                     self.stream.sleep(&self.stream.input_wake, &mut core, until);
@@ -153,11 +156,8 @@ impl Segment {
         Ok(gst::FlowSuccess::Ok)
     }
 
-    /// Asks upstream once whether it is live: the late policy depends on it.
+    /// Asks upstream whether it is live: the late policy depends on it.
     fn ask_whether_live(&self) {
-        if self.stream.live().is_some() {
-            return;
-        }
         let mut query = gst::query::Latency::new();
         let live = self.sinkpad.peer_query(&mut query) && query.result().0;
         let mut core = self.stream.core.lock();
@@ -168,10 +168,11 @@ impl Segment {
     /// Does, without the lock, what the decisions under it ask for.
     fn settle(&self, mut core: MutexGuard<Core>) {
         let fx = std::mem::take(&mut core.machine.fx);
+        let next = if fx.ask { core.next_ask() } else { None };
         drop(core);
         self.effect(fx);
-        if fx.ask {
-            self.bring();
+        if let Some(next) = next {
+            self.bring(next);
         }
     }
 
@@ -190,17 +191,11 @@ impl Segment {
         }
     }
 
-    /// Brings frames to the model for as long as there are some, in their order.
-    fn bring(&self) {
-        let Some(session) = self.session.lock().clone() else { return };
-        loop {
-            let mut core = self.stream.core.lock();
-            let lost_looks = core.machine.lost_looks();
-            // `None`, too, while another thread does this: it will find what there is to do.
-            let Some((ask, cargo)) = core.machine.next_ask() else { return };
-            let cargo = cargo.clone();
-            drop(core);
-            let (outcome, ticket, replaced) = self.look(&session, &ask, &cargo, lost_looks);
+    /// Brings a frame to the model, and the next ones for as long as there are some, in their order.
+    fn bring(&self, first: Next) {
+        let mut next = Some(first);
+        while let Some(Next { ask, cargo, lost_looks }) = next {
+            let (outcome, ticket, replaced) = self.look(&ask, &cargo, lost_looks);
             let shown = cargo.shown;
             drop(cargo);
             let mut core = self.stream.core.lock();
@@ -223,6 +218,7 @@ impl Segment {
             });
             let gone = core.collect(self.stream.now());
             let fx = std::mem::take(&mut core.machine.fx);
+            next = if fx.ask { core.next_ask() } else { None };
             drop(core);
             self.effect(fx);
             for Dropped { cargo, late } in dropped {
@@ -233,18 +229,13 @@ impl Segment {
     }
 
     /// Brings the pixels to the model's device and hands them to the model, unless they are those of the frame before.
-    fn look(
-        &self,
-        session: &Session,
-        ask: &Ask,
-        cargo: &Cargo,
-        lost_looks: u64,
-    ) -> (Asked, Option<Handed>, Vec<u64>) {
+    fn look(&self, ask: &Ask, cargo: &Cargo, lost_looks: u64) -> (Asked, Option<Handed>, Vec<u64>) {
         let failed = |why: String| (Asked::Failed(why), None, Vec::new());
         let policy = self.settings.lock().policy.clone();
         let loaded =
             self.loaded.lock().as_ref().map(|loaded| (loaded.importer.clone(), loaded.client.active()));
-        let Some((importer, Some(active))) = loaded else {
+        let session = self.session.lock().clone();
+        let (Some((importer, Some(active))), Some(session)) = (loaded, session) else {
             return failed("the element is shutting down".into());
         };
         let mut options = policy.infer.clone();
@@ -570,17 +561,13 @@ impl Segment {
                     return;
                 }
                 Step::Wait(until) => {
-                    let fx = std::mem::take(&mut core.machine.fx);
-                    let quiet = Effects { wake_task: false, ..fx } == Effects::default();
-                    if !quiet {
-                        core.machine.fx.ask = fx.ask;
-                        MutexGuard::unlocked(&mut core, || self.effect(fx));
-                        if std::mem::take(&mut core.machine.fx.ask) {
-                            MutexGuard::unlocked(&mut core, || self.bring());
-                        }
-                        continue;
+                    core.machine.fx.wake_task = false; // That is this thread.
+                    if core.machine.fx == Effects::default() {
+                        self.stream.sleep(&self.stream.output_wake, &mut core, until);
+                    } else {
+                        self.settle(core);
+                        core = self.stream.core.lock();
                     }
-                    self.stream.sleep(&self.stream.output_wake, &mut core, until);
                 }
                 step => break step,
             }
