@@ -31,6 +31,11 @@ fn answering(answer: impl Fn(TcpStream, &str) + Send + Sync + 'static) -> (Strin
 
 /// The number that an answer has to repeat; `None` at the end of the connection.
 fn next_request(stream: &mut TcpStream) -> Option<String> {
+    next_question(stream).map(|(_, number)| number)
+}
+
+/// What is asked, and that number.
+fn next_question(stream: &mut TcpStream) -> Option<(String, String)> {
     let (mut request, mut byte) = (Vec::new(), [0]);
     while !request.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;
@@ -38,7 +43,45 @@ fn next_request(stream: &mut TcpStream) -> Option<String> {
     }
     let request = String::from_utf8_lossy(&request).into_owned();
     let number = request.lines().find_map(|line| line.strip_prefix("CSeq: "))?;
-    Some(number.to_string())
+    Some((request.split(' ').next()?.to_string(), number.to_string()))
+}
+
+/// A camera that has video, answers SETUP by this, and closes the connection after PLAY.
+fn short(setup: &'static str) -> String {
+    let (address, _) = answering(move |mut stream, _| {
+        while let Some((method, number)) = next_question(&mut stream) {
+            let video = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:1\r\n";
+            let rest = match method.as_str() {
+                "OPTIONS" => "200 OK\r\nPublic: DESCRIBE, SETUP, PLAY, TEARDOWN\r\n\r\n".to_string(),
+                "DESCRIBE" => {
+                    format!(
+                        "200 OK\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{video}",
+                        video.len()
+                    )
+                }
+                "SETUP" => format!("{setup}\r\n\r\n"),
+                _ => "200 OK\r\nSession: 7\r\n\r\n".to_string(),
+            };
+            let (code, headers) = rest.split_once("\r\n").unwrap();
+            if write!(stream, "RTSP/1.0 {code}\r\nCSeq: {number}\r\n{headers}").is_err() || method == "PLAY" {
+                return;
+            }
+        }
+    });
+    format!("rtsp://{address}/x")
+}
+
+#[test]
+fn a_camera_that_refuses_or_leaves_is_told_as_that() {
+    let refuses = short("461 Unsupported Transport");
+    let leaves = short("200 OK\r\nSession: 7\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1");
+    let cameras = camera("refuses", &refuses, "") + &camera("leaves", &leaves, "timeout = 30");
+    let mut watch = Watch::start(&(config("") + ALL + &cameras));
+    let start = Instant::now();
+    watch.until_log(&format!("refuses: {refuses} does not send by tcp: try protocols = \"any\" or \"udp\""));
+    watch.until_log(&format!("leaves: {leaves} has closed the connection before the first picture"));
+    assert!(start.elapsed() < Duration::from_secs(20), "not after the timeout");
+    watch.stop();
 }
 
 #[test]
