@@ -444,16 +444,16 @@ impl Report {
 
     /// What each class got, where there are labels: of those that are in them, or that won a pixel in either run.
     fn print_classes(&self) {
-        let whole = self.against_whole.as_ref().map_or(&[][..], |whole| &whole.classes);
-        let rows: Vec<_> = (0..).zip(&self.classes).map(|(at, class)| (class, whole.get(at))).collect();
-        if rows.is_empty() {
+        if self.classes.is_empty() {
             return;
         }
+        let whole = self.against_whole.as_ref().map_or(&[][..], |whole| &whole.classes);
         let last = if whole.is_empty() { "" } else { "IoU, whole" };
         say!("\n{:<32} {:>8} {:>9} {:>9} {last:>11}", "class", "IoU", "labels", "found");
         let all: u64 = self.classes.iter().map(|class| class.truth_pixels).sum();
         let share = |pixels: u64| 100.0 * pixels as f64 / all.max(1) as f64;
-        for (class, whole) in rows {
+        for (at, class) in self.classes.iter().enumerate() {
+            let whole = whole.get(at);
             if class.iou.is_none() && whole.is_none_or(|whole| whole.iou.is_none()) {
                 continue;
             }
