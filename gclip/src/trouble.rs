@@ -38,6 +38,9 @@ pub fn explain(error: &gst::message::Error, address: &Address, hide: &dyn Fn(&st
     if let Some(what) = without_video(error) {
         return anyhow!("{address}: {what}");
     }
+    if sends_nothing(error) {
+        return anyhow!("{address} sends no stream, neither by UDP nor by TCP");
+    }
     if let Some(answer) = answer(&cause) {
         return anyhow!("{address} answers {answer}");
     }
@@ -108,6 +111,12 @@ fn without_video(error: &gst::message::Error) -> Option<&'static str> {
         Some(StreamError::Failed) if debug.contains("not-linked") || is_unknown_type(error) => Some(nothing),
         _ => None,
     }
+}
+
+/// Whether it is `rtspsrc` that got no stream, in the words of what it is part of: those of a missing plugin.
+fn sends_nothing(error: &gst::message::Error) -> bool {
+    let debug = error.debug().unwrap_or_default();
+    error.error().matches(gst::CoreError::MissingPlugin) && debug.contains("gst_rtspsrc_setup_streams")
 }
 
 /// Whether it says that the camera sends, but by none of the protocols that were allowed. `rtspsrc` says the same of a camera
@@ -207,6 +216,36 @@ mod tests {
     fn what_a_camera_answers_is_told_with_its_number() {
         assert_eq!(answer("Error (403): Forbidden").as_deref(), Some("Forbidden (403)"));
         assert_eq!(answer("Could not receive message. (Parse error)"), None);
+    }
+
+    #[test]
+    fn who_sends_but_not_in_this_way_is_told_from_who_has_nothing() {
+        gst::init().unwrap();
+        let address = Address::parse("rtsp://camera/1", &["rtsp"]).unwrap();
+        let told = |error: &gst::message::Error| explain(error, &address, &str::to_string).to_string();
+        let of =
+            |kind: StreamError, debug: &str| gst::message::Error::builder(kind, "x").debug(debug).build();
+        let refused = of(
+            StreamError::CodecNotFound,
+            "You might need to allow more transport protocols or may otherwise",
+        );
+        let message = gst::message::Error::builder(
+            gst::CoreError::MissingPlugin,
+            "Your installation is missing a plug-in.",
+        );
+        let inside = message.debug("no suitable plugins found:\n../gst/rtsp/gstrtspsrc.c(7894): gst_rtspsrc_setup_streams_start ()").build();
+        for (message, other, words) in [
+            (refused, true, "rtsp://camera/1: it holds no video that can be decoded"),
+            (
+                of(StreamError::CodecNotFound, "no decoder"),
+                false,
+                "rtsp://camera/1: it holds no video that can be decoded",
+            ),
+            (inside, false, "rtsp://camera/1 sends no stream, neither by UDP nor by TCP"),
+        ] {
+            let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
+            assert_eq!((is_other_transport(error), told(error).as_str()), (other, words));
+        }
     }
 
     #[test]
