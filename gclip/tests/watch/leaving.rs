@@ -77,7 +77,7 @@ fn what_waits_in_the_jitter_buffer_stays_there() {
     let Some(mut server) = Server::start() else { return };
     gst::init().unwrap();
     server.serve("gate", (160, 90), 20);
-    const LATENCY: u32 = 300;
+    const LATENCY: u32 = 2000;
     let streams = |leaves: bool| {
         let source = gst::ElementFactory::make("rtspsrc").property("location", server.url("gate"));
         let source = source.property("latency", LATENCY).property_from_str("protocols", "tcp");
@@ -104,8 +104,13 @@ fn what_waits_in_the_jitter_buffer_stays_there() {
         first.recv_timeout(PATIENCE).expect("a packet");
         if leaves {
             talk.leave();
+            std::thread::sleep(Duration::from_millis(u64::from(LATENCY) * 3 / 2));
+        } else {
+            let start = Instant::now();
+            while source.src_pads().is_empty() && start.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
-        std::thread::sleep(Duration::from_millis(u64::from(LATENCY) * 4));
         let streams = source.src_pads().len();
         pipeline.set_state(gst::State::Null).unwrap();
         streams
