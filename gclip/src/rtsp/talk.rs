@@ -4,6 +4,7 @@
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use gst_rtsp_sys::{GST_RTSP_DESCRIBE, GST_RTSP_OPTIONS, GstRTSPMethod};
 use parking_lot::Mutex;
@@ -20,6 +21,9 @@ const MOST_BYTES: u64 = 4 << 20;
 /// have been too old. `rtspsrc` would give a password eight times, and cameras lock out whoever is wrong five times.
 const MOST_TIMES: u32 = 3;
 
+/// A connection that the camera has closed is over after this long: a redirection makes another one.
+const CLOSED: Duration = Duration::from_secs(1);
+
 /// The conversation of one `rtspsrc` with its camera.
 #[derive(Default)]
 pub struct Talk {
@@ -34,6 +38,8 @@ pub struct Talk {
     received: AtomicU64,
     /// The last question, and how often in a row.
     last: Mutex<(GstRTSPMethod, u32)>,
+    /// Since when the connection has been found closed by the camera.
+    closed: Mutex<Option<Instant>>,
     door: Arc<Door>,
 }
 
@@ -92,17 +98,12 @@ impl Talk {
         self.chosen.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether the camera has closed the connection before there was a stream.
-    pub fn is_closed(&self) -> bool {
-        !self.streams.load(Ordering::Relaxed) && self.socket.lock().as_ref().is_some_and(sockets::is_closed)
-    }
-
     /// Whether the camera has offered streams, and none of video.
     pub fn is_without_video(&self) -> bool {
         self.offered.load(Ordering::Relaxed) && !self.has_video()
     }
 
-    /// What is wrong with the conversation; `None` while it is not over or was a good one.
+    /// What is wrong with the conversation, to be asked again and again; `None` while it is not over or was a good one.
     pub fn trouble(&self) -> Option<String> {
         if self.streams.load(Ordering::Relaxed) {
             return None;
@@ -112,8 +113,14 @@ impl Talk {
         }
         let received = self.socket.lock().as_ref().and_then(sockets::received).unwrap_or_default()
             + self.received.load(Ordering::Relaxed);
-        let mebibytes = MOST_BYTES >> 20;
-        (received > MOST_BYTES).then(|| format!("talks without end ({mebibytes} MiB, and no stream)"))
+        if received > MOST_BYTES {
+            return Some(format!("talks without end ({} MiB, and no stream)", MOST_BYTES >> 20));
+        }
+        let is_closed = self.socket.lock().as_ref().is_some_and(sockets::is_closed);
+        let mut closed = self.closed.lock();
+        *closed = is_closed.then(|| closed.unwrap_or_else(Instant::now));
+        let over = closed.is_some_and(|since| since.elapsed() > CLOSED);
+        over.then(|| "has closed the connection before the first picture".into())
     }
 
     /// Ends the connection, so that whoever reads from it comes back.

@@ -74,28 +74,27 @@ impl Door {
 /// Watches the jitter buffers of a new `rtspsrc`.
 pub fn guard(source: &gst::Element, door: &Arc<Door>) {
     let door = door.clone();
-    let watch_buffer = move |jitter_buffer: gst::Element| {
-        let Some(pad) = jitter_buffer.static_pad("src") else { return };
-        let door = door.clone();
-        let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
-        pad.add_probe(kinds, move |_, _| match door.packet() {
-            Passage::Open => gst::PadProbeReturn::Ok,
-            // Not Drop: after gstreamer-rs has freed the buffer, GStreamer would try to free it once more.
-            Passage::Closed => gst::PadProbeReturn::Handled,
-            Passage::Done => gst::PadProbeReturn::Remove,
-        });
-    };
-    let watch_buffer = Arc::new(watch_buffer);
     source.connect("new-manager", false, move |arguments| {
         let manager = arguments.get(1)?.get::<gst::Element>().ok()?;
         if is_made_by(&manager, "rtpbin") {
-            let watch_buffer = watch_buffer.clone();
+            let door = door.clone();
             manager.connect("new-jitterbuffer", false, move |arguments| {
-                watch_buffer(arguments.get(1)?.get::<gst::Element>().ok()?);
+                let jitter_buffer = arguments.get(1)?.get::<gst::Element>().ok()?;
+                watch(&jitter_buffer.static_pad("src")?, door.clone());
                 None
             });
         }
         None
+    });
+}
+
+fn watch(pad: &gst::Pad, door: Arc<Door>) {
+    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+    pad.add_probe(kinds, move |_, _| match door.packet() {
+        Passage::Open => gst::PadProbeReturn::Ok,
+        // Not Drop: after gstreamer-rs has freed the buffer, GStreamer would try to free it once more.
+        Passage::Closed => gst::PadProbeReturn::Handled,
+        Passage::Done => gst::PadProbeReturn::Remove,
     });
 }
 

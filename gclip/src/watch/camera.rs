@@ -19,7 +19,7 @@ use super::state::{Count, Phase};
 use super::stop::Stop;
 use crate::redact;
 use crate::rtsp::Talk;
-use crate::trouble::{Refused, first_error, is_other_transport};
+use crate::trouble::{Refused, first_error};
 
 /// A camera that stays away is told about again after this long.
 const REMIND: Duration = Duration::from_secs(600);
@@ -27,8 +27,6 @@ const REMIND: Duration = Duration::from_secs(600);
 const LOOK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 /// A camera is given this long to be left in peace; then its connection ends.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// A connection that the camera has closed is over after this long: a redirection makes another one.
-const CLOSED: Duration = Duration::from_secs(1);
 
 /// A camera's settings, which may change while it is watched.
 #[derive(Clone)]
@@ -121,7 +119,6 @@ impl Watcher {
         let camera = self.settings.get();
         let address = &camera.source;
         let mut shown_before = 0;
-        let mut closed = None::<Instant>;
         if pipeline.set_state(gst::State::Playing).is_err() {
             let why = format!("{:#}", first_error(&bus));
             bail!("{}", self.reporter.console.hide(&why));
@@ -138,11 +135,6 @@ impl Watcher {
             if let Some(trouble) = talk.as_ref().and_then(|talk| talk.trouble()) {
                 bail!("{address} {trouble}");
             }
-            closed =
-                talk.as_ref().filter(|talk| talk.is_closed()).map(|_| closed.unwrap_or_else(Instant::now));
-            if closed.is_some_and(|since| since.elapsed() > CLOSED) {
-                bail!("{address} has closed the connection before the first picture");
-            }
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Eos(_)) if matches!(address, Source::Video(_)) => {
                     let shown = self.reporter.state.frames();
@@ -152,11 +144,7 @@ impl Watcher {
                 }
                 Some(gst::MessageView::Eos(_)) => bail!("the camera has ended the stream"),
                 Some(gst::MessageView::Error(error)) => {
-                    let offers_video = talk.as_ref().is_some_and(|talk| talk.has_video());
-                    if offers_video && is_other_transport(error) {
-                        return Err(camera.refused_protocol());
-                    }
-                    return Err(address.explain(error, &|text| self.reporter.console.hide(text)));
+                    return Err(pipeline::explain(error, &camera, talk.as_deref(), &self.reporter.console));
                 }
                 Some(gst::MessageView::Element(element)) => self.take(element.structure())?,
                 // Decoders post them too, for frames that they leave out.

@@ -18,7 +18,7 @@ use crate::address::Address;
 use crate::nats;
 use crate::rtsp::Talk;
 use crate::say::say;
-use crate::trouble::{first_error, is_other_transport, missing_decoder};
+use crate::trouble::{first_error, missing_decoder};
 
 /// Cameras that are tried at a time.
 const AT_ONCE: usize = 8;
@@ -123,10 +123,7 @@ fn first_frames(
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => bail!("the camera has ended the stream"),
             Some(gst::MessageView::Error(error)) => {
-                if talk.is_some_and(Talk::has_video) && is_other_transport(error) {
-                    return Err(camera.refused_protocol());
-                }
-                return Err(camera.source.explain(error, &|text| console.hide(text)));
+                return Err(pipeline::explain(error, camera, talk, console));
             }
             Some(gst::MessageView::Element(element)) => {
                 if let Some(what) = element.structure().and_then(missing_decoder) {

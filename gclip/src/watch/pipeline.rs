@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, anyhow};
 use gst::prelude::*;
 
 use gstgclip::meta::Masks;
 
 use super::config::{Camera, Certificate, Decode, Masks as MaskForm, Protocols};
+use super::console::Console;
 use super::local;
 use super::report::Reporter;
 use super::state::Count;
@@ -17,6 +18,7 @@ use super::thin;
 use crate::address::Address;
 use crate::property;
 use crate::rtsp::{self, Counter, Talk};
+use crate::trouble::is_other_transport;
 
 /// All cameras name the same instance: one model, and batches of whoever has a frame.
 const INSTANCE: &str = "gclip-watch";
@@ -202,6 +204,26 @@ fn in_network(
         Some(choosing.as_ref().is_none_or(|talk| talk.takes(number, is_video)).to_value())
     });
     Ok((source, talk))
+}
+
+/// An error of a pipeline that reads the camera, as one sentence.
+pub fn explain(
+    error: &gst::message::Error,
+    camera: &Camera,
+    talk: Option<&Talk>,
+    console: &Console,
+) -> Error {
+    let source = &camera.source;
+    if !talk.is_some_and(Talk::has_video) || !is_other_transport(error) {
+        return source.explain(error, &|text| console.hide(text));
+    }
+    let (asked, other) = match camera.protocols {
+        Protocols::Tcp => ("tcp", "protocols = \"any\" or \"udp\""),
+        Protocols::Udp => ("udp", "protocols = \"any\" or \"tcp\""),
+        Protocols::UdpMcast => ("multicast", "protocols = \"any\" or \"tcp\""),
+        Protocols::Any => ("udp, multicast or tcp", "another stream of it"),
+    };
+    anyhow!("{source} does not send by {asked}: try {other}")
 }
 
 /// Seconds from NTP's beginning, 1900, to Unix's, 1970.

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
 pub use nats::is_of_bucket;
 pub use raw::{Certificate, Decode, Masks, Protocols, What};
@@ -188,17 +188,6 @@ impl Camera {
     pub fn is_like(&self, other: &Camera) -> bool {
         let outputs = other.outputs.clone();
         *other == Camera { outputs, ..self.clone() }
-    }
-
-    /// The camera has video, but does not send it in the way that is asked for.
-    pub fn refused_protocol(&self) -> Error {
-        let (asked, other) = match self.protocols {
-            Protocols::Tcp => ("tcp", "protocols = \"any\" or \"udp\""),
-            Protocols::Udp => ("udp", "protocols = \"any\" or \"tcp\""),
-            Protocols::UdpMcast => ("multicast", "protocols = \"any\" or \"tcp\""),
-            Protocols::Any => ("udp, multicast or tcp", "another stream of it"),
-        };
-        anyhow!("{} does not send by {asked}: try {other}", self.source)
     }
 
     /// Whether a connection by the one becomes one by the other while it plays: only what is looked for has changed.
