@@ -161,10 +161,6 @@ impl Player {
     }
 
     fn set(&self, state: gst::State) {
-        if state <= gst::State::Ready {
-            let mut monitor = self.monitor.lock();
-            *monitor = Monitor { issues: std::mem::take(&mut monitor.issues), ..Monitor::default() };
-        }
         if self.pipeline.set_state(state).is_err() {
             self.issue(format!("it does not go to {state:?}"));
         }
@@ -172,6 +168,24 @@ impl Player {
         if reached.is_err() || now != state {
             self.issue(format!("it does not arrive in {state:?}"));
         }
+        if state <= gst::State::Ready {
+            self.stopped();
+        }
+    }
+
+    /// Nothing flows any more: what flowed until then is of a stream that is over.
+    fn stopped(&self) {
+        let bus = self.pipeline.bus().unwrap();
+        while let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
+            // GStreamer's decoder fails on its own frames where it is stopped while one is made ("Unable to allocate
+            // memory"), with any element after it.
+            let decoder = message.src().is_some_and(|src| src.name().starts_with("avdec"));
+            if !decoder && let gst::MessageView::Error(error) = message.view() {
+                self.issue(format!("an error at a stop: {}", error.error()));
+            }
+        }
+        let mut monitor = self.monitor.lock();
+        *monitor = Monitor { issues: std::mem::take(&mut monitor.issues), ..Monitor::default() };
     }
 
     /// Seeks, and waits until the first frame is there.
