@@ -132,8 +132,8 @@ impl Watcher {
                 gst::MessageType::Latency,
             ];
             let message = bus.timed_pop_filtered(LOOK, &wanted);
-            if let Some(trouble) = talk.as_ref().and_then(|talk| talk.trouble()) {
-                bail!("{address} {trouble}");
+            if let Some(why) = pipeline::given_up(&camera, talk.as_deref(), self.reporter.state.silence()) {
+                return Err(why);
             }
             match message.as_ref().map(|message| message.view()) {
                 Some(gst::MessageView::Eos(_)) if matches!(address, Source::Video(_)) => {
@@ -153,12 +153,6 @@ impl Watcher {
                 }
                 Some(gst::MessageView::Latency(_)) => pipeline.recalculate_latency().unwrap_or_default(),
                 _ => {}
-            }
-            if self.reporter.state.silence() > camera.timeout {
-                if talk.as_ref().is_some_and(|talk| talk.is_without_video()) {
-                    bail!("{address} sends no video");
-                }
-                bail!("no picture for {}", seconds(camera.timeout));
             }
         }
         Ok(())
@@ -208,8 +202,4 @@ fn leave(pipeline: &gst::Pipeline, talk: Option<&Talk>) {
         changed.notify_all();
         drop(helper);
     });
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{} s", (time.as_secs_f64() * 10.0).round() / 10.0)
 }

@@ -120,6 +120,10 @@ fn first_frames(
     loop {
         let wanted = [gst::MessageType::Eos, gst::MessageType::Error, gst::MessageType::Element];
         let message = bus.timed_pop_filtered(gst::ClockTime::from_mseconds(50), &wanted);
+        let silence = if came.lock().is_some() { Duration::ZERO } else { begin.elapsed() };
+        if let Some(why) = pipeline::given_up(camera, talk, silence) {
+            return Err(why);
+        }
         match message.as_ref().map(|message| message.view()) {
             Some(gst::MessageView::Eos(_)) => bail!("the camera has ended the stream"),
             Some(gst::MessageView::Error(error)) => {
@@ -155,9 +159,6 @@ fn first_frames(
                     info.height(),
                     wait.as_secs_f64()
                 ));
-            }
-            None if begin.elapsed() > camera.timeout => {
-                bail!("no picture for {} s", camera.timeout.as_secs())
             }
             _ => {}
         }

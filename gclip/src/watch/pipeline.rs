@@ -3,6 +3,7 @@
 //! model outlives it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
 use gst::prelude::*;
@@ -224,6 +225,25 @@ pub fn explain(
         Protocols::Any => ("udp, multicast or tcp", "another stream of it"),
     };
     anyhow!("{source} does not send by {asked}: try {other}")
+}
+
+/// Why a connection is over of which the pipeline posts no error: `silence` is the time without a picture.
+pub fn given_up(camera: &Camera, talk: Option<&Talk>, silence: Duration) -> Option<Error> {
+    let source = &camera.source;
+    if let Some(trouble) = talk.and_then(Talk::trouble) {
+        return Some(anyhow!("{source} {trouble}"));
+    }
+    if silence <= camera.timeout {
+        return None;
+    }
+    Some(match talk {
+        Some(talk) if talk.is_without_video() => anyhow!("{source} sends no video"),
+        _ => anyhow!("no picture for {}", seconds(camera.timeout)),
+    })
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{} s", (time.as_secs_f64() * 10.0).round() / 10.0)
 }
 
 /// Seconds from NTP's beginning, 1900, to Unix's, 1970.

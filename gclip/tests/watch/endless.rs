@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::harness::{Watch, camera, config};
+use super::harness::{Watch, camera, command, config};
 use gclip_testing::rtsp::Server;
 
 const ALL: &str = "[output.lines]\ntype = 'stdout'\nwhat = 'all'\n";
@@ -82,6 +82,24 @@ fn a_camera_that_refuses_or_leaves_is_told_as_that() {
     watch.until_log(&format!("leaves: {leaves} has closed the connection before the first picture"));
     assert!(start.elapsed() < Duration::from_secs(28), "not after the timeout");
     watch.stop();
+
+    let (mute, _) =
+        answering(|mut stream, _| while stream.read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0) {});
+    let cameras = cameras + &camera("mute", &format!("rtsp://{mute}/x"), "timeout = 2.5");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cameras.toml");
+    std::fs::write(&path, config("") + &cameras).unwrap();
+    let start = Instant::now();
+    let output = command(&path).args(["--check", "--connect"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    for words in [
+        format!("camera.refuses: NOT REACHED: {refuses} does not send by tcp: "),
+        format!("camera.leaves: NOT REACHED: {leaves} has closed the connection before the first picture"),
+        "camera.mute: NOT REACHED: no picture for 2.5 s".to_string(),
+    ] {
+        assert!(said.contains(&words), "{words}: {said}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(28), "not after the timeout");
 }
 
 #[test]
