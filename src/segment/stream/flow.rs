@@ -166,17 +166,17 @@ impl Segment {
     }
 
     /// Does, without the lock, what the decisions under it ask for.
-    fn settle(&self, mut core: MutexGuard<Core>) {
-        let fx = std::mem::take(&mut core.machine.fx);
-        let next = if fx.ask { core.next_ask() } else { None };
-        drop(core);
-        self.effect(fx);
-        if let Some(next) = next {
+    fn settle(&self, core: MutexGuard<Core>) {
+        if let Some(next) = self.effect(core) {
             self.bring(next);
         }
     }
 
-    fn effect(&self, fx: Effects) {
+    /// The same but for the frame that the model is to be asked about, which is returned.
+    fn effect(&self, mut core: MutexGuard<Core>) -> Option<Next> {
+        let fx = std::mem::take(&mut core.machine.fx);
+        let next = if fx.ask { core.next_ask() } else { None };
+        drop(core);
         if fx.wake_task {
             self.stream.output_wake.notify_one();
         }
@@ -189,6 +189,7 @@ impl Segment {
         if fx.latency {
             self.post_latency();
         }
+        next
     }
 
     /// Brings a frame to the model, and the next ones for as long as there are some, in their order.
@@ -217,10 +218,7 @@ impl Segment {
                 None
             });
             let gone = core.collect(self.stream.now());
-            let fx = std::mem::take(&mut core.machine.fx);
-            next = if fx.ask { core.next_ask() } else { None };
-            drop(core);
-            self.effect(fx);
+            next = self.effect(core);
             for Dropped { cargo, late } in dropped {
                 self.post_qos(&cargo.buffer, cargo.times, late);
             }
