@@ -1108,7 +1108,13 @@ impl<F, E, A: Clone> Machine<F, E, A> {
     }
 
     fn position(&self, number: u64) -> Option<usize> {
-        self.queue.iter().position(|item| matches!(item, Item::Frame(frame) if frame.origin.number == number))
+        // Numbers rise along the queue.
+        let at = self.queue.partition_point(|item| match item {
+            Item::Frame(frame) => frame.origin.number < number,
+            Item::Event { before, .. } => *before <= number,
+        });
+        let found = matches!(self.queue.get(at), Some(Item::Frame(frame)) if frame.origin.number == number);
+        found.then_some(at)
     }
 
     fn frame(&self, number: u64) -> Option<&Frame<F, A>> {

@@ -40,7 +40,7 @@ struct Core {
     /// Tickets of frames that have not left, and of those that have and will still be answered.
     held: Vec<Held>,
     /// Of the frames that enter.
-    caps: Option<gst_video::VideoInfo>,
+    caps: Option<Arc<gst_video::VideoInfo>>,
     segment: gst::FormattedSegment<gst::ClockTime>,
     /// What the stream's frames leave behind in the model for the next; a new one forgets it.
     memory: Arc<StreamMemory>,
@@ -67,7 +67,7 @@ pub struct Times {
 pub struct Cargo {
     pub buffer: gst::Buffer,
     pub times: Times,
-    info: gst_video::VideoInfo,
+    info: Arc<gst_video::VideoInfo>,
     /// Left, top, width and height of what is shown of it, 0..1: what the model looks at.
     shown: [f64; 4],
     memory: Arc<StreamMemory>,
@@ -103,7 +103,7 @@ struct Looked {
     thumbnail: Thumbnail,
     vocabulary: Arc<Vocabulary>,
     options: InferOptions,
-    info: gst_video::VideoInfo,
+    info: Arc<gst_video::VideoInfo>,
     memory: Arc<StreamMemory>,
 }
 
@@ -134,9 +134,10 @@ impl Core {
         Some(Next { ask, cargo: cargo.clone(), lost_looks })
     }
 
-    /// Takes in what the model has answered. Returns tickets that nobody needs any more, to be dropped without the lock.
-    fn collect(&mut self, now: Duration) -> Vec<Held> {
-        for held in self.held.iter_mut().filter(|held| !held.told) {
+    /// Takes in what the model has answered, of the tickets from this place on. Returns those that nobody needs any more, to
+    /// be dropped without the lock.
+    fn collect(&mut self, from: usize, now: Duration) -> Vec<Held> {
+        for held in self.held.iter_mut().skip(from).filter(|held| !held.told) {
             let answer = match held.ticket.poll() {
                 Some(Ok(segmentation)) => {
                     let &mut Held { generation, shown, .. } = held;
@@ -155,7 +156,7 @@ impl Core {
                 held.frame = GONE;
             }
         }
-        self.held.extract_if(.., |held| held.frame == GONE).collect()
+        self.held.extract_if(from.., |held| held.frame == GONE).collect()
     }
 
     /// What comes next has nothing to do with what was before. Returns what that has left, to be dropped without the lock.
@@ -203,7 +204,7 @@ impl Stream {
         Arc::new(move || {
             let Some(stream) = stream.upgrade() else { return };
             let mut core = stream.core.lock();
-            let gone = core.collect(stream.now());
+            let gone = core.collect(0, stream.now());
             // The rest is the task's: nothing is posted on the model's thread.
             let wake = std::mem::take(&mut core.machine.fx.wake_task) || core.machine.fx.latency;
             drop(core);

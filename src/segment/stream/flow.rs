@@ -209,6 +209,7 @@ impl Segment {
                 other => other,
             };
             let (dropped, wanted) = core.machine.asked(ask.number, outcome);
+            let new = core.held.len();
             let ticket = ticket.and_then(|(ticket, generation)| {
                 let held = Held { frame: ask.number, ticket, generation, shown, told: false };
                 if !wanted {
@@ -217,7 +218,8 @@ impl Segment {
                 core.held.push(held);
                 None
             });
-            let gone = core.collect(self.stream.now());
+            // It may have been answered already: its waker came before there was a ticket here.
+            let gone = core.collect(new, self.stream.now());
             next = self.effect(core);
             for Dropped { cargo, late } in dropped {
                 self.post_qos(&cargo.buffer, cargo.times, late);
@@ -372,7 +374,7 @@ impl Segment {
                 let interval = interval.and_then(|interval| Duration::try_from_secs_f64(interval).ok());
                 let mut core = self.stream.core.lock();
                 core.machine.hint(interval);
-                core.caps = Some(info);
+                core.caps = Some(Arc::new(info));
                 true
             }
             _ => {
@@ -589,13 +591,11 @@ impl Segment {
         };
         let mut core = self.stream.core.lock();
         let left = core.machine.left(end);
-        let mut gone: Vec<Held> =
-            core.held.extract_if(.., |held| held.told && held.frame == number).collect();
-        if left.ended.is_some() {
-            gone.append(&mut core.held);
-        }
+        let answered = core.held.iter().position(|held| held.told && held.frame == number);
+        let gone = answered.map(|at| core.held.remove(at));
+        let given_up = if left.ended.is_some() { std::mem::take(&mut core.held) } else { Vec::new() };
         self.settle(core);
-        drop((gone, left.freed));
+        drop((gone, given_up, left.freed));
         if let Some(ended) = left.ended {
             self.ended(ended);
         }
