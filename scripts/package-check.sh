@@ -51,6 +51,10 @@ gclip-use-cuda --show | grep -q torch-cpu || die "gclip-use-cuda --show"
 ! gclip-use-cuda /nowhere 2>/tmp/log || die "gclip-use-cuda takes what is not there"
 grep -q "no folder /nowhere" /tmp/log || die "gclip-use-cuda does not say why"
 ! gclip-use-cuda /usr 2>/tmp/log || die "gclip-use-cuda takes what is no libtorch"
+apt-get install -y -q --no-install-recommends python3 >/tmp/log 2>&1 || { tail -n 20 /tmp/log; die "apt install python3"; }
+/usr/share/$name/private-libtorch.py /tmp/private --plugin "$(dpkg -L $name | grep /libgstgclip.so)" || die "private-libtorch.py"
+GST_REGISTRY=/tmp/private.bin GST_PLUGIN_PATH=/tmp/private/plugin gst-inspect-1.0 gclip | grep -q /tmp/private/plugin ||
+  die "GStreamer does not take the private copy"
 step "it runs"
 rm /etc/gclip/yard.toml
 dpkg -L $name | sort >/tmp/had

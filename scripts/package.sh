@@ -70,6 +70,7 @@ step "libtorch: $before MiB, stripped $(du -sm "$root/$own" | cut -f1) MiB"
 for file in config.json model.safetensors preprocessor_config.json templates.json prompts.txt demo.mp4 README.md; do
   put 644 "models/demo/$file" "usr/share/gst-plugin-gclip/models/demo/$file"
 done
+put 755 scripts/private-libtorch.py usr/share/gst-plugin-gclip/private-libtorch.py
 "$built/gclip" man "$work/man"
 cp packaging/gclip-use-cuda.1 "$work/man/"
 mkdir -p "$root"/usr/share/{bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d}

@@ -268,6 +268,7 @@ fn a_timeline_of_gst_editing_services_has_us_as_an_effect() {
         eprintln!("skipped: no ges-launch-1.0 here (scripts/setup.sh --tests installs it)");
         return;
     }
+    gclip_testing::fake::init();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.ogv");
     let effect = format!("videoconvert ! {} ! gclipoverlay mode=fill", real_segment());
@@ -279,6 +280,58 @@ fn a_timeline_of_gst_editing_services_has_us_as_an_effect() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && out.exists(), "{said}{}", String::from_utf8_lossy(&output.stdout));
     assert!(frames_in(&out) >= 8, "{said}");
+}
+
+/// As of a Python program with its own torch: all libtorches have the same names.
+#[test]
+fn a_copy_with_names_of_its_own_bears_another_libtorch_in_its_process() {
+    let folder = tempfile::tempdir_in(gclip_testing::scratch()).unwrap();
+    let private = folder.path().join("private");
+    let make = |folder: &Path| {
+        let script = Path::new(gclip_testing::ROOT).join("scripts/private-libtorch.py");
+        let plugin = gclip_testing::plugin();
+        Command::new("python3").arg(script).arg(folder).arg("--plugin").arg(plugin).output().unwrap()
+    };
+    // A folder of others is left as it is.
+    let refused = make(folder.path().parent().unwrap());
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("holds something else"), "{refused:?}");
+    for _ in 0..2 {
+        let made = make(&private);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    let play = |out: &str| {
+        format!(
+            "filesrc location={} ! qtdemux ! h264parse ! avdec_h264 ! identity eos-after=5 ! {} ! gclipmask ! filesink location={}",
+            demo().trim_start_matches("file://"),
+            real_segment(),
+            folder.path().join(out).display()
+        )
+    };
+    let alone =
+        with_plugin("gst-launch-1.0", folder.path()).arg("-q").args(play("alone").split(' ')).status();
+    assert!(alone.unwrap().success());
+    let expected = std::fs::read(folder.path().join("alone")).unwrap();
+    assert!(!expected.is_empty());
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let other = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so")).unwrap();
+    let other = &other[other.find('/').unwrap()..];
+    for first in ["libtorch", "pipeline"] {
+        let output = Command::new("python3")
+            .arg(Path::new(gclip_testing::ROOT).join("testing/src/python/two_libtorches.py"))
+            .args([first, other, &play(first)])
+            .env("GST_PLUGIN_PATH", private.join("plugin"))
+            .env("GST_REGISTRY", folder.path().join("private.bin"))
+            .env_remove("LD_LIBRARY_PATH")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{first}: {}", String::from_utf8_lossy(&output.stderr));
+        for library in [other, private.join("lib/libgclip_cpu.so").to_str().unwrap()] {
+            assert!(said.contains(library), "{first}: {library} is not loaded: {said}");
+        }
+        assert!(std::fs::read(folder.path().join(first)).unwrap() == expected, "{first}: other masks");
+    }
 }
 
 struct Server(Child);

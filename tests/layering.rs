@@ -53,11 +53,12 @@ const LAYERS: [Layer; 7] = [
 ];
 
 /// Files and folders in which `unsafe` may stand: pixels of frames, calls into C, and vector instructions.
-const MAY_BE_UNSAFE: [&str; 10] = [
+const MAY_BE_UNSAFE: [&str; 11] = [
     "src/frame.rs",
     "src/frame/mapped.rs",
     "src/frame/cuda/",
     "model/src/device.rs",
+    "model/src/libtorch.rs",
     "model/src/cpu/",
     "model/src/cuda/",
     "src/meta/analytics/ffi.rs",

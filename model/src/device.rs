@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ use anyhow::{Error, Result, bail};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device, Kind};
 
-use super::cuda;
+use super::{cuda, libtorch};
 
 /// The device a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,20 +99,19 @@ impl fmt::Display for PrecisionChoice {
 /// The libtorch that this crate is built against.
 const LIBTORCH: (u64, u64) = (2, 11);
 
-/// A process has one libtorch, as all of them share their libraries' names: whoever loads one first, such as Python's
-/// `import torch`, decides which.
+/// All libtorches have the same names, so whoever loads one first, such as Python's `import torch`, decides which all of a
+/// process get, but a copy with names of its own.
 ///
 /// # Errors
 /// It is another version than this crate is built against.
 pub(super) fn check_libtorch() -> Result<()> {
     let (major, minor) = LIBTORCH;
-    match cuda::version() {
-        Ok(LIBTORCH) => Ok(()),
-        Ok((other, its_minor)) => bail!(
+    match libtorch::version() {
+        LIBTORCH => Ok(()),
+        (other, its_minor) => bail!(
             "this process has loaded libtorch {other}.{its_minor} before (another plugin, or Python's torch), which does not go \
-             together with libtorch {major}.{minor} of this one: use torch {major}.{minor} there, or another process"
+             together with libtorch {major}.{minor} of this one: use torch {major}.{minor} there, another process, or a copy of the plugin that scripts/private-libtorch.py makes"
         ),
-        Err(error) => bail!("this process's libtorch is not {major}.{minor}, which is needed: {error:#}"),
     }
 }
 
@@ -262,7 +261,7 @@ pub(super) fn settle(device: Device) -> Result<()> {
 /// Loads libtorch's CUDA half, from the folder of the half that is linked. libtorch asks once which back ends there
 /// are: this has to happen before the first question about CUDA.
 fn load_libtorch_cuda() -> Result<(), String> {
-    let folder = libtorch_folder().ok_or("the folder of libtorch cannot be found")?;
+    let folder = libtorch::folder().map_err(|error| format!("{error:#}"))?;
     let file = folder.join("libtorch_cuda.so");
     if !file.exists() {
         return Err(format!("this libtorch has no CUDA half ({} is missing)", file.display()));
@@ -272,14 +271,6 @@ fn load_libtorch_cuda() -> Result<(), String> {
     let library = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) };
     // Kernels stay registered until the process ends, so the library must stay too.
     library.map(std::mem::forget).map_err(|error| format!("{} does not load: {error}", file.display()))
-}
-
-/// Where the linked libtorch was loaded from.
-pub(super) fn libtorch_folder() -> Option<PathBuf> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
-    let file = Path::new(&line[line.find('/')?..]);
-    file.parent().map(Path::to_path_buf)
 }
 
 #[cfg(test)]
@@ -338,7 +329,7 @@ mod tests {
     #[test]
     fn the_libtorch_of_this_process_is_the_one_of_the_build() {
         let _ = tch::get_num_threads(); // libtorch is there
-        assert_eq!(cuda::version().unwrap(), LIBTORCH);
+        assert_eq!(libtorch::version(), LIBTORCH);
         check_libtorch().unwrap();
     }
 

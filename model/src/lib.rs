@@ -24,6 +24,7 @@ mod gpu_attention;
 mod head;
 pub mod helper;
 mod int8;
+mod libtorch;
 mod look;
 mod memory;
 pub mod method;

@@ -32,7 +32,7 @@ mod tile;
 
 use std::sync::LazyLock;
 
-use libloading::os::unix::{Library, RTLD_NOW};
+use libloading::os::unix::Library;
 
 pub use attention::{Attended, LaidOut, attention, attention_is_available};
 pub use int8::{Curve, Int8Block, Parts, int8_is_available};
@@ -40,9 +40,7 @@ pub use packed::{Packed, Then};
 pub use patches::differing_patches;
 pub use team::sleep_while_waiting;
 
+use crate::libtorch;
+
 /// The libtorch that is linked, with what it depends on, for looking up entry points that tch does not bind.
-static LIBTORCH: LazyLock<Option<Library>> = LazyLock::new(|| {
-    let file = super::device::libtorch_folder()?.join("libtorch_cpu.so");
-    // SAFETY: the library is loaded already, so no initialiser runs; this only takes another handle to it.
-    unsafe { Library::open(Some(file), RTLD_NOW) }.ok()
-});
+static LIBTORCH: LazyLock<Option<Library>> = LazyLock::new(|| libtorch::library().ok());

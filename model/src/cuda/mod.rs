@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What libtorch's Rust binding does not offer of CUDA: streams, events and page-locked memory.
 //!
-//! * `loaded`: libraries that the process has loaded, and the functions that they export
+//! * `loaded`: libraries of libtorch that the process has loaded, and the functions that they export
 //! * `runtime`: the functions of the CUDA runtime that libtorch itself has loaded, called by name
 //! * `pixels`: a frame in the memory of a GPU, and tensors that read it where it lies
 //! * `staging`: frames from the host to a GPU, on a stream beside the one that computes
@@ -27,4 +27,4 @@ pub(super) use download::Download;
 pub use pixels::{LentPixels, LentPlane};
 pub use runtime::{Event, Runtime, runtime};
 pub use staging::Uploader;
-pub use torch::{Stream, allow_cudnn_attention, version};
+pub use torch::{Stream, allow_cudnn_attention};

@@ -16,6 +16,7 @@ use libloading::os::unix::Library;
 
 use super::loaded::{functions, loaded};
 use super::torch::{Stream, Torch};
+use crate::libtorch;
 
 type Code = c_int;
 const SUCCESS: Code = 0;
@@ -76,7 +77,7 @@ fn load() -> Result<Runtime> {
     // Of the two halves the second counts; a libtorch for CPUs of the same build has the runtime, too.
     let user = match loaded("libc10_cuda.so")? {
         Some(user) => user,
-        None => loaded("libtorch_cpu.so")?.context("libtorch has not been loaded")?,
+        None => libtorch::library()?,
     };
     let functions = Functions::of(&user).context("libtorch is not linked with a CUDA runtime")?;
     Ok(Runtime { functions, _library: Some(user), torch: None })

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use libloading::os::unix::Library;
 
 use super::loaded::{functions, loaded};
+use crate::libtorch;
 
 functions! {
     /// Streams, in libtorch_cuda.
@@ -96,20 +97,6 @@ fn checked(what: &str, code: c_int) -> Result<()> {
     }
 }
 
-/// Major and minor version of the libtorch in this process.
-///
-/// # Errors
-/// It does not tell: it is older than 2.7.
-pub fn version() -> Result<(u64, u64)> {
-    let library = loaded("libtorch_cpu.so")?.context("libtorch has not been loaded")?;
-    // SAFETY: of this type in every libtorch that has it; it takes nothing and gives a number.
-    let version = unsafe {
-        let ask = library.get::<unsafe extern "C" fn() -> u64>(b"aoti_torch_abi_version")?;
-        ask()
-    };
-    Ok((version >> 56, (version >> 48) & 0xff))
-}
-
 /// Whether fused attention may be cuDNN's. It makes a plan for each new shape on each thread, in tenths of a second: where
 /// batches vary in size, flash attention, which makes none, is the better one. Where neither is available (GPUs before
 /// Ampere have no flash attention) libtorch takes its memory-efficient one.
@@ -117,7 +104,7 @@ pub fn version() -> Result<(u64, u64)> {
 /// # Errors
 /// libtorch is of another version.
 pub fn allow_cudnn_attention(allow: bool) -> Result<()> {
-    let library = loaded("libtorch_cpu.so")?.context("libtorch has not been loaded")?;
+    let library = libtorch::library()?;
     let switches = Switches::of(&library)?;
     // SAFETY: the process's one context, and a plain setter of it; libtorch reads it at each attention.
     unsafe { (switches.use_cudnn_attention)((switches.context)(), allow) };

@@ -318,7 +318,7 @@ fn the_runtime_is_found_through_what_libtorch_is_linked_with() {
 #[test]
 fn cudnn_s_attention_can_be_put_aside() {
     let _ = tch::get_num_threads(); // libtorch is there
-    let library = super::loaded::loaded("libtorch_cpu.so").unwrap().unwrap();
+    let library = crate::libtorch::library().unwrap();
     // SAFETY: members of at::Context with these types.
     let enabled = || unsafe {
         let context = library.get::<unsafe extern "C" fn() -> *mut u8>(b"_ZN2at13globalContextEv").unwrap();
