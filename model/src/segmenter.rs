@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::anomaly::{self, AnomalyMap, AnomalyScore, Normal, Pair, WINDOWS, Windows, patches_of};
 use super::config::Family;
+use super::cpu;
 use super::cuda::clock::{Clock, Mark};
 use super::decode::{Anomaly, Coming, Job, MaskSizes, Segmentation, Tag, begin_batch};
 use super::exemplars::{self, Ready};
@@ -21,7 +22,7 @@ use super::method::{Method, cosines_of_all};
 use super::preprocess::{Normalisation, Picture, network_size, preprocess, scaled_size};
 use super::prior::{Prior, groups, mix, nudged};
 use super::purify::{self, Affinity, Purified, Purify, PurifyOptions, Redundancy};
-use super::reuse::{self, Key, Looked, Reuse, Seen, Since, State, pass};
+use super::reuse::{self, Changes, Key, Looked, Reuse, Seen, Since, State, pass};
 use super::tagclip::{TagOptions, tag_scores};
 use super::temporal;
 use super::vision::{Trunk, VisionTower};
@@ -472,12 +473,38 @@ impl Segmenter {
             pictures.push(Seen::new(state, asked[member].reuse.threshold, reuse::CUT, since.is_none())?);
         }
         let tokens = self.tokens(input)?;
-        let mut trunks = pass(&self.tower, &self.method.wanted(), input, &mut pictures)?;
+        let changes = Changes::find(&self.tower, input, &mut pictures)?;
+        let logits = match changes.are_few() && !self.device.is_cuda() && !self.method.reads_helper() {
+            true => cpu::alone(|| self.logits_of_pass(input, changes, &mut pictures, members, asked))?,
+            false => self.logits_of_pass(input, changes, &mut pictures, members, asked),
+        }?;
+        let work: Vec<(u64, bool)> =
+            pictures.iter().map(|picture| (picture.worked as u64, picture.whole)).collect();
+        for (((state, since), &member), (worked, whole)) in before.into_iter().zip(members).zip(work) {
+            let asked = &asked[member];
+            let Some(memory) = &asked.reuse.memory else { continue };
+            let key = asked.key(input, self.number);
+            let look = Looked { state, key, since, worked, tokens, whole };
+            memory.keep(asked.index, asked.reuse, look);
+        }
+        Ok(logits)
+    }
+
+    /// What follows from the changes of these pictures.
+    fn logits_of_pass(
+        &mut self,
+        input: &Tensor,
+        changes: Changes,
+        pictures: &mut [Seen],
+        members: &[usize],
+        asked: &[Asked],
+    ) -> Result<Vec<Scored>> {
+        let mut trunks = pass(&self.tower, &self.method.wanted(), input, changes, pictures)?;
         for (trunk, &member) in trunks.iter_mut().zip(members) {
             trunk.helper_saw = self.helper_saw(&trunk.input, &[&asked[member]])?;
         }
         let mut logits = Vec::with_capacity(members.len());
-        for ((trunk, picture), &member) in trunks.iter().zip(&mut pictures).zip(members) {
+        for ((trunk, picture), &member) in trunks.iter().zip(pictures).zip(members) {
             let features = reuse::features(&self.tower, &*self.method, trunk, picture)?; // [1, h w, E]
             let asked = &asked[member];
             let classes = self.class_features(trunk, &[asked])?;
@@ -487,15 +514,6 @@ impl Segmenter {
             let anomalies = self.suspects(&features, self.method.grid(trunk)?, &[asked])?;
             let anomalies = anomalies.into_iter().flatten().collect();
             logits.push(Scored { logits: of_picture, class, anomalies });
-        }
-        let work: Vec<(u64, bool)> =
-            pictures.iter().map(|picture| (picture.worked as u64, picture.whole)).collect();
-        for (((state, since), &member), (worked, whole)) in before.into_iter().zip(members).zip(work) {
-            let asked = &asked[member];
-            let Some(memory) = &asked.reuse.memory else { continue };
-            let key = asked.key(input, self.number);
-            let look = Looked { state, key, since, worked, tokens, whole };
-            memory.keep(asked.index, asked.reuse, look);
         }
         Ok(logits)
     }

@@ -38,7 +38,7 @@ pub use attention::{Attended, LaidOut, attention, attention_is_available};
 pub use int8::{Curve, Int8Block, Parts, int8_is_available};
 pub use packed::{Packed, Then};
 pub use patches::differing_patches;
-pub use team::sleep_while_waiting;
+pub use team::{alone, each_alone, sleep_while_waiting};
 
 use crate::libtorch;
 

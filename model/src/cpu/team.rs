@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The threads that libtorch itself works with. Threads of our own would compete with them for the cores.
 
+use std::cell::Cell;
 use std::ffi::{c_uint, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Once, mpsc};
-use std::thread;
+use std::thread::{self, ThreadId};
 
 use anyhow::{Result, bail};
+use parking_lot::Mutex;
 
 use super::LIBTORCH;
+use crate::preprocess::Picture;
 
 /// What compilers call for `#pragma omp parallel`; both GNU's and LLVM's run time have it.
 type Parallel = unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint);
@@ -40,6 +43,79 @@ pub fn run(work: &(dyn Fn() + Sync)) -> Result<()> {
         bail!("a thread of a kernel panicked");
     }
     Ok(())
+}
+
+/// Runs of pictures that threads share.
+struct Runs<'a>(&'a [&'a [&'a Picture]]);
+
+// SAFETY: a picture is numbers and either a tensor or lent memory, neither of which is written to while a model looks. libtorch
+// lets any number of threads read a tensor; its counts of references are atomic.
+unsafe impl Sync for Runs<'_> {}
+
+impl<'a> Runs<'a> {
+    fn get(&self, index: usize) -> Option<&'a [&'a Picture]> {
+        self.0.get(index).copied()
+    }
+}
+
+/// Calls `work` for each run of pictures, several at a time on libtorch's threads, each on one thread alone; the outcomes in
+/// their order. Many small operations on one picture take less time so than shared by threads, which have to be woken for each.
+pub fn each_alone<R: Send>(runs: &[&[&Picture]], work: impl Fn(&[&Picture]) -> R + Sync) -> Result<Vec<R>> {
+    if !is_available() {
+        return Ok(runs.iter().map(|run| work(run)).collect());
+    }
+    let (runs, next) = (Runs(runs), AtomicUsize::new(0));
+    let found: Mutex<Vec<(usize, R)>> = Mutex::default();
+    run(&|| {
+        tch::no_grad(|| {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(pictures) = runs.get(index) else { break };
+                let outcome = work(pictures);
+                found.lock().push((index, outcome));
+            }
+        });
+    })?;
+    let mut found = found.into_inner();
+    found.sort_by_key(|(index, _)| *index);
+    Ok(found.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+/// Work for one thread of a team.
+struct Alone<'a> {
+    caller: ThreadId,
+    work: Cell<Option<&'a mut dyn FnMut()>>,
+}
+
+/// Calls `work`, and starts no other thread for what it asks of libtorch or of [`run`]: to wake one takes a tenth of a
+/// millisecond on a virtual machine, more than many operations on few rows take.
+///
+/// # Errors
+/// OpenMP has not called it.
+pub fn alone<R>(work: impl FnOnce() -> R) -> Result<R> {
+    let Some(parallel) = PARALLEL.filter(|_| tch::get_num_threads() > 1) else { return Ok(work()) };
+    let (mut work, mut outcome) = (Some(work), None);
+    let mut call = || outcome = work.take().map(|work| catch_unwind(AssertUnwindSafe(work)));
+    let job = Alone { caller: thread::current().id(), work: Cell::new(Some(&mut call)) };
+    // Within a team of two, where nobody starts another team; the second has nothing to do.
+    // SAFETY: `enter_alone` gets the job, which outlives the call: GOMP_parallel returns when both threads are done.
+    unsafe { parallel(enter_alone, (&raw const job).cast_mut().cast(), 2, 0) };
+    match outcome {
+        Some(Ok(result)) => Ok(result),
+        Some(Err(panic)) => resume_unwind(panic),
+        None => bail!("libtorch's threads have not called the work for one of them"),
+    }
+}
+
+unsafe extern "C" fn enter_alone(job: *mut c_void) {
+    // SAFETY: `alone` passes a job that lives until both threads have returned. The thread that made it is the only one that
+    // touches the cell; the caller's id is only read.
+    let job = unsafe { &*job.cast::<Alone>() };
+    if thread::current().id() == job.caller
+        && let Some(work) = job.work.take()
+    {
+        work(); // catches what panics
+    }
 }
 
 /// Makes libtorch's threads sleep while they wait for each other's next work, so that decoders and other streams have the
@@ -82,5 +158,58 @@ unsafe extern "C" fn entry(job: *mut c_void) {
     // A panic must not unwind through C.
     if catch_unwind(AssertUnwindSafe(job.work)).is_err() {
         job.panicked.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+    use crate::preprocess::{Colour, PixelFormat};
+
+    /// How many threads [`run`] takes.
+    fn threads() -> usize {
+        let count = AtomicUsize::new(0);
+        run(&|| _ = count.fetch_add(1, Ordering::Relaxed)).unwrap();
+        count.into_inner()
+    }
+
+    #[test]
+    fn alone_is_one_thread_and_this_one() {
+        let _ = tch::get_num_threads();
+        let before = threads();
+        let caller = thread::current().id();
+        let (here, within) = alone(|| (thread::current().id(), threads())).unwrap();
+        assert_eq!((here, within), (caller, 1));
+        assert_eq!(alone(|| alone(threads).unwrap()).unwrap(), 1, "within itself");
+        assert_eq!(threads(), before, "afterwards all work again");
+    }
+
+    #[test]
+    fn a_panic_of_one_alone_is_the_caller_s() {
+        let panic = catch_unwind(|| alone(|| panic!("of the work"))).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"of the work"));
+        assert_eq!(alone(|| 7).unwrap(), 7);
+    }
+
+    #[test]
+    fn pictures_come_back_in_their_order_each_by_one_thread() {
+        let picture = |value: i64| {
+            let data = Tensor::full([2 * 2 * 3], value, (Kind::Uint8, Device::Cpu));
+            let (format, colour) = (PixelFormat::Rgb, Colour::default());
+            Picture { format, width: 2, height: 2, colour, data: data.into() }
+        };
+        let pictures: Vec<Picture> = (0..40).map(picture).collect();
+        let each: Vec<[&Picture; 1]> = pictures.iter().map(|picture| [picture]).collect();
+        let runs: Vec<&[&Picture]> = each.iter().map(|run| run.as_slice()).collect();
+        let found = each_alone(&runs, |run| {
+            let bytes = Vec::<u8>::try_from(&run[0].data).unwrap();
+            (bytes[0], threads())
+        });
+        let expected: Vec<(u8, usize)> = (0..40).map(|value| (value, 1)).collect();
+        assert_eq!(found.unwrap(), expected);
+        let panicked = each_alone(&runs, |run| assert!(run.is_empty()));
+        assert!(panicked.unwrap_err().to_string().contains("panicked"));
     }
 }

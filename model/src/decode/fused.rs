@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 use super::regions::Row;
 
 /// Work below this many query-pixels is not worth another thread. Tests see several threads in small pictures.
-const WORK_PER_THREAD: usize = if cfg!(test) { 1 << 14 } else { 4 << 20 };
+const WORK_PER_THREAD: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
 
 /// Shows each row of winners to `add`: in bands, each with its own state from `new`, given back from the top.
 ///

@@ -17,6 +17,7 @@ mod tests;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
+use super::cpu;
 use super::cuda::LentPixels;
 
 pub use cells::{Cells, cell_means};
@@ -137,18 +138,21 @@ pub fn preprocess(
     kind: Kind,
 ) -> Result<Tensor> {
     let size = [height as i64, width as i64];
-    let parts = alike(pictures, device)
-        .map(|pictures| {
-            let read = || {
-                let values = planes::normalised(pictures, size, normalisation, device)?;
-                hdr::to_sdr(values, pictures[0].colour.transfer, normalisation)
-            };
-            read().with_context(|| {
-                let Picture { width, height, format, .. } = pictures[0];
-                format!("cannot read a {width}x{height} {format:?} picture")
-            })
+    let read = |pictures: &[&Picture]| {
+        let values = planes::normalised(pictures, size, normalisation, device)?;
+        hdr::to_sdr(values, pictures[0].colour.transfer, normalisation)
+    };
+    let read = |pictures: &[&Picture]| {
+        read(pictures).with_context(|| {
+            let Picture { width, height, format, .. } = pictures[0];
+            format!("cannot read a {width}x{height} {format:?} picture")
         })
-        .collect::<Result<Vec<_>>>()?;
+    };
+    let runs: Vec<&[&Picture]> = alike(pictures, device).collect();
+    let parts = match device.is_cuda() {
+        true => runs.into_iter().map(read).collect(),
+        false => cpu::each_alone(&runs, read)?.into_iter().collect::<Result<Vec<_>>>(),
+    }?;
     let batch = match &parts[..] {
         [] => bail!("an empty batch"),
         [only] => only.shallow_clone(),

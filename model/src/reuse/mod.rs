@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::{Vocabulary, Window};
-pub use pass::{Seen, State, features, pass};
+pub use pass::{Changes, Seen, State, features, pass};
 
 /// Share of the patches above which all are worked on. Then half of the work would be spared at most, and the patches that
 /// are kept have little around them that they were computed with.

@@ -87,18 +87,42 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Runs the tower over pictures `[P, 3, H, W]` and gives what the method wants of each, as [`VisionTower::trunk`] does of
-/// all.
+/// What of several pictures a pass begins with.
+pub struct Changes {
+    /// Input of the first block, `[R, D]`.
+    x: Tensor,
+    grid: (i64, i64),
+}
+
+impl Changes {
+    /// The tokens whose pixels are not what they were, of pictures `[P, 3, H, W]`.
+    pub fn find(tower: &VisionTower, input: &Tensor, pictures: &mut [Seen]) -> Result<Changes> {
+        let grid = tower.grid(input)?;
+        let tokens = (tower.config.lead + grid.0 * grid.1) as usize;
+        Ok(Changes { x: embed(tower, input, pictures, tokens)?, grid })
+    }
+
+    /// Whether a block's products are so small that threads gain less by sharing them than it takes to wake one.
+    pub fn are_few(&self) -> bool {
+        let [rows, width] = self.x.size()[..] else { return false };
+        rows * width * width <= FEW
+    }
+}
+
+/// `R D^2`. Between a quarter of the demo model's picture of 592x336 and a whole one two threads begin to pay.
+const FEW: i64 = 1 << 24;
+
+/// Runs the tower over the changes of pictures `[P, 3, H, W]` and gives what the method wants of each, as
+/// [`VisionTower::trunk`] does of all.
 pub fn pass(
     tower: &VisionTower,
     wanted: &Wanted,
     input: &Tensor,
+    Changes { mut x, grid }: Changes,
     pictures: &mut [Seen],
 ) -> Result<Vec<Trunk>> {
-    let grid = tower.grid(input)?;
     let tokens = (tower.config.lead + grid.0 * grid.1) as usize;
     let last = tower.blocks.len() - 1;
-    let mut x = embed(tower, input, pictures, tokens)?; // [R, D]
     for picture in pictures.iter_mut() {
         picture.state.blocks.resize_with(last, BlockState::default);
     }

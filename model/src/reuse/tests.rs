@@ -32,7 +32,8 @@ fn pictures(count: i64, height: i64, width: i64) -> Tensor {
 }
 
 fn run(tower: &VisionTower, input: &Tensor, pictures: &mut [Seen]) -> Trunk {
-    let trunks = pass(tower, &wanted(), input, pictures).unwrap();
+    let changes = Changes::find(tower, input, pictures).unwrap();
+    let trunks = pass(tower, &wanted(), input, changes, pictures).unwrap();
     let cat = |part: &dyn Fn(&Trunk) -> &Tensor| Tensor::cat(&trunks.iter().map(part).collect::<Vec<_>>(), 0);
     let qkv = |of: &dyn Fn(&Trunk) -> &Qkv| Qkv {
         q: cat(&|trunk| &of(trunk).q),
