@@ -110,7 +110,8 @@ pub(super) fn check_libtorch() -> Result<()> {
         LIBTORCH => Ok(()),
         (other, its_minor) => bail!(
             "this process has loaded libtorch {other}.{its_minor} before (another plugin, or Python's torch), which does not go \
-             together with libtorch {major}.{minor} of this one: use torch {major}.{minor} there, another process, or a copy of the plugin that scripts/private-libtorch.py makes"
+             together with libtorch {major}.{minor} of this one: use torch {major}.{minor} there, another process, or a copy of \
+             the plugin that scripts/private-libtorch.py makes"
         ),
     }
 }

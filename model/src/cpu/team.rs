@@ -93,13 +93,15 @@ struct Alone<'a> {
 /// # Errors
 /// OpenMP has not called it.
 pub fn alone<R>(work: impl FnOnce() -> R) -> Result<R> {
-    let Some(parallel) = PARALLEL.filter(|_| tch::get_num_threads() > 1) else { return Ok(work()) };
+    let threads = tch::get_num_threads().max(1) as c_uint;
+    let Some(parallel) = PARALLEL.filter(|_| threads > 1) else { return Ok(work()) };
     let (mut work, mut outcome) = (Some(work), None);
     let mut call = || outcome = work.take().map(|work| catch_unwind(AssertUnwindSafe(work)));
     let job = Alone { caller: thread::current().id(), work: Cell::new(Some(&mut call)) };
-    // Within a team of two, where nobody starts another team; the second has nothing to do.
-    // SAFETY: `enter_alone` gets the job, which outlives the call: GOMP_parallel returns when both threads are done.
-    unsafe { parallel(enter_alone, (&raw const job).cast_mut().cast(), 2, 0) };
+    // Within a team nobody starts another; the others of this one have nothing to do. Of the usual size: OpenMP ends threads that
+    // a team leaves out.
+    // SAFETY: `enter_alone` gets the job, which outlives the call: GOMP_parallel returns when all threads are done.
+    unsafe { parallel(enter_alone, (&raw const job).cast_mut().cast(), threads, 0) };
     match outcome {
         Some(Ok(result)) => Ok(result),
         Some(Err(panic)) => resume_unwind(panic),
@@ -108,7 +110,7 @@ pub fn alone<R>(work: impl FnOnce() -> R) -> Result<R> {
 }
 
 unsafe extern "C" fn enter_alone(job: *mut c_void) {
-    // SAFETY: `alone` passes a job that lives until both threads have returned. The thread that made it is the only one that
+    // SAFETY: `alone` passes a job that lives until all threads have returned. The thread that made it is the only one that
     // touches the cell; the caller's id is only read.
     let job = unsafe { &*job.cast::<Alone>() };
     if thread::current().id() == job.caller
