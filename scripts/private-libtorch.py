@@ -15,10 +15,10 @@ import argparse, mmap, pathlib, shutil, struct, subprocess, sys, tempfile
 NAMES = {b"libtorch_cpu.so": b"libgclip_cpu.so", b"libc10.so": b"libgc0.so"}
 # What it needs of others; their names carry a version.
 BESIDE = ["libgomp.so.1", "libcudart.so.", "libcupti.so."]
-RUNPATH = b"$ORIGIN/../lib"
+FROM_PLUGIN, FROM_LIBRARY = b"$ORIGIN/../lib", b"$ORIGIN"
 
 DYNAMIC, DYNSYM = 6, 11  # kinds of sections
-NEEDED, SONAME, RPATH, LINKED_FROM = 1, 14, 15, 29  # entries of the first
+NEEDED, SONAME, RPATH, RUNPATH = 1, 14, 15, 29  # entries of the first
 UNIQUE, WEAK = 10, 2  # bindings of a symbol
 
 
@@ -36,7 +36,7 @@ def libraries(plugin):
     return files
 
 
-def rename(path, runpath=None):
+def rename(path, runpath):
     """Gives what is written in the file names of its own; `runpath` is where it finds what it needs."""
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as data:
         if data[:6] != b"\x7fELF\x02\x01":
@@ -57,7 +57,7 @@ def rename(path, runpath=None):
                 if tag in (NEEDED, SONAME):
                     end = data.find(b"\0", begin)
                     data[begin:end] = NAMES.get(data[begin:end], data[begin:end])
-                if tag in (RPATH, LINKED_FROM) and runpath:
+                if tag in (RPATH, RUNPATH):
                     end = data.find(b"\0", begin)
                     if end - begin < len(runpath):
                         stop(f"{path} has no room for the place of its libraries")
@@ -77,21 +77,21 @@ def main():
     if folder.exists() and not (folder / "lib/libgclip_cpu.so").exists() and any(folder.iterdir()):
         stop(f"{folder} holds something else: name a folder that is empty or not there yet")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its place, so that what is there is whole.
-    made = pathlib.Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
-    made.chmod(0o755)
-    (made / "plugin").mkdir()
-    (made / "lib").mkdir()
-    copies = [(arguments.plugin, "plugin/libgstgclip.so", RUNPATH)]
-    copies += [(files[old.decode()], "lib/" + new.decode(), b"$ORIGIN") for old, new in NAMES.items()]
-    for source, name, runpath in copies:
-        shutil.copyfile(source, made / name)
-        rename(made / name, runpath)
-    for name, file in files.items():
-        if name.startswith(tuple(BESIDE)):
-            shutil.copyfile(file, made / "lib" / name)
-    shutil.rmtree(folder, ignore_errors=True)
-    made.rename(folder)
+    # Beside its place, so that what is there is whole, and nothing of it stays where this stops.
+    with tempfile.TemporaryDirectory(prefix=folder.name + ".", dir=folder.parent) as work:
+        made = pathlib.Path(work) / "made"
+        (made / "plugin").mkdir(parents=True)
+        (made / "lib").mkdir()
+        copies = [(arguments.plugin, "plugin/libgstgclip.so", FROM_PLUGIN)]
+        copies += [(files[old.decode()], "lib/" + new.decode(), FROM_LIBRARY) for old, new in NAMES.items()]
+        for source, name, runpath in copies:
+            shutil.copyfile(source, made / name)
+            rename(made / name, runpath)
+        for name, file in files.items():
+            if name.startswith(tuple(BESIDE)):
+                shutil.copyfile(file, made / "lib" / name)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
     print(f"private-libtorch: ready: GST_PLUGIN_PATH={folder}/plugin")
 
 

@@ -9,7 +9,7 @@
 //! Shapes: N pictures, L tokens, H heads of width D / H.
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use anyhow::{Result, bail};
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::panels::{Head, Panels};
 use super::strips::{OnMapped, Scratch, strip_rows};
-use super::team;
+use super::team::{self, nth};
 use super::tile::LANES;
 
 /// What comes out: bf16 `[N, H, L, D / H]`, if values went in, and f32 `[N, L, L]`, if it was asked for.
@@ -127,12 +127,6 @@ impl LaidOut {
         }
         attend(q, self.tokens, &Keys::LaidOut(self), true, with_map)
     }
-}
-
-/// The next of several things that threads share out among themselves.
-fn nth<'a, T>(things: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    things.get(index).map(|thing| (index, thing))
 }
 
 enum Keys<'a> {

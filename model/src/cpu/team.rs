@@ -45,6 +45,12 @@ pub fn run(work: &(dyn Fn() + Sync)) -> Result<()> {
     Ok(())
 }
 
+/// The next of several things that threads share out among themselves.
+pub fn nth<'a, T>(things: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    things.get(index).map(|thing| (index, thing))
+}
+
 /// Runs of pictures that threads share.
 struct Runs<'a>(&'a [&'a [&'a Picture]]);
 
@@ -53,8 +59,8 @@ struct Runs<'a>(&'a [&'a [&'a Picture]]);
 unsafe impl Sync for Runs<'_> {}
 
 impl<'a> Runs<'a> {
-    fn get(&self, index: usize) -> Option<&'a [&'a Picture]> {
-        self.0.get(index).copied()
+    fn all(&self) -> &'a [&'a [&'a Picture]] {
+        self.0
     }
 }
 
@@ -68,9 +74,7 @@ pub fn each_alone<R: Send>(runs: &[&[&Picture]], work: impl Fn(&[&Picture]) -> R
     let found: Mutex<Vec<(usize, R)>> = Mutex::default();
     run(&|| {
         tch::no_grad(|| {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(pictures) = runs.get(index) else { break };
+            while let Some((index, pictures)) = nth(runs.all(), &next) {
                 let outcome = work(pictures);
                 found.lock().push((index, outcome));
             }

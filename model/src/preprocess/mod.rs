@@ -139,11 +139,11 @@ pub fn preprocess(
 ) -> Result<Tensor> {
     let size = [height as i64, width as i64];
     let read = |pictures: &[&Picture]| {
-        let values = planes::normalised(pictures, size, normalisation, device)?;
-        hdr::to_sdr(values, pictures[0].colour.transfer, normalisation)
-    };
-    let read = |pictures: &[&Picture]| {
-        read(pictures).with_context(|| {
+        let read = || {
+            let values = planes::normalised(pictures, size, normalisation, device)?;
+            hdr::to_sdr(values, pictures[0].colour.transfer, normalisation)
+        };
+        read().with_context(|| {
             let Picture { width, height, format, .. } = pictures[0];
             format!("cannot read a {width}x{height} {format:?} picture")
         })

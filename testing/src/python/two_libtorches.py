@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
 """two_libtorches.py FIRST LIBTORCH PIPELINE: loads that file and plays the pipeline, FIRST ("libtorch" or "pipeline") first.
 
 In one process, as a program does that has a torch of its own. Prints the libraries of torch that are loaded in the end.
